@@ -1,0 +1,33 @@
+# make demo: replay a recording through the policy and the bridge.   make test: all tests and checks.
+# Both set up everything they need first. `make help` lists the rest.
+MODE ?= replay
+BAG ?=
+BUNDLE ?=
+TESTS ?=
+export PYTHON TORCH
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: ## environment and workspace; nothing to do when they are there
+	@scripts/setup.sh
+
+demo: setup ## run the nodes on a recording and write a report. MODE=replay BAG=path BUNDLE=path
+	@./fastwam demo --mode $(MODE) $(if $(BAG),--bag "$(BAG)") $(if $(BUNDLE),--bundle "$(BUNDLE)")
+
+test: setup lint ## lint and all tests. TESTS="path or pytest options" for some of them
+	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(TESTS)'
+
+lint: setup ## ruff and mypy
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@bash -c '. scripts/env.sh && exec .venv/bin/python -m mypy'
+
+lock: setup ## resolve requirements.in into requirements.txt
+	@.venv/bin/python -m pip install --quiet uv && .venv/bin/uv pip compile --quiet --universal --python-version 3.10 \
+	  --no-annotate --no-header requirements.in -o requirements.txt
+
+clean: ## remove the environment and the built workspace; output/ stays
+	rm -rf .venv build install log

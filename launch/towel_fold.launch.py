@@ -1,0 +1,68 @@
+"""Start everything for towel folding: ros2 launch fastwam_policy towel_fold.launch.py mode:=real|sim|replay."""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch_ros.actions import Node
+
+from fastwam_policy.processes import ARGUMENTS, processes
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Turn the description in config/processes.yaml into launch actions."""
+    given = context.launch_configurations
+    arguments = {
+        name: given[name].lower() == "true" if isinstance(default, bool) else given[name]
+        for name, (default, _) in ARGUMENTS.items()
+    }
+    actions: list[LaunchDescriptionEntity] = []
+    for process in processes(given["mode"], arguments):
+        node = Node(
+            package=process.package,
+            executable=process.executable,
+            name=process.name,
+            namespace=given["namespace"],
+            parameters=[str(process.params_file), dict(process.parameters)],
+            output="screen",
+        )
+        actions.append(node)
+        if process.ends_run:
+            end = EmitEvent(event=Shutdown(reason=f"{process.name} has ended"))
+            actions.append(RegisterEventHandler(OnProcessExit(target_action=node, on_exit=[end])))
+    if given["rviz"].lower() == "true":
+        description = RobotConfig.load().urdf_path.read_text()
+        simulated = {"use_sim_time": given["mode"] != "real"}
+        rviz = Path(get_package_share_directory("fastwam_policy")) / "config" / "rviz" / "towel_fold.rviz"
+        actions += [
+            Node(
+                package="robot_state_publisher",
+                executable="robot_state_publisher",
+                namespace=given["namespace"],
+                parameters=[{"robot_description": description, **simulated}],
+            ),
+            Node(package="rviz2", executable="rviz2", arguments=["-d", str(rviz)], parameters=[simulated]),
+        ]
+    return actions
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, then nodes."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                "mode", choices=["real", "sim", "replay"], description="what the policy is connected to"
+            ),
+            *(
+                DeclareLaunchArgument(name, default_value=str(default).lower(), description=about)
+                for name, (default, about) in ARGUMENTS.items()
+            ),
+            DeclareLaunchArgument("namespace", default_value="", description="namespace of all nodes and topics"),
+            DeclareLaunchArgument("rviz", default_value="false", description="start RViz and robot_state_publisher"),
+            OpaqueFunction(function=start),
+        ]
+    )

@@ -1,0 +1,129 @@
+"""The command line: `./fastwam COMMAND`, on ROS 2 also `ros2 run fastwam_policy fastwam COMMAND`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 2 and one clear message when the input is wrong."""
+    given = _parser().parse_args(arguments)
+    try:
+        status = given.run(given)
+    except ConfigError as error:
+        print(f"fastwam: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fastwam", description="Fast-WAM on the Galaxea R1 Lite")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="run the nodes on a recording, then print a summary and write a report")
+    demo.add_argument(
+        "--mode", default="replay", help="replay (default); sim and real: see launch/towel_fold.launch.py"
+    )
+    demo.add_argument("--bag", type=Path, help="recording to replay; the shipped sample by default")
+    demo.add_argument("--bundle", type=Path, help="policy bundle; one with random weights by default")
+    demo.add_argument("--output", type=Path, default=Path("output"), help="folder for sessions and the random bundle")
+    demo.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
+    demo.set_defaults(run=_demo)
+
+    make = commands.add_parser(
+        "make-bundle", help="write a bundle with random weights, to try the path without a download"
+    )
+    make.add_argument("folder", type=Path)
+    make.add_argument("--size", default="tiny", help="tiny (default), mid or full")
+    make.add_argument("--instruction", default="fold the towel")
+    make.add_argument("--seed", type=int, default=0)
+    make.set_defaults(run=_make_bundle)
+
+    check = commands.add_parser("check-bundle", help="load a bundle, compare it with the robot and run it once")
+    check.add_argument("folder", type=Path)
+    check.add_argument("--device", default="cpu")
+    check.set_defaults(run=_check_bundle)
+
+    report = commands.add_parser("report", help="rebuild summary and report of a session")
+    report.add_argument("session", type=Path, help="folder that holds recording/")
+    report.add_argument("--bag", type=Path, help="recording that was replayed, for its camera images")
+    report.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
+    report.set_defaults(run=_report)
+    return parser
+
+
+# torch and matplotlib take seconds to import: each command imports what it needs.
+
+
+def _demo(given: argparse.Namespace) -> int:
+    if given.mode == "real":
+        raise ConfigError(
+            "the demo never moves a robot; use: ros2 launch fastwam_policy towel_fold.launch.py mode:=real"
+        )
+    from fastwam_policy.demo import run_demo
+    from fastwam_policy.processes import processes
+
+    processes(given.mode, {})
+    sample = Path(get_package_share_directory("fastwam_policy")) / "bags" / "towel_fold_sample"
+    return run_demo(
+        given.mode,
+        (given.bag or sample).resolve(),
+        given.bundle.resolve() if given.bundle else None,
+        given.output.resolve(),
+        given.json,
+    )
+
+
+def _make_bundle(given: argparse.Namespace) -> int:
+    from fastwam_policy.policy.random_bundle import write_random_bundle
+
+    write_random_bundle(given.folder, RobotConfig.load(), given.instruction, given.size, given.seed)
+    print(f"wrote {given.folder}: random weights, its actions mean nothing")
+    return 0
+
+
+def _check_bundle(given: argparse.Namespace) -> int:
+    from fastwam_policy.policy.fastwam_policy import FastWamPolicy
+
+    policy = FastWamPolicy.load(given.folder, given.device)
+    config = policy.bundle.config
+    policy.bundle.check_robot(RobotConfig.load())
+    policy.prepare(config.prompt.default_instruction)
+    count = sum(parameter.numel() for parameter in policy.bundle.model.parameters())
+    print(f"{config.name}: fits the {config.robot_type}; {count / 1e6:.1f} M parameters, weights: {config.origin}")
+    print("instructions: " + "; ".join(sorted(policy.bundle.embeddings)))
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    import json
+
+    from rich.console import Console
+
+    from fastwam_policy.evaluation.report import write_report
+    from fastwam_policy.evaluation.session import read_session
+    from fastwam_policy.evaluation.summary import summarise, table
+
+    robot = RobotConfig.load()
+    data = read_session(given.session / "recording", robot)
+    summary = summarise(data, robot)
+    write_report(given.session / "report.html", data, summary, robot, given.bag, f"Session {given.session.name}")
+    Console().print(table(summary))
+    if given.json:
+        given.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    print(f"report: {given.session / 'report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""`make demo`: the processes of a mode under a supervisor, then a summary and a report of what they did."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+from contextlib import closing
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from domain_coordinator import domain_id
+from honcho.manager import Manager
+from rich.console import Console
+
+from fastwam_policy.evaluation.report import write_report
+from fastwam_policy.evaluation.session import read_session
+from fastwam_policy.evaluation.summary import summarise, table
+from fastwam_policy.policy.bundle import POLICY_FILE, Bundle
+from fastwam_policy.policy.random_bundle import write_random_bundle
+from fastwam_policy.processes import Argument, processes
+from fastwam_policy.recordings import check_topics, open_recording
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+INSTRUCTION = "fold the towel"
+_FIRST_DOMAIN, _DOMAINS = 60, 40  # robots use small domain ids; above 101 the ports may be taken by other programs
+_INTERRUPTED = 130
+
+
+def run_demo(mode: str, bag: Path, bundle: Path | None, output: Path, json_path: Path | None) -> int:
+    """Run the demo and return the exit status: 0 when chunks were computed and the report is there.
+
+    Bag and bundle are checked before anything starts; ConfigError says what is wrong with them.
+    """
+    console = Console()
+    robot = RobotConfig.load()
+    with closing(open_recording(bag)) as reader:
+        check_topics(reader, robot, bag)
+    if bundle is None:
+        bundle = output / "bundles" / "random_tiny"
+        if not (bundle / POLICY_FILE).exists():
+            console.print(f"writing a bundle with random weights to {bundle}")
+            write_random_bundle(bundle, robot, INSTRUCTION)
+    Bundle.load(bundle).check_robot(robot)
+    session = _new_folder(output / "sessions")
+    arguments: dict[str, Argument] = {
+        "bag": str(bag),
+        "bundle": str(bundle),
+        "arm": True,
+        "record": True,
+        "session": str(session),
+    }
+
+    with domain_id(iter(range(_FIRST_DOMAIN, _FIRST_DOMAIN + _DOMAINS)).__next__) as domain:
+        console.print(f"ROS_DOMAIN_ID {domain}, on this machine only; session in {session}")
+        environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"}
+        only_here = (
+            "ROS_LOCALHOST_ONLY" if os.environ.get("ROS_DISTRO") == "humble" else "ROS_AUTOMATIC_DISCOVERY_RANGE"
+        )
+        environment[only_here] = "1" if only_here == "ROS_LOCALHOST_ONLY" else "LOCALHOST"
+        manager = Manager()
+        for process in processes(mode, arguments):
+            manager.add_process(process.name, f"exec {shlex.join(process.command())}", env=environment)
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        manager.loop()
+
+    recording = session / "recording"
+    if manager.returncode != 0:
+        console.print(f"[red]a process ended with status {manager.returncode}; its last lines are above[/red]")
+        if manager.returncode == _INTERRUPTED and recording.exists():
+            console.print(f"interrupted; what was recorded is in {recording}")
+        return int(manager.returncode or 1)
+    data = read_session(recording, robot)
+    summary = summarise(data, robot)
+    report = session / "report.html"
+    write_report(report, data, summary, robot, bag, f"Fast-WAM on a recording of the R1 Lite: {bag.name}")
+    console.print(table(summary))
+    _write_json(session / "summary.json", summary)
+    if json_path is not None:
+        _write_json(json_path, summary)
+    console.print(f"report: {report}")
+    if summary["chunks"] == 0:
+        console.print("[red]no chunk was computed; the policy's warnings above say why[/red]")
+        return 1
+    return 0
+
+
+def _new_folder(parent: Path) -> Path:
+    """A new folder named by the time; two demos that start in the same second get two folders."""
+    name = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in range(100):
+        folder = parent / (name if number == 0 else f"{name}_{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise ConfigError(f"{parent}: no free name for a new session")
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

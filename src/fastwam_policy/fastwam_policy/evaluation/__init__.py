@@ -1,0 +1,1 @@
+"""What recordings say: summaries and reports."""

@@ -1,0 +1,186 @@
+"""One self-contained HTML page about a session: figures, predicted against recorded joints, latency, cameras."""
+
+from __future__ import annotations
+
+import base64
+import io
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from fastwam_policy.evaluation.session import STAGES, Session
+from fastwam_policy.evaluation.summary import open_loop_error, rows
+from fastwam_policy.recordings import open_recording
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+_THUMBNAILS = 5
+_THUMBNAIL_WIDTH = 240  # px
+_CHUNKS_DRAWN = 12  # more lines than this hide each other
+
+
+def write_report(
+    path: Path, session: Session, summary: dict[str, Any], robot: RobotConfig, source: Path | None, title: str
+) -> None:
+    """Write the page to `path`; `source` is the recording that was replayed, for its camera images."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fastwam_policy", "evaluation"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    mpl.rcParams.update(
+        {"font.size": 8, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
+    )
+    page = environment.get_template("report.html.jinja").render(
+        title=title,
+        source=source.name if source else None,
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
+        random=summary["random_weights"],
+        rows=rows(summary),
+        thumbnails=_thumbnails(source, robot) if source else [],
+        figures=[
+            (name, _png(figure))
+            for name, figure in (
+                ("Predicted chunks against the recorded targets", _joints(session, robot)),
+                ("Open-loop error by step of the chunk", _errors(session, robot)),
+                ("Latency of each chunk", _latency(session)),
+                ("Bridge", _bridge(session)),
+            )
+            if figure is not None
+        ],
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _joints(session: Session, robot: RobotConfig) -> Figure | None:
+    if not session.chunks:
+        return None
+    names, columns = robot.joint_names, 4
+    figure = Figure(figsize=(12, 2 * -(-len(names) // columns)), layout="constrained")
+    axes = figure.subplots(-(-len(names) // columns), columns, squeeze=False).flat
+    drawn = session.chunks[:: max(1, len(session.chunks) // _CHUNKS_DRAWN)]
+    for group, place in robot.slices.items():
+        for column, index in enumerate(range(len(names))[place]):
+            axis = next(axes)
+            for kind, series, style in (
+                ("measured", session.feedback, {"color": "0.6", "lw": 2}),
+                ("recorded target", session.recorded, {"color": "k", "lw": 1}),
+                ("command sent", session.commands, {"color": "tab:orange", "lw": 1}),
+            ):
+                if group in series:
+                    axis.plot(series[group].times, series[group].positions[:, column], label=kind, **style)
+            for number, chunk in enumerate(drawn):
+                axis.plot(
+                    chunk.times,
+                    chunk.actions[:, index],
+                    color="tab:blue",
+                    lw=0.6,
+                    alpha=0.7,
+                    label=None if number else "predicted chunk",
+                )
+            axis.set_title(f"{names[index]} [{robot.units[index]}]")
+            axis.set_xlim(0, session.duration)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="lower right", ncols=2)
+    for axis in axes:
+        axis.set_visible(False)
+    return figure
+
+
+def _errors(session: Session, robot: RobotConfig) -> Figure | None:
+    error = open_loop_error(session, robot)
+    if not error:
+        return None
+    figure = Figure(figsize=(12, 2.6), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for group, values in error.items():
+        unit = robot.groups[group].unit
+        counted = np.isfinite(values).any(axis=(0, 2))
+        mean = np.nanmean(values[:, counted], axis=(0, 2))
+        axes[int(unit == "mm")].plot(np.flatnonzero(counted), mean, marker=".", label=group)
+        axes[int(unit == "mm")].set(xlabel="step of the chunk", ylabel=f"mean absolute error [{unit}]")
+    for axis in axes:
+        axis.set_ylim(bottom=0)
+        axis.legend()
+    return figure
+
+
+def _latency(session: Session) -> Figure | None:
+    if not session.chunks:
+        return None
+    figure = Figure(figsize=(12, 2.4), layout="constrained")
+    axis = figure.subplots()
+    latency = np.array([chunk.latency_ms for chunk in session.chunks])
+    times, bottom = [chunk.times[0] for chunk in session.chunks], np.zeros(len(latency))
+    for stage, column in zip(STAGES[:-1], latency.T[:-1], strict=True):
+        axis.bar(times, column, width=0.12, bottom=bottom, label=stage)
+        bottom += column
+    axis.set(xlabel="time of the observation [s]", ylabel="ms", xlim=(0, session.duration))
+    axis.legend(ncols=4)
+    return figure
+
+
+def _bridge(session: Session) -> Figure | None:
+    status = session.bridge_status
+    if not status:
+        return None
+    begin = status[0].header.stamp
+    times = [s.header.stamp.sec - begin.sec + (s.header.stamp.nanosec - begin.nanosec) / 1e9 for s in status]
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    upper.plot(times, [s.plan_age for s in status], label="plan age [s]")
+    upper.plot(times, [s.seam for s in status], label="seam at the last chunk [rad]")
+    upper.plot(
+        times,
+        [s.state for s in status],
+        color="0.5",
+        ds="steps-post",
+        label="state (1 disarmed, 2 holding, 3 tracking)",
+    )
+    lower.plot(times, [s.control_period_p99 for s in status], label="control period p99 [ms]")
+    lower.plot(times, [s.control_period_max for s in status], label="control period max [ms]")
+    lower.set(xlabel="time [s]")
+    for axis in (upper, lower):
+        axis.legend(ncols=3)
+    return figure
+
+
+def _thumbnails(source: Path, robot: RobotConfig) -> list[tuple[str, list[str]]]:
+    """For each camera, `_THUMBNAILS` images of the recording as data URLs, evenly in time."""
+    result = []
+    reader = open_recording(source)
+    try:
+        times = np.linspace(reader.start_time, reader.end_time, _THUMBNAILS + 1)[:-1].astype(np.int64)
+        for name, camera in robot.cameras.items():
+            connections = [c for c in reader.connections if c.topic == f"/{camera.topic}"]
+            if not camera.type.endswith("CompressedImage") or not connections:
+                continue
+            images = []
+            for time_ns in times:
+                for _, _, data in reader.messages(connections, start=int(time_ns)):
+                    message: Any = reader.deserialize(data, camera.type)
+                    image = cv2.imdecode(message.data, cv2.IMREAD_COLOR)
+                    if image is not None:
+                        height = round(image.shape[0] * _THUMBNAIL_WIDTH / image.shape[1])
+                        small = cv2.resize(image, (_THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
+                        images.append(_data_url("jpeg", cv2.imencode(".jpg", small)[1].tobytes()))
+                        break
+            result.append((name, images))
+    finally:
+        reader.close()
+    return result
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return _data_url("png", buffer.getvalue())
+
+
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,123 @@
+"""Figures of a session: latency, skew, drops, command rate, and the error against the recorded targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from fastwam_policy.evaluation.session import STAGES, Session
+from galaxea_r1lite_bridge.execution.reasons import State
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+
+def open_loop_error(session: Session, robot: RobotConfig) -> dict[str, NDArray[np.float64]]:
+    """Absolute difference between predicted and recorded targets, by group: [chunks, H, joints], NaN past the end."""
+    result = {}
+    for group, place in robot.slices.items():
+        if group in session.recorded and session.chunks:
+            reference = session.recorded[group]
+            result[group] = np.stack(
+                [np.abs(chunk.actions[:, place] - reference.at(chunk.times)) for chunk in session.chunks]
+            )
+    return result
+
+
+def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
+    """All figures as plain data: times in ms unless the name says s, errors in rad and mm."""
+    status = session.policy_status[-1] if session.policy_status else None
+    tracking = [s for s in session.bridge_status if s.state == State.TRACKING]
+    bridge = session.bridge_status[-1] if session.bridge_status else None
+    latency = np.array([chunk.latency_ms for chunk in session.chunks])
+    skews = np.array([[abs(s.skew) for s in message.streams] for message in session.policy_status if message.chunks])
+    error = open_loop_error(session, robot)
+    return {
+        "duration_s": session.duration,
+        "policy_id": status.policy_id if status else None,
+        "random_weights": bool(status.random_weights) if status else None,
+        "instruction": status.instruction if status else None,
+        "chunks": len(session.chunks),
+        "latency": {
+            stage: {"p50": float(np.percentile(column, 50)), "p99": float(np.percentile(column, 99))}
+            for stage, column in zip(STAGES, latency.T, strict=True)
+        }
+        if len(latency)
+        else {},
+        "skew": {"p50": 1e3 * float(np.percentile(skews.max(axis=1), 50)), "max": 1e3 * float(skews.max())}
+        if skews.size
+        else {},
+        "drops": {
+            side: {f"{drop.reason} {drop.text}": int(drop.count) for drop in message.drops} if message else {}
+            for side, message in (("policy", status), ("bridge", bridge))
+        },
+        "tracking_share": len(tracking) / len(session.bridge_status) if session.bridge_status else 0.0,
+        "command": {
+            "rate_hz": float(np.median([s.control_rate for s in tracking])),
+            "period_p99": float(np.median([s.control_period_p99 for s in tracking])),
+            "period_max": float(max(s.control_period_max for s in tracking)),
+        }
+        if tracking
+        else {},
+        "open_loop_error": {
+            group: {
+                "unit": robot.groups[group].unit,
+                "mean": float(np.nanmean(values)),
+                "first_step": float(np.nanmean(values[:, 0])),
+                "last_step": float(np.nanmean(values[:, -1])) if np.isfinite(values[:, -1]).any() else None,
+            }
+            for group, values in error.items()
+            if np.isfinite(values).any()
+        },
+    }
+
+
+def table(summary: dict[str, Any]) -> Table:
+    """The figures for a terminal."""
+    result = Table(title="Session", show_header=False)
+    for name, value in rows(summary):
+        result.add_row(name, value)
+    return result
+
+
+def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """The figures as lines of name and text."""
+    lines = [
+        (
+            "policy",
+            f"{summary['policy_id']}" + (", RANDOM weights: errors mean nothing" if summary["random_weights"] else ""),
+        ),
+        ("instruction", str(summary["instruction"])),
+        ("length", f"{summary['duration_s']:.1f} s"),
+        ("chunks", str(summary["chunks"])),
+    ]
+    for stage, value in summary["latency"].items():
+        lines.append((f"latency {stage}", f"p50 {value['p50']:.1f} ms, p99 {value['p99']:.1f} ms"))
+    if summary["skew"]:
+        lines.append(
+            ("skew within an observation", f"p50 {summary['skew']['p50']:.1f} ms, max {summary['skew']['max']:.1f} ms")
+        )
+    for side, drops in summary["drops"].items():
+        lines.append((f"drops, {side}", "; ".join(f"{count} x {reason}" for reason, count in drops.items()) or "none"))
+    lines.append(("bridge tracking", f"{100 * summary['tracking_share']:.0f} % of its status messages"))
+    if summary["command"]:
+        command = summary["command"]
+        lines.append(
+            (
+                "commands while tracking",
+                f"{command['rate_hz']:.1f} Hz, period p99 {command['period_p99']:.1f} ms, "
+                f"max {command['period_max']:.1f} ms",
+            )
+        )
+    for group, error in summary["open_loop_error"].items():
+        digits = 3 if error["unit"] == "rad" else 1
+        last = "-" if error["last_step"] is None else f"{error['last_step']:.{digits}f}"
+        lines.append(
+            (
+                f"open-loop error {group}",
+                f"mean {error['mean']:.{digits}f} {error['unit']} "
+                f"(first step {error['first_step']:.{digits}f}, last {last})",
+            )
+        )
+    return lines

@@ -1,0 +1,1 @@
+"""Fast-WAM itself: experts, shared attention, masks, flow matching, autoencoder. Torch only."""

@@ -1,0 +1,142 @@
+"""Fast-WAM: two experts with shared attention, and inference that computes the observation once (arXiv 2603.16666).
+
+The first frame's latents pass through the video expert one time (prefill); the action expert then denoises a chunk of
+actions against the kept keys and values. The future is never computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fastwam_policy.model.config import ModelConfig
+from fastwam_policy.model.experts import ActionExpert, Expert, VideoExpert
+from fastwam_policy.model.flow import Schedule
+from fastwam_policy.model.layers import KeyValue, Rotary, action_rotary, attend, video_rotary
+
+
+@dataclass(frozen=True)
+class Context:
+    """Cross-attention keys and values of the context tokens, one pair a layer, for each expert."""
+
+    video: list[KeyValue]
+    action: list[KeyValue]
+    mask: Tensor | None
+    """bool [B, 1, 1, L], None where every token is visible."""
+
+
+@dataclass
+class Stream:
+    """Tokens of one expert on their way through the layers."""
+
+    expert: Expert
+    x: Tensor
+    t_mod: Tensor
+    rotary: Rotary
+    context: list[KeyValue]
+    context_mask: Tensor | None
+
+
+def run_layers(
+    streams: Sequence[Stream], mask: Tensor | None = None, past: Sequence[KeyValue] | None = None
+) -> list[KeyValue]:
+    """Take all streams through all layers with shared attention; their `x` is replaced by the result.
+
+    Args:
+        streams: the experts taking part, in the order of the mask.
+        mask: bool [N, M] over the concatenated tokens, those of `past` first among the M; None: all visible.
+        past: keys and values of tokens that are not computed again, one pair a layer.
+
+    Returns:
+        Each layer's keys and values of the streams' tokens, without `past`.
+    """
+    kept = []
+    for layer in range(streams[0].expert.config.num_layers):
+        blocks = [stream.expert.block(layer) for stream in streams]
+        modulations = [block.modulate(stream.t_mod) for block, stream in zip(blocks, streams, strict=True)]
+        projected = [
+            block.query_key_value(stream.x, modulation, stream.rotary)
+            for block, stream, modulation in zip(blocks, streams, modulations, strict=True)
+        ]
+        query, key, value = (torch.cat(parts, dim=1) for parts in zip(*projected, strict=True))
+        kept.append((key, value))
+        if past is not None:
+            key, value = (torch.cat(pair, dim=1) for pair in zip(past[layer], (key, value), strict=True))
+        attended = attend(query, key, value, blocks[0].config.num_heads, mask)
+        parts = attended.split([stream.x.shape[1] for stream in streams], dim=1)
+        for block, stream, modulation, part in zip(blocks, streams, modulations, parts, strict=True):
+            stream.x = block.finish(stream.x, part, modulation, stream.context[layer], stream.context_mask)
+    return kept
+
+
+class FastWam(nn.Module):
+    """The model. Parameter names are those of published checkpoints, see :mod:`fastwam_policy.model.checkpoint`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.video = VideoExpert(config)
+        self.action = ActionExpert(config)
+        self.proprio_encoder = (
+            None if config.proprio_dim is None else nn.Linear(config.proprio_dim, config.video.text_dim)
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of weights and activations."""
+        return self.action.head.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.action.head.weight.device
+
+    def context(self, text: Tensor, text_mask: Tensor, proprio: Tensor | None) -> Context:
+        """What both experts attend to besides each other: the prompt, and the joints as one more token.
+
+        Args:
+            text: prompt embedding [B, L, text_dim].
+            text_mask: bool [B, L]. The released convention is all True over zero padding rows: they take part.
+            proprio: normalised joint state [B, P], None: no such token.
+        """
+        if proprio is not None:
+            if self.proprio_encoder is None:
+                raise ValueError("this model has no proprioception encoder, but a joint state was given")
+            token = self.proprio_encoder(proprio)[:, None]
+            text = torch.cat([text, token], dim=1)
+            text_mask = torch.cat([text_mask, text_mask.new_ones(len(text_mask), 1)], dim=1)
+        mask = None if bool(text_mask.all()) else text_mask[:, None, None, :]
+        return Context(self.video.context_key_values(text), self.action.context_key_values(text), mask)
+
+    def prefill(self, latents: Tensor, context: Context) -> list[KeyValue]:
+        """The video expert's keys and values [B, tokens, A] of the observed frame, one pair a layer.
+
+        Args:
+            latents: image latents of the current frame [B, C, 1, h, w].
+            context: from :meth:`context`.
+        """
+        if latents.ndim != 5 or latents.shape[2] != 1 or latents.shape[3] % 2 or latents.shape[4] % 2:
+            raise ValueError(f"expected latents [B, C, 1, even, even] of one frame, got {list(latents.shape)}")
+        grid = (1, latents.shape[3] // self.config.patch, latents.shape[4] // self.config.patch)
+        _, t_mod = self.video.embed_time(latents.new_zeros(len(latents), 1))
+        rotary = video_rotary(*grid, self.config.video.head_dim, latents.device)
+        tokens = self.video.tokens(latents)
+        return run_layers([Stream(self.video, tokens, t_mod, rotary, context.video, context.mask)])
+
+    def action_velocity(self, actions: Tensor, t: Tensor, past: Sequence[KeyValue], context: Context) -> Tensor:
+        """Velocity [B, H, action_dim] of noisy `actions` [B, H, action_dim] at timestep `t` (scalar, 0..1000)."""
+        _, t_mod = self.action.embed_time(t.expand(len(actions), 1))
+        rotary = action_rotary(actions.shape[1], self.config.action.head_dim, actions.device)
+        stream = Stream(self.action, self.action.action_encoder(actions), t_mod, rotary, context.action, context.mask)
+        run_layers([stream], past=past)
+        return self.action.head(stream.x)
+
+    def denoise(self, noise: Tensor, schedule: Schedule, past: Sequence[KeyValue], context: Context) -> Tensor:
+        """Actions [B, H, action_dim], normalised, from `noise` of that shape."""
+        actions = noise
+        for t, delta in zip(schedule.timesteps, schedule.deltas, strict=True):
+            actions = actions + delta * self.action_velocity(actions, t, past, context)
+        return actions

@@ -1,0 +1,239 @@
+"""Cameras and joints in, action chunks out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from ament_index_python.packages import get_package_share_directory
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from trajectory_msgs.msg import JointTrajectoryPoint
+
+from fastwam_msgs.msg import ActionChunk, DropCount, PolicyStatus, StreamStatus
+from fastwam_msgs.srv import SetInstruction
+from fastwam_policy.nodes.image_decoding import decode_compressed, image_decoder
+from fastwam_policy.policy.bundle import Bundle
+from fastwam_policy.policy.fastwam_policy import FastWamPolicy
+from fastwam_policy.runtime.inference_loop import ChunkResult, InferenceLoop
+from fastwam_policy.runtime.observation_buffer import ObservationBuffer
+from fastwam_policy.runtime.reasons import PolicyReason
+from galaxea_r1lite_bridge.nodes.conversions import duration_message, nanoseconds, time_message
+from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
+from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_RATE_WINDOW = 5.0  # s over which the chunk rate is reported
+_WARN_PERIOD = 5.0  # s between two equal warnings
+_IMAGE_TYPES = {"sensor_msgs/msg/CompressedImage": CompressedImage, "sensor_msgs/msg/Image": Image}
+
+
+class PolicyNode(ManagedNode):
+    """Node ``policy_node``. Parameters: config/policy_node.yaml. Service: ~/set_instruction."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("policy_node", **kwargs)
+
+    def configure(self) -> None:
+        """Read the parameters, load the bundle and warm it up on the inference thread."""
+        share = Path(get_package_share_directory("fastwam_policy"))
+        values = declare_parameters(self, share / "config" / "policy_node.yaml")
+        if not values["bundle"]:
+            raise ConfigError(
+                "parameter bundle is empty: name the folder of a policy bundle. "
+                "`fastwam make-bundle DIR` writes one with random weights to try"
+            )
+        self._robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
+        self._status_period: float = 1.0 / values["status_rate"]
+        slices = self._robot.slices
+        self._bundle: Bundle | None = None
+
+        def make_policy() -> FastWamPolicy:
+            if values["torch_threads"]:
+                torch.set_num_threads(values["torch_threads"])
+            self._bundle = Bundle.load(Path(values["bundle"]).expanduser(), values["device"])
+            self._bundle.check_robot(self._robot)
+            if not self._loop.instruction:
+                self._loop.choose_default(self._bundle.config.prompt.default_instruction)
+            return FastWamPolicy(self._bundle)
+
+        self._buffer = ObservationBuffer(
+            self._robot.cameras,
+            {name: place.stop - place.start for name, place in slices.items()},
+            values["max_skew"],
+            values["max_observation_age"],
+        )
+        decode_image = image_decoder()
+        self._loop = InferenceLoop(
+            make_policy,
+            self._buffer,
+            {name: self._robot.groups[name].joints for name in slices},
+            {
+                name: decode_compressed if camera.type.endswith("CompressedImage") else decode_image
+                for name, camera in self._robot.cameras.items()
+            },
+            lambda: self.get_clock().now().nanoseconds,
+            self._publish_chunk,
+            values["replan_interval"],
+            # A restarted node must not reuse epochs that the bridge has seen: they begin at the wall clock's seconds.
+            epoch=int(time.time()) % 2**32,
+        )
+        self._loop.load(values["instruction"])
+        bundle = self._loaded_bundle
+        if bundle.config.origin == "random":
+            self.get_logger().warning(f"bundle {bundle.config.name} has RANDOM weights: its actions mean nothing")
+        self.get_logger().info(f"bundle {bundle.config.name} on {values['device']}, task: {self._loop.instruction}")
+
+    def activate(self) -> None:
+        """Subscribe and begin to compute chunks."""
+        robot = self._robot
+        self._chunk_publisher = self.create_publisher(ActionChunk, robot.interfaces.action_chunk, 5)
+        self._status_publisher = self.create_publisher(PolicyStatus, robot.interfaces.policy_status, 10)
+        sensor = qos_profile(robot.qos.sensor)
+        self._inputs = [
+            self.create_subscription(_IMAGE_TYPES[camera.type], camera.topic, self._image_callback(name), sensor)
+            for name, camera in robot.cameras.items()
+        ]
+        self._inputs += [
+            self.create_subscription(JointState, group.feedback, self._joint_callback(name), sensor)
+            for name, group in robot.commanded.items()
+        ]
+        self._service = self.create_service(SetInstruction, "~/set_instruction", self._on_set_instruction)
+        # Status must go on when a simulated clock stands still.
+        self._timer = self.create_timer(
+            self._status_period, self._publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+        self._jump = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
+            post_callback=self._on_jump_back,
+        )
+        self._shown: tuple[int, int] | None = None
+        self._loop.activate()
+        self.get_logger().info("active")
+
+    def deactivate(self) -> None:
+        """Stop computing and let go of all topics."""
+        self._loop.deactivate()
+        self._publish_status()
+        self._jump.unregister()
+        self.destroy_timer(self._timer)
+        self.destroy_service(self._service)
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self.destroy_publisher(self._chunk_publisher)
+        self.destroy_publisher(self._status_publisher)
+
+    def cleanup(self) -> None:
+        """End the inference thread and free the model."""
+        self._loop.stop()
+        self._bundle = None
+
+    @property
+    def _loaded_bundle(self) -> Bundle:
+        assert self._bundle is not None
+        return self._bundle
+
+    def _image_callback(self, camera: str) -> Callable[[Any], None]:
+        def store(message: Any) -> None:
+            self._report(camera, self._buffer.add_image(camera, nanoseconds(message.header.stamp), message))
+
+        return store
+
+    def _joint_callback(self, group: str) -> Callable[[JointState], None]:
+        def store(message: JointState) -> None:
+            self._report(group, self._buffer.add_joints(group, nanoseconds(message.header.stamp), message.position))
+
+        return store
+
+    def _report(self, stream: str, reason: PolicyReason) -> None:
+        if reason != PolicyReason.NONE:
+            self.get_logger().warning(f"{stream}: {int(reason)}: {reason.text}", throttle_duration_sec=_WARN_PERIOD)
+
+    def _on_jump_back(self, _: TimeJump) -> None:
+        epoch = self._loop.reset()
+        self._loop.drops[PolicyReason.CLOCK_JUMPED_BACK] += 1
+        self.get_logger().warning(f"{PolicyReason.CLOCK_JUMPED_BACK.text}; epoch {epoch}")
+
+    def _on_set_instruction(
+        self, request: SetInstruction.Request, response: SetInstruction.Response
+    ) -> SetInstruction.Response:
+        try:
+            self._loaded_bundle.embedding(request.instruction)
+        except ConfigError as error:
+            response.code, response.message, response.epoch = response.NO_EMBEDDING, str(error), self._loop.epoch
+            return response
+        response.epoch = self._loop.set_instruction(request.instruction)
+        response.success, response.message = True, f"task: {request.instruction}"
+        self.get_logger().info(response.message)
+        return response
+
+    def _publish_chunk(self, result: ChunkResult) -> None:
+        chunk = result.chunk
+        message = ActionChunk(
+            chunk_id=result.chunk_id,
+            epoch=result.epoch,
+            policy_id=self._loaded_bundle.config.name,
+            instruction=result.instruction,
+            step=duration_message(chunk.step_ns),
+            inference_start=time_message(result.inference_start_ns),
+        )
+        message.header.stamp = time_message(chunk.stamp_ns)
+        message.decode_ms, message.encode_ms, message.prefill_ms, message.denoise_ms, message.total_ms = (
+            result.latency_ms
+        )
+        message.trajectory.joint_names = chunk.names
+        message.trajectory.points = [
+            JointTrajectoryPoint(positions=row.tolist(), time_from_start=duration_message(step * chunk.step_ns))
+            for step, row in enumerate(chunk.actions)
+        ]
+        self._chunk_publisher.publish(message)
+
+    def _publish_status(self) -> None:
+        loop, config = self._loop, self._loaded_bundle.config
+        now_ns = self.get_clock().now().nanoseconds
+        recent = [at for at in list(loop.published_at) if at > time.monotonic() - _RATE_WINDOW]
+        drops: Counter[PolicyReason] = Counter(loop.drops)
+        streams = []
+        for name, stream in self._buffer.streams.items():
+            drops.update({reason: n for reason, n in stream.rejected.items() if reason != PolicyReason.CORRUPT_IMAGE})
+            newest = stream.entries[-1][0] if stream.entries else None
+            streams.append(
+                StreamStatus(
+                    name=name,
+                    received=stream.received,
+                    rejected=stream.rejected.total(),
+                    age=-1.0 if newest is None else (now_ns - newest) / 1e9,
+                    skew=stream.skew_ns / 1e9,
+                )
+            )
+        message = PolicyStatus(
+            state=int(loop.state),
+            reason=int(loop.reason),
+            reason_text=": ".join(filter(None, (loop.reason.text, loop.detail))),
+            policy_id=config.name,
+            random_weights=config.origin == "random",
+            instruction=loop.instruction,
+            epoch=loop.epoch,
+            chunks=loop.chunks,
+            chunk_rate=len(recent) / _RATE_WINDOW,
+            latency_p50=loop.latency_percentile(50),
+            latency_p99=loop.latency_percentile(99),
+            streams=streams,
+            drops=[DropCount(reason=int(reason), text=reason.text, count=n) for reason, n in sorted(drops.items())],
+        )
+        message.header.stamp = time_message(now_ns)
+        self._status_publisher.publish(message)
+        if self._shown != (message.state, message.reason) and message.reason:
+            self.get_logger().warning(f"{message.reason}: {message.reason_text}", throttle_duration_sec=_WARN_PERIOD)
+        self._shown = (message.state, message.reason)
+
+
+def main() -> None:
+    """Entry point."""
+    run(PolicyNode)

@@ -1,0 +1,165 @@
+"""Plays a recording in the robot's place: sensor topics as recorded, the recorded targets aside for comparison."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import get_package_share_directory
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rich.progress import Progress
+from rosgraph_msgs.msg import Clock
+
+from fastwam_policy.recordings import check_topics, open_recording
+from galaxea_r1lite_bridge.nodes.conversions import time_message
+from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
+from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_NS = 1_000_000_000
+_POLL = 0.1  # s between two questions to a node that is not active yet
+_LOG_STEP = 10  # percent between two progress lines where there is no terminal
+_DISCOVERY = 0.5  # s for other publishers to be seen, and for our own to be found
+
+
+class ReplayNode(ManagedNode):
+    """Node ``replay_node``. Parameters: config/replay_node.yaml. The process ends when the recording does."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("replay_node", **kwargs)
+
+    def configure(self) -> None:
+        """Open the recording and list what it lacks."""
+        share = Path(get_package_share_directory("fastwam_policy"))
+        self._values = declare_parameters(self, share / "config" / "replay_node.yaml")
+        values = self._values
+        if not values["bag"]:
+            raise ConfigError("parameter bag is empty: name a rosbag2 folder, or a .mcap or .db3 file")
+        self._path = Path(values["bag"]).expanduser()
+        robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
+        self._reader = open_recording(self._path)
+        missing = check_topics(self._reader, robot, self._path, allow_missing=values["allow_missing"])
+        if missing:
+            self.get_logger().warning(f"not in the recording: {', '.join(missing)}")
+        outputs = {f"/{camera.topic}": (camera.topic, robot.qos.sensor) for camera in robot.cameras.values()}
+        outputs |= {f"/{group.feedback}": (group.feedback, robot.qos.sensor) for group in robot.groups.values()}
+        outputs |= {
+            f"/{group.target}": (f"{robot.recorded_prefix}/{group.target}", robot.qos.target)
+            for group in robot.commanded.values()
+        }
+        self._connections = [connection for connection in self._reader.connections if connection.topic in outputs]
+        self._outputs = {connection.topic: outputs[connection.topic] for connection in self._connections}
+        self._start_ns = self._reader.start_time + round(values["start"] * _NS)
+        end_ns = self._start_ns + round(values["duration"] * _NS) if values["duration"] else self._reader.end_time
+        self._end_ns = min(end_ns, self._reader.end_time)
+        if self._start_ns >= self._end_ns:
+            length = (self._reader.end_time - self._reader.start_time) / _NS
+            raise ConfigError(f"parameter start is {values['start']} s, but the recording is only {length:.2f} s long")
+
+    def activate(self) -> None:
+        """Make the publishers and start to play on a thread of its own."""
+        time.sleep(_DISCOVERY)
+        topics = [self.resolve_topic_name(topic) for topic, _ in self._outputs.values()]
+        taken = [topic for topic in topics if self.count_publishers(topic)]
+        if taken:
+            raise ConfigError(
+                f"somebody publishes {', '.join(taken)} already: a robot, a simulator or another replay is in this ROS "
+                "domain. End it, or set another ROS_DOMAIN_ID"
+            )
+        self._outlets: dict[str, Publisher] = {}
+        for connection in self._connections:
+            topic, qos = self._outputs[connection.topic]
+            kind = _message_class(connection.msgtype)
+            self._outlets[connection.topic] = self.create_publisher(kind, topic, qos_profile(qos))
+        self._clock_publisher = (
+            self.create_publisher(Clock, "/clock", QoSProfile(depth=10)) if self._values["clock"] else None
+        )
+        self._state_clients = {
+            name: self.create_client(GetState, f"{name}/get_state") for name in self._values["wait_for"] if name
+        }
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
+        self._thread.start()
+
+    def deactivate(self) -> None:
+        """Stop playing."""
+        self._stopping.set()
+        self._thread.join()
+        for publisher in self._outlets.values():
+            self.destroy_publisher(publisher)
+        for client in self._state_clients.values():
+            self.destroy_client(client)
+
+    def cleanup(self) -> None:
+        """Close the recording."""
+        self._reader.close()
+
+    def _run(self) -> None:
+        try:
+            self._wait_for_nodes()
+            time.sleep(_DISCOVERY)
+            self._play()
+            while self._values["loop"] and not self._stopping.is_set():
+                self._play()
+        except Exception as error:  # noqa: BLE001  the thread's end must end the process, with its reason
+            self.get_logger().fatal(f"{self._path}: {error}")
+            self.exit_status = 1
+        if not self._stopping.is_set():
+            self.finished.set()
+
+    def _wait_for_nodes(self) -> None:
+        deadline = time.monotonic() + self._values["wait_timeout"]
+        for name, client in self._state_clients.items():
+            self.get_logger().info(f"waiting for {name} to be active")
+            while not self._stopping.is_set():
+                if client.service_is_ready():
+                    future = client.call_async(GetState.Request())
+                    while not future.done() and time.monotonic() < deadline and not self._stopping.wait(0.01):
+                        pass
+                    response = future.result() if future.done() else None
+                    if response is not None and response.current_state.id == State.PRIMARY_STATE_ACTIVE:
+                        break
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{name} was not active after {self._values['wait_timeout']:g} s (wait_timeout)")
+                self._stopping.wait(_POLL)
+
+    def _play(self) -> None:
+        span, rate = self._end_ns - self._start_ns, self._values["rate"]
+        self.get_logger().info(f"playing {span / _NS:.1f} s of {self._path} at {rate:g} x")
+        logged = 0
+        with Progress(disable=not sys.stderr.isatty()) as progress:
+            task = progress.add_task("replay", total=span / _NS)
+            begin = time.monotonic_ns()
+            for connection, stamp, data in self._reader.messages(self._connections, self._start_ns, self._end_ns + 1):
+                elapsed = stamp - self._start_ns
+                wait = begin + elapsed / rate - time.monotonic_ns()
+                if wait > 0:
+                    time.sleep(wait / _NS)
+                if self._stopping.is_set():
+                    return
+                if self._clock_publisher is not None:
+                    self._clock_publisher.publish(Clock(clock=time_message(stamp)))
+                self._outlets[connection.topic].publish(bytes(data))
+                progress.update(task, completed=elapsed / _NS)
+                percent = 100 * elapsed // span
+                if progress.disable and percent >= logged + _LOG_STEP:
+                    logged = percent - percent % _LOG_STEP
+                    self.get_logger().info(f"{logged} %, {elapsed / _NS:.1f} s")
+
+
+def _message_class(name: str) -> Any:
+    package, _, kind = name.split("/")
+    return getattr(importlib.import_module(f"{package}.msg"), kind)
+
+
+def main() -> None:
+    """Entry point."""
+    run(ReplayNode)

@@ -1,0 +1,1 @@
+"""Policy bundles: load, check, pre- and post-process, infer."""

@@ -1,0 +1,239 @@
+"""A policy bundle: a folder with everything a checkpoint needs to run, and nothing guessed.
+
+policy.yaml            what it is: sizes, layout, units, normalisation, prompt, schedule
+model.safetensors      weights (or an official .pt, as `weights` says)
+vae/                   image autoencoder in diffusers' format
+dataset_stats.json     official statistics for normalisation
+text_embeddings/       one .safetensors for each instruction: context [L, text_dim], mask [L], and the prompt
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fastwam_policy.model.checkpoint import CheckpointError, load_into, load_weights
+from fastwam_policy.model.config import ModelConfig
+from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.policy.images import Layout
+from fastwam_policy.policy.normalizer import Mode, Normalizer, load_statistics
+from galaxea_r1lite_bridge.robot.config import RobotConfig, Unit
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
+
+FORMAT = 1
+POLICY_FILE = "policy.yaml"
+PROMPT_TEMPLATE = "A video recorded from a robot's point of view executing the following instruction: {task}"
+
+
+class Vector(StrictModel):
+    """Meaning of each number of the state or action: its joint and unit, in the checkpoint's order."""
+
+    names: list[str] = Field(min_length=1)
+    units: list[Unit]
+    normalization: Mode
+    stepwise: bool = False
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Vector:
+        if len(self.names) != len(self.units):
+            raise ValueError(f"units: needs one for each of the {len(self.names)} names, got {len(self.units)}")
+        return self
+
+
+class Prompt(StrictModel):
+    """How an instruction becomes the text the model was trained with."""
+
+    template: Annotated[str, Field(pattern=r"\{task\}")]
+    length: PositiveInt = 128
+    default_instruction: str
+
+
+class BundleConfig(StrictModel):
+    """The whole of policy.yaml."""
+
+    format: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    description: str
+    origin: Literal["random", "trained", "official"]
+    """Where the weights come from; `random` means that the actions mean nothing."""
+    robot_type: str
+    variant: Literal["fastwam"]
+    model: ModelConfig
+    weights: str
+    horizon: PositiveInt
+    fps: PositiveFloat
+    denoise_steps: PositiveInt
+    sigma_shift: PositiveFloat
+    seed: int
+    layout: Layout
+    state: Vector
+    action: Vector
+    prompt: Prompt
+
+    @model_validator(mode="after")
+    def _sizes(self) -> BundleConfig:
+        if len(self.action.names) != self.model.action_dim:
+            raise ValueError(
+                f"action.names: {len(self.action.names)} names, but model.action_dim is {self.model.action_dim}"
+            )
+        if self.model.proprio_dim is not None and len(self.state.names) != self.model.proprio_dim:
+            raise ValueError(
+                f"state.names: {len(self.state.names)} names, but model.proprio_dim is {self.model.proprio_dim}"
+            )
+        return self
+
+    @property
+    def step_ns(self) -> int:
+        """Time between two actions, ns."""
+        return round(1e9 / self.fps)
+
+    def prompt_of(self, instruction: str) -> str:
+        """Full prompt of an instruction; white space is collapsed as in training."""
+        return self.prompt.template.format(task=" ".join(instruction.split()))
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle. `model` and `vae_folder` are ready to run; embeddings are keyed by the full prompt."""
+
+    folder: Path
+    config: BundleConfig
+    model: FastWam
+    state: Normalizer
+    action: Normalizer
+    embeddings: dict[str, tuple[Tensor, Tensor]]
+
+    @property
+    def vae_folder(self) -> Path:
+        """Folder of the image autoencoder, in diffusers' format."""
+        return self.folder / "vae"
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Bundle:
+        """Read and check every file of a bundle.
+
+        Raises:
+            ConfigError: something is missing or does not fit; the text names the file and the fix.
+        """
+        target = torch_device(device)
+        if not (folder / POLICY_FILE).is_file():
+            raise ConfigError(
+                f"{folder}: not a policy bundle: {POLICY_FILE} is missing. `fastwam make-bundle DIR` writes one to try"
+            )
+        config = load_yaml(folder / POLICY_FILE, BundleConfig)
+        missing = [
+            name for name in ("vae/config.json", "dataset_stats.json", config.weights) if not (folder / name).is_file()
+        ]
+        if missing:
+            raise ConfigError(f"{folder}: files missing from the bundle: {', '.join(missing)}")
+        statistics = folder / "dataset_stats.json"
+        state = Normalizer.from_statistics(
+            load_statistics(statistics, "state", len(config.state.names)), config.state.normalization
+        )
+        action = Normalizer.from_statistics(
+            load_statistics(statistics, "action", len(config.action.names)),
+            config.action.normalization,
+            stepwise=config.action.stepwise,
+        )
+        with torch.device("meta"):
+            model = FastWam(config.model)
+        try:
+            load_into(model, load_weights(folder / config.weights), str(folder / config.weights))
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from None
+        model.to(target).eval().requires_grad_(False)
+        return cls(folder, config, model, state, action, _load_embeddings(folder, config))
+
+    def embedding(self, instruction: str) -> tuple[Tensor, Tensor]:
+        """Text context [L, text_dim] and mask [L] of an instruction.
+
+        Raises:
+            ConfigError: the bundle has none for it; lists those it has.
+        """
+        prompt = self.config.prompt_of(instruction)
+        if prompt not in self.embeddings:
+            known = "; ".join(sorted(self.embeddings)) or "none"
+            raise ConfigError(f"{self.folder}: no text embedding for the prompt '{prompt}'. The bundle has: {known}")
+        return self.embeddings[prompt]
+
+    def check_robot(self, robot: RobotConfig) -> None:
+        """Refuse a bundle that was not made for this robot.
+
+        Raises:
+            ConfigError: one line for each name, unit or camera that differs.
+        """
+        config, problems = self.config, []
+        if config.robot_type != robot.robot_type:
+            problems.append(f"robot_type is {config.robot_type}, the robot is a {robot.robot_type}")
+        unit_of = dict(zip(robot.joint_names, robot.units, strict=True))
+        for kind, vector in (("state", config.state), ("action", config.action)):
+            problems += [
+                f"{kind}.names: {name} is not a commanded joint of the robot"
+                for name in vector.names
+                if name not in unit_of
+            ]
+            problems += [f"{kind}.names: the robot's {name} is missing" for name in unit_of if name not in vector.names]
+            problems += [
+                f"{kind}.units: {name} is in {unit}, the robot uses {unit_of[name]}"
+                for name, unit in zip(vector.names, vector.units, strict=True)
+                if unit_of.get(name, unit) != unit
+            ]
+        problems += [
+            f"layout: the robot has no camera {tile.camera}; it has {', '.join(robot.cameras)}"
+            for tile in config.layout.tiles
+            if tile.camera not in robot.cameras
+        ]
+        if problems:
+            raise ConfigError(f"{self.folder / POLICY_FILE} does not fit the robot:\n  " + "\n  ".join(problems))
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ConfigError: it is not here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device must be cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device {name} was asked for, but torch {torch.__version__} finds no CUDA GPU here: "
+            "use device cpu, or install a CUDA build of torch and the GPU's driver"
+        )
+    return device
+
+
+def save_embedding(folder: Path, prompt: str, context: Tensor, mask: Tensor) -> None:
+    """Write one text embedding into a bundle's folder; `context` [L, text_dim], `mask` bool [L]."""
+    target = folder / "text_embeddings"
+    target.mkdir(parents=True, exist_ok=True)
+    slug = "".join(letter if letter.isalnum() else "_" for letter in prompt.rsplit(":", 1)[-1].strip().lower())[:60]
+    save_file(
+        {"context": context.contiguous(), "mask": mask.contiguous()}, target / f"{slug}.safetensors", {"prompt": prompt}
+    )
+
+
+def _load_embeddings(folder: Path, config: BundleConfig) -> dict[str, tuple[Tensor, Tensor]]:
+    result: dict[str, tuple[Tensor, Tensor]] = {}
+    expected = (config.prompt.length, config.model.video.text_dim)
+    for path in sorted((folder / "text_embeddings").glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                prompt: str = (file.metadata() or {})["prompt"]
+                result[prompt] = (file.get_tensor("context"), file.get_tensor("mask"))
+        except (SafetensorError, KeyError, OSError) as error:
+            raise ConfigError(f"{path}: not a text embedding: {error!r}") from None
+        if tuple(result[prompt][0].shape) != expected:
+            raise ConfigError(
+                f"{path}: context has shape {list(result[prompt][0].shape)}, policy.yaml needs {list(expected)}"
+            )
+    return result

@@ -1,0 +1,93 @@
+"""Write a small bundle with random weights for the R1 Lite, so that the whole path runs without a download.
+
+Its actions mean nothing: it is for trying the nodes, measuring latency and testing. policy.yaml says `origin: random`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from diffusers import AutoencoderKLWan
+from safetensors.torch import save_file
+
+from fastwam_policy.model.config import PRESETS
+from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.policy.bundle import FORMAT, POLICY_FILE, PROMPT_TEMPLATE, BundleConfig, save_embedding
+from fastwam_policy.policy.images import ROBOTWIN
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
+
+_HORIZON = 32
+_TEXT_TOKENS = 20  # about what the prompt of a short instruction takes of the 128
+_VAE_WIDTH = 8  # the official one has 160
+
+
+def write_random_bundle(folder: Path, robot: RobotConfig, instruction: str, size: str = "tiny", seed: int = 0) -> None:
+    """Write a bundle into `folder`, which must not exist or be empty.
+
+    Statistics are made from the robot's limits: mean in the middle, standard deviation an eighth of the range, so
+    that the random actions stay near the middle of the joints' range.
+
+    Raises:
+        ConfigError: the folder is in use, or the size is unknown.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: exists already; name a new or empty folder")
+    if size not in PRESETS:
+        raise ConfigError(f"size must be one of {', '.join(PRESETS)}, got {size!r}")
+    vector = {"names": robot.joint_names, "units": list(robot.units), "normalization": "z-score"}
+    policy = {
+        "format": FORMAT,
+        "name": f"random_{size}",
+        "description": "Random weights: shows that the path works; the actions mean nothing.",
+        "origin": "random",
+        "robot_type": robot.robot_type,
+        "variant": "fastwam",
+        "model": dataclasses.asdict(PRESETS[size]),
+        "weights": "model.safetensors",
+        "horizon": _HORIZON,
+        "fps": 15.0,
+        "denoise_steps": 10,
+        "sigma_shift": 5.0,
+        "seed": seed,
+        "layout": ROBOTWIN.model_dump(),
+        "state": vector,
+        "action": vector,
+        "prompt": {"template": PROMPT_TEMPLATE, "length": 128, "default_instruction": instruction},
+    }
+    config = validate(policy, BundleConfig, POLICY_FILE)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        save_file(FastWam(config.model).state_dict(), folder / config.weights)
+        AutoencoderKLWan(
+            base_dim=_VAE_WIDTH, decoder_base_dim=_VAE_WIDTH, z_dim=config.model.latent_channels,
+            dim_mult=[1, 2, 4, 4], num_res_blocks=2, temperal_downsample=[False, True, True], is_residual=True,
+            in_channels=12, out_channels=12, patch_size=2, scale_factor_spatial=16,
+            latents_mean=[0.0] * config.model.latent_channels, latents_std=[1.0] * config.model.latent_channels,
+        ).save_pretrained(folder / "vae")  # fmt: skip
+        context = torch.randn(config.prompt.length, config.model.video.text_dim)
+    context[_TEXT_TOKENS:] = 0  # the official convention: padding rows are zero, and visible
+    save_embedding(folder, config.prompt_of(instruction), context, torch.ones(len(context), dtype=torch.bool))
+
+    lower, upper = robot.position_limits
+    entries = {
+        "mean": (lower + upper) / 2, "std": (upper - lower) / 8,
+        "min": lower, "max": upper, "q01": lower, "q99": upper,
+    }  # fmt: skip
+    statistics = {
+        kind: {
+            "default": {f"global_{name}": value.tolist() for name, value in entries.items()}
+            | {f"stepwise_{name}": np.tile(value, (steps, 1)).tolist() for name, value in entries.items()}
+        }
+        for kind, steps in (("state", 1), ("action", _HORIZON))
+    }
+    (folder / "dataset_stats.json").write_text(json.dumps(statistics | {"num_episodes": 0, "num_transition": 0}))
+    # Last: a folder without policy.yaml is not taken for a bundle if this is interrupted.
+    (folder / POLICY_FILE).write_text(yaml.safe_dump(policy, sort_keys=False))

@@ -1,0 +1,91 @@
+"""Which processes a mode consists of, from config/processes.yaml: the one description that all starters use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
+from pydantic import RootModel
+
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
+
+Mode = Literal["real", "sim", "replay"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+Argument = str | bool
+
+ARGUMENTS: dict[str, tuple[Argument, str]] = {
+    "bag": ("", "recording to replay, mode replay"),
+    "bundle": ("", "folder of the policy bundle"),
+    "instruction": ("", "task; empty for the bundle's default"),
+    "arm": (False, "arm the bridge as soon as feedback comes; leave it false on a robot and call ~/arm"),
+    "record": (False, "write chunks, commands, feedback and status to an mcap"),
+    "session": ("", "folder of that recording; empty for ~/fastwam_sessions/TIME"),
+}
+"""Default and meaning of each argument of the launch file."""
+
+
+class _Entry(StrictModel):
+    package: str
+    modes: list[Mode]
+    arguments: dict[str, str]
+    only_if: str | None = None
+    ends_run: bool = False
+
+
+class _Entries(RootModel[dict[str, _Entry]]):
+    pass
+
+
+@dataclass(frozen=True)
+class Process:
+    """One node to start."""
+
+    name: str
+    package: str
+    params_file: Path
+    parameters: Mapping[str, Argument]
+    ends_run: bool
+
+    @property
+    def executable(self) -> str:
+        """Name of the installed executable; the same as the node's."""
+        return self.name
+
+    def command(self, namespace: str = "") -> list[str]:
+        """Command line that starts it, as `ros2 run` or a launch file would."""
+        program = Path(get_package_prefix(self.package)) / "lib" / self.package / self.executable
+        words = [str(program), "--ros-args", "-r", f"__node:={self.name}"]
+        if namespace:
+            words += ["-r", f"__ns:=/{namespace.strip('/')}"]
+        words += ["--params-file", str(self.params_file)]
+        for name, value in self.parameters.items():
+            words += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
+        return words
+
+
+def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
+    """The processes of `mode` with their parameters; `arguments` overrides the defaults of ARGUMENTS.
+
+    Raises:
+        ConfigError: unknown mode or argument, or a mode that cannot run yet.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if mode == "sim":
+        raise ConfigError("mode sim: the simulator (galaxea_r1lite_sim) is not part of this version; use mode replay")
+    unknown = sorted(set(arguments) - set(ARGUMENTS))
+    if unknown:
+        raise ConfigError(f"unknown argument {', '.join(unknown)}; known are {', '.join(ARGUMENTS)}")
+    values = {name: default for name, (default, _) in ARGUMENTS.items()} | dict(arguments)
+    config = Path(get_package_share_directory("fastwam_policy")) / "config"
+    result = []
+    for name, entry in load_yaml(config / "processes.yaml", _Entries).root.items():
+        if mode not in entry.modes or (entry.only_if is not None and not values[entry.only_if]):
+            continue
+        # An empty argument leaves the parameter to its default and to the params file.
+        given = {key: values[argument] for key, argument in entry.arguments.items() if values[argument] != ""}
+        result.append(Process(name, entry.package, config / f"{mode}.yaml", given, entry.ends_run))
+    return result

@@ -1,0 +1,1 @@
+"""Observation buffer and inference loop. No ROS; time is an argument."""

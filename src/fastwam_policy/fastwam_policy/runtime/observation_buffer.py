@@ -1,0 +1,143 @@
+"""Keeps the newest messages of every stream and picks those that belong together."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastwam_policy.runtime.reasons import PolicyReason
+
+_NS = 1_000_000_000
+_FRAMES_KEPT = 8  # half a second of a 15 Hz camera
+_JOINTS_KEPT = 256  # one second at 240 Hz: a frame may arrive later than the joints of its time
+
+
+@dataclass
+class StreamState:
+    """One stream: its newest messages and what was refused."""
+
+    entries: deque[tuple[int, Any]]
+    received: int = 0
+    rejected: Counter[PolicyReason] = field(default_factory=Counter)
+    skew_ns: int = 0
+    """Stamp of the chosen message minus the observation's, in the last snapshot."""
+
+    def nearest(self, stamp_ns: int) -> tuple[int, Any]:
+        """Entry whose stamp is nearest."""
+        stamps = [entry[0] for entry in self.entries]
+        place = bisect.bisect(stamps, stamp_ns)
+        around = range(max(0, place - 1), min(len(stamps), place + 1))
+        return self.entries[min(around, key=lambda index: abs(stamps[index] - stamp_ns))]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Messages that belong together.
+
+    Attributes:
+        stamp_ns: the observation's time: the oldest of the cameras' newest stamps.
+        images: (stamp, undecoded image) by camera.
+        joints: positions by joint group.
+    """
+
+    stamp_ns: int
+    images: dict[str, tuple[int, Any]]
+    joints: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why there is no snapshot."""
+
+    reason: PolicyReason
+    detail: str
+
+
+class ObservationBuffer:
+    """Thread-safe; callbacks add, the inference thread samples. Stamps and `now` are ns of the node's clock."""
+
+    def __init__(self, cameras: Iterable[str], joints: Mapping[str, int], max_skew: float, max_age: float) -> None:
+        """`joints`: number of positions of each joint group. `max_skew`, `max_age`: s."""
+        self._cameras = list(cameras)
+        self._joints = dict(joints)
+        self._max_skew_ns = round(max_skew * _NS)
+        self._max_age_ns = round(max_age * _NS)
+        self._lock = threading.Lock()
+        self.streams = {name: StreamState(deque(maxlen=_FRAMES_KEPT)) for name in self._cameras}
+        self.streams |= {name: StreamState(deque(maxlen=_JOINTS_KEPT)) for name in self._joints}
+
+    def add_image(self, camera: str, stamp_ns: int, image: object) -> PolicyReason:
+        """Store an undecoded image; return why it was refused, or NONE."""
+        with self._lock:
+            return self._add(camera, stamp_ns, image)
+
+    def add_joints(self, group: str, stamp_ns: int, positions: Iterable[float]) -> PolicyReason:
+        """Store the first entries of a joint message; return why it was refused, or NONE."""
+        count = self._joints[group]
+        values = np.asarray(positions, np.float64)[:count]
+        with self._lock:
+            if len(values) < count:
+                return self._reject(group, PolicyReason.TOO_FEW_ENTRIES)
+            if not np.isfinite(values).all():
+                return self._reject(group, PolicyReason.NOT_FINITE)
+            return self._add(group, stamp_ns, values)
+
+    def discard(self, camera: str, stamp_ns: int) -> None:
+        """Forget an image that turned out not to decode, and count it."""
+        with self._lock:
+            stream = self.streams[camera]
+            stream.entries = deque((entry for entry in stream.entries if entry[0] != stamp_ns), maxlen=_FRAMES_KEPT)
+            stream.rejected[PolicyReason.CORRUPT_IMAGE] += 1
+
+    def clear(self) -> None:
+        """Forget all messages; counts stay."""
+        with self._lock:
+            for stream in self.streams.values():
+                stream.entries.clear()
+
+    def sample(self, now_ns: int, newer_than_ns: int = 0) -> Snapshot | Waiting:
+        """The newest messages that belong together, or why there are none."""
+        with self._lock:
+            missing = [name for name, stream in self.streams.items() if not stream.entries]
+            if missing:
+                return Waiting(PolicyReason.MISSING_STREAM, ", ".join(missing))
+            newest = {name: self.streams[name].entries[-1][0] for name in self.streams}
+            # The joints may not yet reach the newest frame, the newest frame may not yet have come from every camera.
+            stamp = min(newest[name] for name in self._cameras)
+            if now_ns - stamp > self._max_age_ns:
+                late = min(self._cameras, key=newest.__getitem__)
+                return Waiting(PolicyReason.STALE_OBSERVATION, f"{late} is {(now_ns - stamp) / _NS:.3f} s old")
+            if stamp <= newer_than_ns:
+                return Waiting(PolicyReason.SAME_OBSERVATION, "")
+            chosen = {name: stream.nearest(stamp) for name, stream in self.streams.items()}
+            skew = {name: entry[0] - stamp for name, entry in chosen.items()}
+            worst = max(skew, key=lambda name: abs(skew[name]))
+            if abs(skew[worst]) > self._max_skew_ns:
+                return Waiting(PolicyReason.SKEWED_STREAMS, f"{worst} is {skew[worst] / _NS:+.3f} s off")
+            for name, value in skew.items():
+                self.streams[name].skew_ns = value
+            return Snapshot(
+                stamp, {name: chosen[name] for name in self._cameras}, {name: chosen[name][1] for name in self._joints}
+            )
+
+    def _add(self, name: str, stamp_ns: int, value: object) -> PolicyReason:
+        stream = self.streams[name]
+        if stamp_ns == 0:
+            return self._reject(name, PolicyReason.ZERO_STAMP)
+        if stream.entries and stamp_ns <= stream.entries[-1][0]:
+            return self._reject(name, PolicyReason.STAMP_WENT_BACK)
+        stream.received += 1
+        stream.entries.append((stamp_ns, value))
+        return PolicyReason.NONE
+
+    def _reject(self, name: str, reason: PolicyReason) -> PolicyReason:
+        self.streams[name].received += 1
+        self.streams[name].rejected[reason] += 1
+        return reason

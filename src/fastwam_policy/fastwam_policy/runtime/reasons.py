@@ -1,0 +1,54 @@
+"""Numbered reasons of the policy side, with one text each. The numbers are those of PolicyStatus.msg."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class PolicyState(IntEnum):
+    """What the policy is doing."""
+
+    INACTIVE = 0
+    WAITING = 1
+    RUNNING = 2
+    FAULT = 3
+
+
+class PolicyReason(IntEnum):
+    """Why no chunk was computed, or why an input was ignored."""
+
+    NONE = 0
+    MISSING_STREAM = 100
+    STALE_OBSERVATION = 101
+    SKEWED_STREAMS = 102
+    CORRUPT_IMAGE = 103
+    SAME_OBSERVATION = 104
+    INSTRUCTION_CHANGED = 105
+    CLOCK_JUMPED_BACK = 106
+    ZERO_STAMP = 110
+    STAMP_WENT_BACK = 111
+    NOT_FINITE = 112
+    TOO_FEW_ENTRIES = 113
+    INFERENCE_FAILED = 200
+
+    @property
+    def text(self) -> str:
+        """One sentence for people."""
+        return _TEXTS[self]
+
+
+_TEXTS = {
+    PolicyReason.NONE: "",
+    PolicyReason.MISSING_STREAM: "not received yet",
+    PolicyReason.STALE_OBSERVATION: "newest common observation older than max_observation_age",
+    PolicyReason.SKEWED_STREAMS: "no messages within max_skew of each other",
+    PolicyReason.CORRUPT_IMAGE: "image does not decode",
+    PolicyReason.SAME_OBSERVATION: "nothing newer than the last chunk's observation",
+    PolicyReason.INSTRUCTION_CHANGED: "result belonged to an older epoch",
+    PolicyReason.CLOCK_JUMPED_BACK: "time went backwards; buffer cleared",
+    PolicyReason.ZERO_STAMP: "message without a stamp ignored",
+    PolicyReason.STAMP_WENT_BACK: "message older than its predecessor ignored",
+    PolicyReason.NOT_FINITE: "joint message with NaN or infinity ignored",
+    PolicyReason.TOO_FEW_ENTRIES: "joint message with too few positions ignored",
+    PolicyReason.INFERENCE_FAILED: "the policy raised an error",
+}

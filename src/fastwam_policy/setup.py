@@ -1,0 +1,32 @@
+"""Installs Fast-WAM, its nodes, launch files and command line."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+NAME = "fastwam_policy"
+NODES = ("policy_node", "replay_node", "recorder_node")
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Fast-WAM, a world action model, as a ROS 2 policy",
+    license="MIT",
+    packages=find_packages(exclude=["test"]),
+    package_data={NAME: ["py.typed", "evaluation/*.jinja"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", glob("launch/*.launch.py")),
+        (f"share/{NAME}/config", [f"config/{name}.yaml" for name in (*NODES, "processes", "real", "sim", "replay")]),
+        (f"share/{NAME}/bags/towel_fold_sample", glob("bags/towel_fold_sample/*")),
+    ],
+    install_requires=[
+        "setuptools", "diffusers", "honcho", "jinja2", "matplotlib", "numpy", "opencv-python-headless", "pillow",
+        "pydantic>=2", "pyyaml", "rich", "rosbags", "rosbags-image", "safetensors", "torch>=2.4",
+    ],
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [f"{node} = {NAME}.nodes.{node}:main" for node in NODES] + [f"fastwam = {NAME}.cli:main"]
+    },
+)  # fmt: skip

@@ -1,0 +1,122 @@
+"""What all lifecycle nodes of this project share: clear configuration errors, autostart, and one way to run."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from galaxea_r1lite_bridge.robot.config import Qos
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_FAILED = 2  # exit status of a node that could not be configured
+_SPIN = 0.1  # s, longest time until a signal or the node's own end is seen
+
+
+class ManagedNode(LifecycleNode):
+    """Lifecycle node whose wrong configuration is one clear message instead of a traceback.
+
+    Subclasses implement ``configure``, ``activate``, ``deactivate`` and ``cleanup``. With the parameter ``autostart``
+    (default true) the node configures and activates itself; set it to false to use a lifecycle manager.
+    """
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.declare_parameter("autostart", True)
+        self.exit_status = 0
+        self.finished = threading.Event()
+        """Set it, from any thread, to end the process with `exit_status`."""
+
+    def configure(self) -> None:
+        """Read parameters and files, reserve what is needed. ConfigError: say what is wrong."""
+        raise NotImplementedError
+
+    def activate(self) -> None:
+        """Begin to receive and publish."""
+        raise NotImplementedError
+
+    def deactivate(self) -> None:
+        """End what activate began."""
+        raise NotImplementedError
+
+    def cleanup(self) -> None:
+        """End what configure began."""
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        return self._attempt(self.configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        return self._attempt(self.activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        return self._attempt(self.deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        return self._attempt(self.cleanup)
+
+    def autostart(self) -> bool:
+        """Configure and activate when the parameter says so; return whether the node may go on."""
+        if not self.get_parameter("autostart").value:
+            return True
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def finish(self) -> None:
+        """Leave the active state before the process ends."""
+        if self._state_machine.current_state[1] == "active":
+            self.trigger_deactivate()
+
+    def _attempt(self, step: Callable[[], None]) -> TransitionCallbackReturn:
+        try:
+            step()
+        except ConfigError as error:
+            self.get_logger().fatal(str(error))
+            return TransitionCallbackReturn.FAILURE
+        except Exception:  # noqa: BLE001  rclpy would swallow it
+            self.get_logger().fatal(traceback.format_exc())
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS
+
+
+def qos_profile(qos: Qos) -> QoSProfile:
+    """Rclpy's form of a QoS in config/r1lite.yaml."""
+    reliable = qos.reliability == "reliable"
+    return QoSProfile(
+        depth=qos.depth, reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+    )
+
+
+def run(make_node: Callable[[], ManagedNode]) -> None:
+    """Run one node until it ends or a signal comes, and exit with its status."""
+    # rclpy's own handlers end the context at once; a node must first leave the active state: hold, close its files.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = make_node()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: node.finished.set())
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    status = _FAILED
+    try:
+        if node.autostart():
+            while not node.finished.is_set():
+                executor.spin_once(timeout_sec=_SPIN)
+            status = node.exit_status
+    finally:
+        node.finish()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    sys.exit(status)

@@ -1,0 +1,1 @@
+"""What the robot is: its configuration file, joint order, limits and forward kinematics."""

@@ -1,0 +1,23 @@
+"""Installs the bridge, the robot's description and its configuration."""
+
+from setuptools import find_packages, setup
+
+NAME = "galaxea_r1lite_bridge"
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Executes action chunks on the Galaxea R1 Lite under safety limits",
+    license="MIT",
+    packages=find_packages(exclude=["test"]),
+    package_data={NAME: ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/config", ["config/r1lite.yaml", "config/bridge_node.yaml"]),
+        (f"share/{NAME}/urdf", ["urdf/r1lite.urdf"]),
+    ],
+    install_requires=["setuptools", "numpy", "pydantic>=2", "pyyaml"],
+    zip_safe=False,
+    entry_points={"console_scripts": [f"bridge_node = {NAME}.nodes.bridge_node:main"]},
+)
