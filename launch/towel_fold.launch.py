@@ -34,7 +34,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         if process.ends_run:
             end = EmitEvent(event=Shutdown(reason=f"{process.name} has ended"))
             actions.append(RegisterEventHandler(OnProcessExit(target_action=node, on_exit=[end])))
-    if given["rviz"].lower() == "true":
+    if arguments["rviz"]:
         description = RobotConfig.load().urdf_path.read_text()
         simulated = {"use_sim_time": given["mode"] != "real"}
         rviz = Path(get_package_share_directory("fastwam_policy")) / "config" / "rviz" / "towel_fold.rviz"
@@ -62,7 +62,6 @@ def generate_launch_description() -> LaunchDescription:
                 for name, (default, about) in ARGUMENTS.items()
             ),
             DeclareLaunchArgument("namespace", default_value="", description="namespace of all nodes and topics"),
-            DeclareLaunchArgument("rviz", default_value="false", description="start RViz and robot_state_publisher"),
             OpaqueFunction(function=start),
         ]
     )

@@ -5,7 +5,7 @@ from glob import glob
 from setuptools import find_packages, setup
 
 NAME = "fastwam_policy"
-NODES = ("policy_node", "replay_node", "recorder_node")
+NODES = ("policy_node", "replay_node", "recorder_node", "monitor_node")
 
 setup(
     name=NAME,
@@ -19,6 +19,7 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", glob("launch/*.launch.py")),
         (f"share/{NAME}/config", [f"config/{name}.yaml" for name in (*NODES, "processes", "real", "sim", "replay")]),
+        (f"share/{NAME}/config/rviz", ["config/rviz/towel_fold.rviz"]),
         (f"share/{NAME}/bags/towel_fold_sample", glob("bags/towel_fold_sample/*")),
     ],
     install_requires=[

@@ -21,6 +21,7 @@ ARGUMENTS: dict[str, tuple[Argument, str]] = {
     "bundle": ("", "folder of the policy bundle"),
     "instruction": ("", "task; empty for the bundle's default"),
     "arm": (False, "arm the bridge as soon as feedback comes; leave it false on a robot and call ~/arm"),
+    "rviz": (False, "start RViz and what it needs; only with a full ROS 2 installation"),
     "record": (False, "write chunks, commands, feedback and status to an mcap"),
     "session": ("", "folder of that recording; empty for ~/fastwam_sessions/TIME"),
 }

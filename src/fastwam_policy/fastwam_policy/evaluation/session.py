@@ -83,7 +83,7 @@ def read_session(recording: Path, robot: RobotConfig) -> Session:
                 if len(values) == series[topic][2]:
                     samples[topic].append(((stamp_ns(message) - begin) / _NS, values))
             elif topic == chunk_topic:
-                session.chunks.append(_chunk(message, begin))
+                session.chunks.append(_chunk(message, begin, robot.joint_names))
             elif topic == policy_topic:
                 session.policy_status.append(message)
             elif topic == bridge_topic:
@@ -97,9 +97,10 @@ def read_session(recording: Path, robot: RobotConfig) -> Session:
     return session
 
 
-def _chunk(message: Any, begin: int) -> RecordedChunk:
+def _chunk(message: Any, begin: int, names: list[str]) -> RecordedChunk:
     step = (message.step.sec * _NS + message.step.nanosec) / _NS
-    actions = np.array([point.positions for point in message.trajectory.points])
+    order = [message.trajectory.joint_names.index(name) for name in names]
+    actions = np.array([point.positions for point in message.trajectory.points])[:, order]
     start = (stamp_ns(message) - begin) / _NS
     latency = tuple(float(getattr(message, f"{stage}_ms")) for stage in STAGES)
     return RecordedChunk(int(message.chunk_id), start + step * np.arange(len(actions)), actions, latency)

@@ -1,4 +1,4 @@
-"""Flow matching on shifted noise levels: the schedule of the denoise steps (fastwam.md sections 4 and 8)."""
+"""Flow matching on shifted noise levels: the schedule of the denoise steps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The transformer block both experts are made of, with the parameter names of published checkpoints.
 
 Shapes: B batch, N tokens, D hidden width of the expert, A = heads * head_dim attention width, L context tokens.
-Arithmetic: fastwam.md section 3.
 """
 
 from __future__ import annotations

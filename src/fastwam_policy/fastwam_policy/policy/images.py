@@ -1,4 +1,4 @@
-"""Camera images to the single canvas the model sees (fastwam.md section 7)."""
+"""Camera images to the single canvas the model sees."""
 
 from __future__ import annotations
 

@@ -90,4 +90,4 @@ def write_random_bundle(folder: Path, robot: RobotConfig, instruction: str, size
     }
     (folder / "dataset_stats.json").write_text(json.dumps(statistics | {"num_episodes": 0, "num_transition": 0}))
     # Last: a folder without policy.yaml is not taken for a bundle if this is interrupted.
-    (folder / POLICY_FILE).write_text(yaml.safe_dump(policy, sort_keys=False))
+    (folder / POLICY_FILE).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

@@ -82,10 +82,12 @@ class Executor:
 
     def accept(self, chunk: Chunk, now_ns: int) -> Reason:
         """Take a chunk into use, or return why it was dropped (and count it)."""
-        reason = self._admission(chunk, now_ns)
-        if reason != Reason.NONE:
+        ordered = chunk.ordered(self.names)
+        reason = Reason.CHUNK_WRONG_JOINTS if ordered is None else self._admission(ordered, now_ns)
+        if ordered is None or reason != Reason.NONE:
             self.drops[reason] += 1
             return reason
+        chunk = ordered
         old = self._chunk.sample(now_ns) if self._chunk else self._command
         arms = [
             index
@@ -145,10 +147,6 @@ class Executor:
         return Command(State.HOLDING, self._reason, self._command, limited, self._chunk)
 
     def _admission(self, chunk: Chunk, now_ns: int) -> Reason:
-        if list(chunk.names) != list(self.names) or chunk.positions.ndim != 2 or len(chunk.positions) == 0:
-            return Reason.CHUNK_WRONG_JOINTS
-        if chunk.positions.shape[1] != len(self.names) or chunk.step_ns <= 0:
-            return Reason.CHUNK_WRONG_JOINTS
         if not np.isfinite(chunk.positions).all():
             return Reason.CHUNK_NOT_FINITE
         if chunk.epoch < self.epoch or chunk.epoch <= self._blocked_epoch:

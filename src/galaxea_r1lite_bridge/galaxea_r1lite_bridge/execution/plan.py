@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,15 @@ class Chunk:
     step_ns: int
     names: Sequence[str]
     positions: NDArray[np.float64]
+
+    def ordered(self, names: Sequence[str]) -> Chunk | None:
+        """The same chunk with its columns in the order of `names`; None where joints or shape do not match."""
+        if sorted(self.names) != sorted(names) or self.positions.ndim != 2 or len(self.positions) == 0:
+            return None
+        if self.positions.shape[1] != len(names) or self.step_ns <= 0:
+            return None
+        order = [list(self.names).index(name) for name in names]
+        return replace(self, names=list(names), positions=self.positions[:, order])
 
     @property
     def end_ns(self) -> int:

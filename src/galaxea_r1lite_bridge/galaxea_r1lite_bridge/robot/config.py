@@ -150,6 +150,14 @@ class RobotConfig(StrictModel):
         """Kinematics from the robot's URDF."""
         return Kinematics.from_urdf(self.urdf_path)
 
+    def urdf_positions(self, group: str, positions: NDArray[np.float64]) -> dict[str, float]:
+        """URDF joint name to rad or m for a group's positions; a gripper's stroke is halved between its fingers."""
+        if self.groups[group].unit == "rad":
+            return dict(zip(self.groups[group].joints, positions.tolist(), strict=True))
+        opening = float(positions[0]) / 2000.0
+        finger = f"{self.groups[group].joints[0]}_finger_joint"
+        return {f"{finger}1": opening, f"{finger}2": -opening}
+
     @cached_property
     def commanded(self) -> dict[str, JointGroup]:
         """Groups with a target, in the order of the state and action vector."""

@@ -1,0 +1,154 @@
+"""Shared by the tests of all packages: a private ROS domain, real node processes, and something to talk to them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
+from domain_coordinator import domain_id
+
+TIMEOUT = 60.0  # s: generous, since two cores may be busy; nothing is measured against it
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ros_domain() -> Iterator[None]:
+    """A ROS domain of this test session's own, on this machine only."""
+    with domain_id(iter(range(60, 100)).__next__) as domain:
+        os.environ |= {
+            "ROS_DOMAIN_ID": str(domain),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "PYTHONUNBUFFERED": "1",
+        }
+        yield
+
+
+@pytest.fixture(scope="session")
+def sample_bag() -> Path:
+    return Path(get_package_share_directory("fastwam_policy")) / "bags" / "towel_fold_sample"
+
+
+@pytest.fixture(scope="session")
+def short_bag(sample_bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 3 s of the shipped sample."""
+    from rosbags.highlevel import AnyReader
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    path = tmp_path_factory.mktemp("bags") / "short"
+    with (
+        AnyReader([sample_bag], default_typestore=store) as reader,
+        Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer,
+    ):
+        outputs = {c.topic: writer.add_connection(c.topic, c.msgtype, typestore=store) for c in reader.connections}
+        for connection, stamp, data in reader.messages(stop=reader.start_time + 3_000_000_000):
+            writer.write(outputs[connection.topic], stamp, bytes(data))
+    return path
+
+
+@pytest.fixture(scope="session")
+def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from fastwam_policy.policy.random_bundle import write_random_bundle
+    from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+    folder = tmp_path_factory.mktemp("bundles") / "random_tiny"
+    write_random_bundle(folder, RobotConfig.load(), "fold the towel")
+    return folder
+
+
+class Ros:
+    """A node of the test's own, spinning in the background, and the processes under test."""
+
+    def __init__(self, folder: Path) -> None:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+
+        self._rclpy = rclpy
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node("test", context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._closing = threading.Event()
+        self._thread.start()
+        self._folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._logs: list[Path] = []
+
+    def _spin(self) -> None:
+        while not self._closing.is_set():
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def start(self, package: str, executable: str, *arguments: str, **parameters: object) -> subprocess.Popen[bytes]:
+        program = Path(get_package_prefix(package)) / "lib" / package / executable
+        command = [str(program), "--ros-args", *arguments]
+        for name, value in parameters.items():
+            command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
+        log = self._folder / f"{executable}{len(self.processes)}.log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        self.processes.append(process)
+        self._logs.append(log)
+        return process
+
+    def output(self, process: subprocess.Popen[bytes]) -> str:
+        return self._logs[self.processes.index(process)].read_text(errors="replace")
+
+    def collect(self, kind: Any, topic: str, qos: Any = 50) -> list[Any]:
+        """Messages of a topic, growing."""
+        messages: list[Any] = []
+        self.node.create_subscription(kind, topic, messages.append, qos)
+        return messages
+
+    def call(self, kind: Any, service: str, request: Any) -> Any:
+        client = self.node.create_client(kind, service)
+        assert client.wait_for_service(TIMEOUT), f"no service {service}"
+        future = client.call_async(request)
+        self.until(future.done)
+        return future.result()
+
+    def until(self, condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
+        """Wait until `condition` is true and return its value; on a timeout the nodes' output is shown."""
+        deadline = time.monotonic() + timeout
+        while not (value := condition()):
+            if time.monotonic() > deadline:
+                logs = "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')}" for path in self._logs)
+                pytest.fail(f"not within {timeout} s\n{logs}")
+            time.sleep(0.01)
+        return value
+
+    def finish(self, process: subprocess.Popen[bytes]) -> str:
+        """Wait for a process to end by itself and return its output."""
+        process.wait(TIMEOUT)
+        return self.output(process)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.send_signal(signal.SIGINT)
+        for process in self.processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._closing.set()
+        self._thread.join()
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._rclpy.shutdown(context=self.context)
+
+
+@pytest.fixture
+def ros(tmp_path: Path) -> Iterator[Ros]:
+    world = Ros(tmp_path)
+    yield world
+    world.close()

@@ -1,0 +1,190 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from fastwam_policy.cli import main
+from fastwam_policy.policy.bundle import Bundle
+from fastwam_policy.policy.fastwam_policy import FastWamPolicy
+from fastwam_policy.policy.policy import Observation
+from fastwam_policy.policy.random_bundle import write_random_bundle
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+ROBOT = RobotConfig.load()
+
+
+@pytest.fixture
+def bundle(random_bundle, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(random_bundle, tmp_path / "bundle")
+
+
+def edit(bundle, change):
+    path = bundle / "policy.yaml"
+    data = yaml.safe_load(path.read_text())
+    change(data)
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+
+
+def observation(seed=0):
+    random = np.random.default_rng(seed)
+    images = {name: random.integers(0, 255, (72, 128, 3), np.uint8) for name in ROBOT.cameras}
+    return Observation(123, images, dict.fromkeys(ROBOT.joint_names, 0.5), "fold the towel")
+
+
+def test_a_random_bundle_runs_and_is_reproducible(random_bundle, tmp_path):
+    policy = FastWamPolicy.load(random_bundle)
+    policy.prepare("fold the towel")
+    chunk = policy.infer(observation())
+    assert chunk.actions.shape == (32, 14)
+    assert np.isfinite(chunk.actions).all()
+    assert (chunk.names, chunk.stamp_ns, chunk.step_ns) == (ROBOT.joint_names, 123, 66_666_667)
+    assert min(chunk.timing.preprocess, chunk.timing.encode, chunk.timing.prefill, chunk.timing.denoise) > 0
+    np.testing.assert_array_equal(policy.infer(observation()).actions, chunk.actions)
+    assert np.abs(policy.infer(observation(1)).actions - chunk.actions).max() > 1e-4, "images must matter"
+
+    again = tmp_path / "again"
+    write_random_bundle(again, ROBOT, "fold the towel")
+    other = FastWamPolicy.load(again)
+    other.prepare("fold the towel")
+    np.testing.assert_array_equal(other.infer(observation()).actions, chunk.actions)
+
+
+def test_the_checkpoints_own_order_is_used(bundle):
+    """A checkpoint with the grippers last must read each joint by its name."""
+    order = [*range(6), *range(7, 13), 6, 13]
+
+    def grippers_last(data):
+        for kind in ("state", "action"):
+            for key in ("names", "units"):
+                data[kind][key] = [data[kind][key][i] for i in order]
+
+    statistics = json.loads((bundle / "dataset_stats.json").read_text())
+    for kind in ("state", "action"):
+        entries = statistics[kind]["default"]
+        for name, values in entries.items():
+            entries[name] = np.array(values)[..., order].tolist()
+    (bundle / "dataset_stats.json").write_text(json.dumps(statistics))
+    edit(bundle, grippers_last)
+    loaded = Bundle.load(bundle)
+    loaded.check_robot(ROBOT)
+    policy = FastWamPolicy(loaded)
+    policy.prepare("fold the towel")
+    chunk = policy.infer(observation())
+    assert chunk.names[-2:] == ["left_gripper", "right_gripper"]
+    assert np.abs(chunk.actions[:, -2:] - 50).max() < 50, "statistics go with their joint: strokes lie around 50 mm"
+    assert np.abs(chunk.actions[:, :-2]).max() < 5, "angles do not"
+
+
+def test_an_official_checkpoint_file_serves_as_weights(bundle):
+    tensors = load_file(bundle / "model.safetensors")
+    proprio = {k.split(".")[1]: tensors.pop(k) for k in list(tensors) if k.startswith("proprio_encoder")}
+    mot = {f"mixtures.{k}": v for k, v in tensors.items()}
+    torch.save({"mot": mot, "proprio_encoder": proprio, "step": 1, "torch_dtype": "torch.float32"}, bundle / "model.pt")
+    before = Bundle.load(bundle).model.state_dict()
+    edit(bundle, lambda data: data.update(weights="model.pt"))
+    after = Bundle.load(bundle).model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("missing", ["policy.yaml", "model.safetensors", "dataset_stats.json", "vae/config.json"])
+def test_missing_files_are_named(bundle, missing):
+    (bundle / missing).unlink()
+    with pytest.raises(ConfigError, match=missing.replace(".", r"\.")):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda d: d["action"]["names"].__setitem__(0, "elbow"), "action.names: elbow is not a commanded joint"),
+        (lambda d: d["action"]["names"].__setitem__(0, "elbow"), "the robot's left_arm_joint1 is missing"),
+        (lambda d: d["state"]["units"].__setitem__(6, "rad"), "left_gripper is in rad, the robot uses mm"),
+        (lambda d: d.update(robot_type="Other"), "robot_type is Other, the robot is a R1Lite"),
+        (lambda d: d["layout"]["tiles"][0].update(camera="chest"), "the robot has no camera chest; it has head"),
+    ],
+)
+def test_bundles_for_another_robot_are_refused(bundle, change, expected):
+    edit(bundle, change)
+    with pytest.raises(ConfigError, match=expected):
+        Bundle.load(bundle).check_robot(ROBOT)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda d: d["action"]["units"].pop(), "action: units: needs one for each of the 14 names, got 13"),
+        (lambda d: d["action"].update(names=["a"], units=["rad"]), "1 names, but model.action_dim is 14"),
+        (lambda d: d["action"]["units"].__setitem__(0, "deg"), r"action.units\[0\].*got 'deg'"),
+        (lambda d: d.update(sigma_shift=0), "sigma_shift: .*greater than 0, got 0"),
+        (lambda d: d.pop("sigma_shift"), "sigma_shift: Field required"),
+        (lambda d: d.update(denoise_steps=0), "denoise_steps.*got 0"),
+        (lambda d: d.update(variant="other"), "variant.*got 'other'"),
+        (lambda d: d["model"].update(extra=1), "model.*extra"),
+        (lambda d: d["model"]["video"].update(num_layers=9), "num_layers must be equal in both experts"),
+        (lambda d: d["layout"].update(height=385), "cover every pixel"),
+        (lambda d: d["layout"]["tiles"][0].update(x=1), "lies outside the canvas"),
+        (lambda d: d["prompt"].update(template="fold"), "prompt.template"),
+        (lambda d: d["model"]["video"].update(ffn_dim=64), "shape: video.blocks.0.ffn.0.weight"),
+    ],
+)
+def test_wrong_descriptions_are_named(bundle, change, expected):
+    edit(bundle, change)
+    with pytest.raises(ConfigError, match=expected):
+        Bundle.load(bundle)
+
+
+def test_statistics_of_another_shape(bundle):
+    path = bundle / "dataset_stats.json"
+    statistics = json.loads(path.read_text())
+    statistics["action"]["default"]["global_std"].pop()
+    path.write_text(json.dumps(statistics))
+    with pytest.raises(ConfigError, match=r"action.default needs 14 numbers.*'global_std': \[13\]"):
+        Bundle.load(bundle)
+    path.write_text("{}")
+    with pytest.raises(ConfigError, match="not an official dataset_stats.json"):
+        Bundle.load(bundle)
+
+
+def test_embeddings(bundle):
+    loaded = Bundle.load(bundle)
+    with pytest.raises(
+        ConfigError, match="no text embedding for the prompt '.*: dance'. The bundle has: .*fold the towel"
+    ):
+        loaded.embedding("dance")
+    assert loaded.embedding("  fold   the towel ")[0].shape == (128, 64)
+    path = next((bundle / "text_embeddings").iterdir())
+    save_file({"context": torch.zeros(5, 64), "mask": torch.ones(5, dtype=torch.bool)}, path, {"prompt": "x"})
+    with pytest.raises(ConfigError, match=r"context has shape \[5, 64\], policy.yaml needs \[128, 64\]"):
+        Bundle.load(bundle)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="not a text embedding"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_that_is_not_there(random_bundle):
+    with pytest.raises(ConfigError, match="device cuda was asked for, but torch .* finds no CUDA GPU"):
+        Bundle.load(random_bundle, "cuda")
+    with pytest.raises(ConfigError, match="device must be cpu, cuda or cuda:N, got 'gpu'"):
+        Bundle.load(random_bundle, "gpu")
+
+
+def test_command_line(random_bundle, tmp_path, capsys):
+    with pytest.raises(SystemExit) as status:
+        main(["check-bundle", str(random_bundle)])
+    assert status.value.code == 0
+    assert "fits the R1Lite" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as status:
+        main(["make-bundle", str(random_bundle)])
+    assert status.value.code == 2
+    assert "exists already" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as status:
+        main(["make-bundle", str(tmp_path / "new"), "--size", "huge"])
+    assert status.value.code == 2
+    assert "tiny, mid, full" in capsys.readouterr().err

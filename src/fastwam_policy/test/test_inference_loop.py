@@ -1,0 +1,141 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fastwam_policy.policy.policy import ActionChunk, Timing
+from fastwam_policy.runtime.inference_loop import ImageError, InferenceLoop
+from fastwam_policy.runtime.observation_buffer import ObservationBuffer
+from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+MS = 1_000_000
+
+
+class FakePolicy:
+    """Records who calls it with what."""
+
+    def __init__(self):
+        self.threads, self.prepared, self.gate = set(), [], threading.Event()
+        self.gate.set()
+        self.error = None
+
+    def prepare(self, instruction):
+        self.threads.add(threading.get_ident())
+        self.prepared.append(instruction)
+
+    def infer(self, observation):
+        self.threads.add(threading.get_ident())
+        self.gate.wait(10)
+        if self.error:
+            raise self.error
+        joints = [observation.joints["j1"], observation.joints["j2"]]
+        return ActionChunk(observation.stamp_ns, 66 * MS, ["j1", "j2"], np.array([joints] * 4), Timing(1, 2, 3, 4))
+
+
+class World:
+    """A loop on a clock that the test moves."""
+
+    def __init__(self, make_policy=None):
+        self.now, self.published = 1000 * MS, []
+        self.policy = FakePolicy()
+        self.buffer = ObservationBuffer(["head"], {"arm": 2}, max_skew=0.05, max_age=0.3)
+        self.loop = InferenceLoop(
+            make_policy or (lambda: self.policy), self.buffer, {"arm": ["j1", "j2"]}, {"head": self.decode},
+            lambda: self.now, self.published.append, replan_interval=0.5, epoch=7,
+        )  # fmt: skip
+
+    def decode(self, data):
+        if data == "corrupt":
+            raise ImageError("corrupt")
+        return np.zeros((2, 2, 3), np.uint8)
+
+    def advance(self, ms, image="image"):
+        self.now += ms * MS
+        self.buffer.add_image("head", self.now, image)
+        self.buffer.add_joints("arm", self.now, [0.1, 0.2])
+
+    def until(self, condition):
+        deadline = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+
+
+@pytest.fixture
+def world():
+    world = World()
+    world.loop.load("fold")
+    yield world
+    world.policy.gate.set()
+    world.loop.stop()
+
+
+def test_replans_by_time_on_one_thread(world):
+    world.loop.activate()
+    for k in range(20):
+        world.advance(100)
+        time.sleep(0.02)
+        world.until(lambda k=k: len(world.published) > k // 5)
+    assert [result.chunk_id for result in world.published] == [1, 2, 3, 4]
+    gaps = np.diff([result.inference_start_ns for result in world.published]) / MS
+    assert (gaps == 500).all()
+    assert world.policy.threads == {world.loop._thread.ident}
+    assert world.loop.state == PolicyState.RUNNING
+    result = world.published[0]
+    assert result.epoch == 8, "activation begins a new epoch"
+    assert result.latency_ms[1:4] == (2, 3, 4)
+    assert result.chunk.actions[0].tolist() == [0.1, 0.2]
+
+
+def test_says_what_it_waits_for(world):
+    world.loop.activate()
+    world.until(lambda: world.loop.reason == PolicyReason.MISSING_STREAM)
+    assert world.loop.detail == "head, arm"
+
+
+def test_a_corrupt_image_is_skipped_for_the_one_before(world):
+    world.advance(0)
+    world.advance(20, "corrupt")
+    world.loop._active.set()  # activate() would clear the buffer
+    world.until(lambda: world.published)
+    assert world.published[0].chunk.stamp_ns == 1000 * MS
+    assert world.loop.drops == {PolicyReason.CORRUPT_IMAGE: 1}
+
+
+def test_a_result_of_an_older_epoch_is_dropped(world):
+    world.policy.gate.clear()
+    world.loop.activate()
+    world.advance(10)
+    world.until(lambda: world.loop._thread.ident in world.policy.threads)
+    time.sleep(0.05)
+    epoch = world.loop.set_instruction("wave")
+    world.policy.gate.set()
+    world.until(lambda: world.loop.drops)
+    assert world.loop.drops == {PolicyReason.INSTRUCTION_CHANGED: 1}
+    world.advance(10)
+    world.until(lambda: world.published)
+    assert (world.published[0].epoch, world.published[0].instruction) == (epoch, "wave")
+    assert world.policy.prepared == ["fold", "wave"]
+
+
+def test_an_error_of_the_policy_is_a_fault_with_its_text_and_activation_clears_it(world):
+    world.policy.error = RuntimeError("out of memory")
+    world.loop.activate()
+    world.advance(10)
+    world.until(lambda: world.loop.state == PolicyState.FAULT)
+    assert world.loop.reason == PolicyReason.INFERENCE_FAILED
+    assert "out of memory" in world.loop.detail
+    world.policy.error = None
+    world.loop.activate()
+    world.advance(10)
+    world.until(lambda: world.published)
+
+
+def test_a_policy_that_does_not_load_is_reported_to_the_caller():
+    def fail():
+        raise ConfigError("no such bundle")
+
+    with pytest.raises(ConfigError, match="no such bundle"):
+        World(fail).loop.load("")

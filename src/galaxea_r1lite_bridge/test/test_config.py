@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import yaml
+
+from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions, share_directory
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+
+@pytest.fixture
+def data():
+    return yaml.safe_load((share_directory() / "config" / "r1lite.yaml").read_text())
+
+
+def load(tmp_path, data):
+    path = tmp_path / "r1lite.yaml"
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    return RobotConfig.load(path)
+
+
+def test_the_vector_is_left_arm_left_gripper_right_arm_right_gripper():
+    robot = RobotConfig.load()
+    assert robot.slices == {
+        "left_arm": slice(0, 6),
+        "left_gripper": slice(6, 7),
+        "right_arm": slice(7, 13),
+        "right_gripper": slice(13, 14),
+    }
+    assert robot.joint_names[6:8] == ["left_gripper", "right_arm_joint1"]
+    assert robot.units == ["rad"] * 6 + ["mm"] + ["rad"] * 6 + ["mm"]
+    lower, upper = robot.position_limits
+    assert lower.shape == upper.shape == robot.velocity_limits.shape == (14,)
+    assert (lower < upper).all()
+
+
+def change(data, keys, value):
+    for key in keys[:-1]:
+        data = data[key]
+    if value is None:
+        del data[keys[-1]]
+    else:
+        data[keys[-1]] = value
+
+
+LEFT = ("groups", "left_arm")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "expected"),
+    [
+        ((*LEFT, "limits", "velocity", 2), -1.0, r"groups.left_arm.limits.velocity\[2\].*greater than 0, got -1.0"),
+        ((*LEFT, "limits", "velocity", 2), float("nan"), r"velocity\[2\].*finite"),
+        ((*LEFT, "limits", "velocity"), [1.0], r"groups.left_arm.*limits.velocity: needs one entry .* 6 joints, got 1"),
+        ((*LEFT, "limits", "position", 0), [1.0, -1.0], r"position\[0\] must be \[lower, upper\]"),
+        ((*LEFT, "limits", "position", 0), [-9.0, 1.0], r"position\[0\].* inside the hardware limits"),
+        ((*LEFT, "limits"), None, "limits: required for a group with a target"),
+        ((*LEFT, "joints", 0), "elbow", "elbow is not a joint of r1lite.urdf"),
+        ((*LEFT, "feedback"), "/hdas/feedback_arm_left", "groups.left_arm.feedback: .*pattern"),
+        ((*LEFT, "feedback"), "hdas/feedback_arm_right", "topic named more than once: hdas/feedback_arm_right"),
+        ((*LEFT, "unit"), "deg", "groups.left_arm.unit: .*'rad' or 'mm'.*got 'deg'"),
+        (("cameras", "head", "type"), "Image", "cameras.head.type"),
+        (("speed",), 1, "speed: Extra inputs"),
+        (("qos", "sensor", "depth"), 0, "qos.sensor.depth.*got 0"),
+        (("qos",), None, "qos: Field required"),
+        (("urdf",), "missing.urdf", "missing.urdf: cannot be read as URDF"),
+    ],
+)
+def test_errors_name_the_key_and_the_fix(tmp_path, data, keys, value, expected):
+    change(data, keys, value)
+    with pytest.raises(ConfigError, match=expected):
+        load(tmp_path, data)
+
+
+def test_every_error_is_listed(tmp_path, data):
+    change(data, ("qos", "sensor", "depth"), 0)
+    change(data, (*LEFT, "unit"), "deg")
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, data)
+    assert len(str(error.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, "no such file"), ("a: [", "cannot be read as YAML"), ("- 1", "expected a mapping")],
+)
+def test_unreadable_files(tmp_path, text, expected):
+    path = tmp_path / "r1lite.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=expected):
+        RobotConfig.load(path)
+
+
+def test_joint_positions_takes_the_first_entries():
+    assert joint_positions(range(7), 6).tolist() == [0, 1, 2, 3, 4, 5]
+    assert joint_positions([1.0], 6) is None
+    assert joint_positions([1.0, np.nan], 2) is None
+    assert joint_positions([1.0, np.nan], 1).tolist() == [1.0]

@@ -1,0 +1,41 @@
+"""The messages and the code that is written without ROS must agree on numbers."""
+
+from pathlib import Path
+
+import pytest
+from ament_index_python.packages import get_package_share_directory
+from trajectory_msgs.msg import JointTrajectoryPoint
+
+from fastwam_msgs.msg import ActionChunk, BridgeStatus
+from galaxea_r1lite_bridge.execution.reasons import Reason, State
+from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, duration_message, nanoseconds, time_message
+
+
+@pytest.mark.parametrize(("enum", "prefix"), [(State, "STATE_"), (Reason, "REASON_")])
+def test_numbers_are_those_of_the_message(enum, prefix):
+    for member in enum:
+        assert getattr(BridgeStatus, prefix + member.name) == member
+
+
+def test_every_reason_has_its_own_text():
+    texts = [reason.text for reason in Reason]
+    assert len(set(texts)) == len(texts)
+
+
+def test_every_field_and_constant_is_described():
+    for folder in ("msg", "srv", "action"):
+        for path in (Path(get_package_share_directory("fastwam_msgs")) / folder).glob(f"*.{folder}"):
+            lines = path.read_text().splitlines()
+            assert lines[0].startswith("#"), path.name
+
+
+def test_conversions_are_exact():
+    for value in (0, 1, 1_760_000_000_123_456_789):
+        assert nanoseconds(time_message(value)) == value
+        assert nanoseconds(duration_message(value)) == value
+
+
+def test_ragged_chunks_become_empty_ones():
+    message = ActionChunk()
+    message.trajectory.points = [JointTrajectoryPoint(positions=[1.0]), JointTrajectoryPoint(positions=[1.0, 2.0])]
+    assert chunk_from_message(message).positions.size == 0
