@@ -31,7 +31,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             output="screen",
         )
         actions.append(node)
-        if process.ends_run:
+        if given["mode"] != "real":
             end = EmitEvent(event=Shutdown(reason=f"{process.name} has ended"))
             actions.append(RegisterEventHandler(OnProcessExit(target_action=node, on_exit=[end])))
     if arguments["rviz"]:

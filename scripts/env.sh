@@ -1,8 +1,12 @@
-# Source this: puts .venv, ROS 2 and the built workspace on the paths of this shell.
+# Source this from bash: puts .venv, ROS 2 and the built workspace on the paths of this shell.
 # (A sourced ROS 2 stays; otherwise the one in .venv is used.)
 _root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export PATH="$_root/.venv/bin:$PATH"
-if [ -z "${ROS_DISTRO:-}" ]; then
+if [ -n "${ROS_DISTRO:-}" ]; then
+  # `ros2` runs on the system's Python, but loads launch files that need what is in .venv.
+  PYTHONPATH="$("$_root/.venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'):${PYTHONPATH:-}"
+  export PYTHONPATH
+else
   export ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3
   export AMENT_PREFIX_PATH="$_root/.venv"
 fi

@@ -70,10 +70,11 @@ def _demo(given: argparse.Namespace) -> int:
         raise ConfigError(
             "the demo never moves a robot; use: ros2 launch fastwam_policy towel_fold.launch.py mode:=real"
         )
-    from fastwam_policy.demo import run_demo
     from fastwam_policy.processes import processes
 
     processes(given.mode, {})
+    from fastwam_policy.demo import run_demo
+
     sample = Path(get_package_share_directory("fastwam_policy")) / "bags" / "towel_fold_sample"
     return run_demo(
         given.mode,

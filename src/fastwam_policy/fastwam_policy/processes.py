@@ -33,7 +33,6 @@ class _Entry(StrictModel):
     modes: list[Mode]
     arguments: dict[str, str]
     only_if: str | None = None
-    ends_run: bool = False
 
 
 class _Entries(RootModel[dict[str, _Entry]]):
@@ -48,7 +47,6 @@ class Process:
     package: str
     params_file: Path
     parameters: Mapping[str, Argument]
-    ends_run: bool
 
     @property
     def executable(self) -> str:
@@ -88,5 +86,5 @@ def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
             continue
         # An empty argument leaves the parameter to its default and to the params file.
         given = {key: values[argument] for key, argument in entry.arguments.items() if values[argument] != ""}
-        result.append(Process(name, entry.package, config / f"{mode}.yaml", given, entry.ends_run))
+        result.append(Process(name, entry.package, config / f"{mode}.yaml", given))
     return result

@@ -19,7 +19,7 @@ from rosgraph_msgs.msg import Clock
 
 from fastwam_policy.recordings import check_topics, open_recording
 from galaxea_r1lite_bridge.nodes.conversions import time_message
-from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
+from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -27,6 +27,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 _NS = 1_000_000_000
 _POLL = 0.1  # s between two questions to a node that is not active yet
 _LOG_STEP = 10  # percent between two progress lines where there is no terminal
+_QUEUE = 10  # messages a topic
 _DISCOVERY = 0.5  # s for other publishers to be seen, and for our own to be found
 
 
@@ -49,12 +50,9 @@ class ReplayNode(ManagedNode):
         missing = check_topics(self._reader, robot, self._path, allow_missing=values["allow_missing"])
         if missing:
             self.get_logger().warning(f"not in the recording: {', '.join(missing)}")
-        outputs = {f"/{camera.topic}": (camera.topic, robot.qos.sensor) for camera in robot.cameras.values()}
-        outputs |= {f"/{group.feedback}": (group.feedback, robot.qos.sensor) for group in robot.groups.values()}
-        outputs |= {
-            f"/{group.target}": (f"{robot.recorded_prefix}/{group.target}", robot.qos.target)
-            for group in robot.commanded.values()
-        }
+        outputs = {f"/{camera.topic}": camera.topic for camera in robot.cameras.values()}
+        outputs |= {f"/{group.feedback}": group.feedback for group in robot.groups.values()}
+        outputs |= {f"/{group.target}": f"{robot.recorded_prefix}/{group.target}" for group in robot.commanded.values()}
         self._connections = [connection for connection in self._reader.connections if connection.topic in outputs]
         self._outputs = {connection.topic: outputs[connection.topic] for connection in self._connections}
         self._start_ns = self._reader.start_time + round(values["start"] * _NS)
@@ -67,7 +65,7 @@ class ReplayNode(ManagedNode):
     def activate(self) -> None:
         """Make the publishers and start to play on a thread of its own."""
         time.sleep(_DISCOVERY)
-        topics = [self.resolve_topic_name(topic) for topic, _ in self._outputs.values()]
+        topics = [self.resolve_topic_name(topic) for topic in self._outputs.values()]
         taken = [topic for topic in topics if self.count_publishers(topic)]
         if taken:
             raise ConfigError(
@@ -76,9 +74,9 @@ class ReplayNode(ManagedNode):
             )
         self._outlets: dict[str, Publisher] = {}
         for connection in self._connections:
-            topic, qos = self._outputs[connection.topic]
-            kind = _message_class(connection.msgtype)
-            self._outlets[connection.topic] = self.create_publisher(kind, topic, qos_profile(qos))
+            kind, topic = _message_class(connection.msgtype), self._outputs[connection.topic]
+            # Reliable publishers serve both kinds of subscriber.
+            self._outlets[connection.topic] = self.create_publisher(kind, topic, QoSProfile(depth=_QUEUE))
         self._clock_publisher = (
             self.create_publisher(Clock, "/clock", QoSProfile(depth=10)) if self._values["clock"] else None
         )
@@ -105,10 +103,11 @@ class ReplayNode(ManagedNode):
     def _run(self) -> None:
         try:
             self._wait_for_nodes()
-            time.sleep(_DISCOVERY)
-            self._play()
-            while self._values["loop"] and not self._stopping.is_set():
+            self._stopping.wait(_DISCOVERY)
+            while not self._stopping.is_set():
                 self._play()
+                if not self._values["loop"]:
+                    break
         except Exception as error:  # noqa: BLE001  the thread's end must end the process, with its reason
             self.get_logger().fatal(f"{self._path}: {error}")
             self.exit_status = 1

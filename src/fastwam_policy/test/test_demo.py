@@ -1,0 +1,112 @@
+"""The main job end to end: real nodes as processes, on 3 s of recording."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from fastwam_policy.evaluation.session import read_session
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+
+def demo(*arguments):
+    return [sys.executable, "-m", "fastwam_policy.cli", "demo", *map(str, arguments)]
+
+
+def nodes_of(output):
+    """Ids of our node processes whose command line names `output`."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                if entry.isdigit() and str(output).encode() in (line := file.read()) and b"_node" in line:
+                    found.append(int(entry))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_recording_runs_to_the_report(short_bag, random_bundle, tmp_path):
+    output, figures = tmp_path / "output", tmp_path / "figures.json"
+    command = demo("--bag", short_bag, "--bundle", random_bundle, "--output", output, "--json", figures)
+    # A second demo at the same time must not be seen by the first.
+    other = subprocess.Popen(
+        demo("--bag", short_bag, "--bundle", random_bundle, "--output", tmp_path / "other"), stdout=subprocess.DEVNULL
+    )
+    result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert other.wait(120) == 0
+    assert not nodes_of(tmp_path)
+
+    summary = json.loads(figures.read_text())
+    assert summary["random_weights"] is True
+    assert summary["chunks"] >= 1
+    assert set(summary["latency"]) == {"decode", "encode", "prefill", "denoise", "total"}
+    assert all(stage["p99"] >= stage["p50"] > 0 for stage in summary["latency"].values())
+    assert summary["skew"]["max"] <= 50
+    assert 50 < summary["command"]["rate_hz"] < 101
+    assert summary["drops"]["policy"] == {}
+    assert set(summary["open_loop_error"]) == {"left_arm", "left_gripper", "right_arm", "right_gripper"}
+    assert "RANDOM weights" in result.stdout
+
+    (session,) = (output / "sessions").iterdir()
+    page = (session / "report.html").read_text()
+    assert "random weights" in page
+    assert page.count("data:image/jpeg") == 15
+    assert page.count("data:image/png") == 4
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page), "self-contained"
+
+    robot = RobotConfig.load()
+    data = read_session(session / "recording", robot)
+    lower, upper = robot.position_limits
+    for group, place in robot.slices.items():
+        commands = data.commands[group]
+        assert (commands.positions >= lower[place]).all()
+        assert (commands.positions <= upper[place]).all()
+        steps, moved = np.diff(commands.times), np.abs(np.diff(commands.positions, axis=0)).max(axis=1)
+        assert (moved <= robot.velocity_limits[place].max() * np.maximum(steps, 0.02) + 1e-6).all()
+        assert len(data.recorded[group].times) > 30
+
+
+def test_ctrl_c_ends_every_process(sample_bag, random_bundle, tmp_path):
+    process = subprocess.Popen(
+        demo("--bag", sample_bag, "--bundle", random_bundle, "--output", tmp_path), stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    for line in process.stdout:
+        assert time.monotonic() < deadline
+        if "20 %" in line:
+            break
+    assert nodes_of(tmp_path)
+    process.send_signal(signal.SIGINT)
+    rest = process.stdout.read()
+    assert process.wait(30) == 130
+    assert "interrupted; what was recorded is in" in rest
+    assert not nodes_of(tmp_path)
+    (session,) = (tmp_path / "sessions").iterdir()
+    assert len(read_session(session / "recording", RobotConfig.load()).bridge_status) > 5, "nothing is lost"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--bag", "/nowhere"], "/nowhere: no such recording"),
+        (["--bundle", "/nowhere"], "/nowhere: not a policy bundle"),
+        (["--mode", "sim"], "the simulator .* is not part of this version"),
+        (["--mode", "real"], "the demo never moves a robot"),
+        (["--mode", "fly"], "mode must be one of"),
+    ],
+)
+def test_wrong_input_starts_nothing(arguments, expected, tmp_path):
+    result = subprocess.run(
+        demo(*arguments, "--output", tmp_path), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 2
+    assert re.search(expected, result.stderr), result.stderr
+    assert not (tmp_path / "sessions").exists()

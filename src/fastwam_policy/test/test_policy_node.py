@@ -1,0 +1,135 @@
+"""policy_node as a process, over real ROS 2, with a small random bundle."""
+
+import math
+import time
+
+import cv2
+import numpy as np
+import pytest
+from sensor_msgs.msg import CompressedImage, JointState
+
+from fastwam_msgs.msg import ActionChunk, PolicyStatus
+from fastwam_msgs.srv import SetInstruction
+from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
+from galaxea_r1lite_bridge.nodes.conversions import nanoseconds, time_message
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+ROBOT = RobotConfig.load()
+JPEG = cv2.imencode(".jpg", np.full((72, 128, 3), 90, np.uint8))[1].tobytes()
+
+
+class Sensors:
+    """Stands in for the robot: three cameras at 15 Hz and the joints at 60 Hz, which a test may spoil."""
+
+    def __init__(self, ros):
+        self.jpeg = dict.fromkeys(ROBOT.cameras, JPEG)
+        self.stamp_ns = lambda: time.time_ns()
+        self.extra = [9.9]
+        self.delay_ns = dict.fromkeys(ROBOT.cameras, 0)
+        self._cameras = {n: ros.node.create_publisher(CompressedImage, c.topic, 1) for n, c in ROBOT.cameras.items()}
+        self._joints = {n: ros.node.create_publisher(JointState, g.feedback, 1) for n, g in ROBOT.commanded.items()}
+        ros.node.create_timer(1 / 15, self._publish_images)
+        ros.node.create_timer(1 / 60, self._publish_joints)
+
+    def _publish_images(self):
+        now = self.stamp_ns()
+        for name, publisher in self._cameras.items():
+            message = CompressedImage(format="rgb8; jpeg compressed bgr8", data=self.jpeg[name])
+            message.header.stamp = time_message(max(0, now - self.delay_ns[name]) if now else 0)
+            publisher.publish(message)
+
+    def _publish_joints(self):
+        for name, publisher in self._joints.items():
+            message = JointState(position=[0.5] * len(ROBOT.groups[name].joints) + self.extra)
+            message.header.stamp = time_message(self.stamp_ns())
+            publisher.publish(message)
+
+
+@pytest.fixture
+def sensors(ros):
+    return Sensors(ros)
+
+
+@pytest.fixture
+def status(ros):
+    return ros.collect(PolicyStatus, ROBOT.interfaces.policy_status)
+
+
+@pytest.fixture
+def chunks(ros):
+    return ros.collect(ActionChunk, ROBOT.interfaces.action_chunk)
+
+
+def dropped(status, reason):
+    return lambda: status and any(drop.reason == reason for drop in status[-1].drops)
+
+
+def test_chunks_status_and_instructions(ros, sensors, status, chunks, random_bundle):
+    ros.start("fastwam_policy", "policy_node", bundle=random_bundle, replan_interval=0.2)
+    ros.until(lambda: len(chunks) >= 4)
+    first = chunks[0]
+    assert list(first.trajectory.joint_names) == ROBOT.joint_names
+    assert len(first.trajectory.points) == 32
+    assert nanoseconds(first.step) == 66_666_667
+    assert nanoseconds(first.trajectory.points[31].time_from_start) == 31 * 66_666_667
+    assert all(math.isfinite(value) for point in first.trajectory.points for value in point.positions)
+    assert first.policy_id == "random_tiny"
+    assert [chunk.chunk_id for chunk in chunks[:4]] == [1, 2, 3, 4]
+    starts = [nanoseconds(chunk.inference_start) / 1e9 for chunk in chunks]
+    assert min(b - a for a, b in zip(starts, starts[1:], strict=False)) >= 0.2
+    stamps = [nanoseconds(chunk.header.stamp) / 1e9 for chunk in chunks]
+    assert all(0 <= start - stamp < 0.3 for start, stamp in zip(starts, stamps, strict=True))
+    parts = first.decode_ms + first.encode_ms + first.prefill_ms + first.denoise_ms
+    assert min(first.decode_ms, first.encode_ms, first.prefill_ms, first.denoise_ms) > 0
+    assert parts <= first.total_ms
+
+    ros.until(lambda: status and status[-1].state == PolicyState.RUNNING and len(status[-1].latency_p99) == 5)
+    assert status[-1].random_weights
+    assert {stream.name for stream in status[-1].streams} == {*ROBOT.cameras, *ROBOT.commanded}
+    assert all(abs(stream.skew) <= 0.05 for stream in status[-1].streams)
+
+    answer = ros.call(SetInstruction, "policy_node/set_instruction", SetInstruction.Request(instruction="dance"))
+    assert (answer.success, answer.code) == (False, SetInstruction.Response.NO_EMBEDDING)
+    assert "no text embedding" in answer.message
+    answer = ros.call(
+        SetInstruction, "policy_node/set_instruction", SetInstruction.Request(instruction="fold the towel")
+    )
+    assert answer.success
+    assert answer.epoch == first.epoch + 1
+    ros.until(lambda: chunks[-1].epoch == answer.epoch)
+
+
+def test_bad_sensors_are_refused_counted_and_named(ros, sensors, status, chunks, random_bundle):
+    sensors.stamp_ns = lambda: 0
+    ros.start("fastwam_policy", "policy_node", bundle=random_bundle, replan_interval=0.1, status_rate=20.0)
+    ros.until(dropped(status, PolicyReason.ZERO_STAMP))
+    assert (status[-1].state, status[-1].reason) == (PolicyState.WAITING, PolicyReason.MISSING_STREAM)
+
+    sensors.stamp_ns = lambda: time.time_ns()
+    ros.until(lambda: chunks)
+    sensors.stamp_ns = lambda: time.time_ns() - 10_000_000_000
+    ros.until(dropped(status, PolicyReason.STAMP_WENT_BACK))
+    ros.until(lambda: status[-1].reason == PolicyReason.STALE_OBSERVATION)
+
+    sensors.stamp_ns = lambda: time.time_ns()
+    sensors.extra = [math.nan]
+    count = len(chunks)
+    ros.until(lambda: len(chunks) > count + 1)
+    sensors.jpeg["head"] = JPEG[: len(JPEG) // 2]
+    ros.until(dropped(status, PolicyReason.CORRUPT_IMAGE))
+    ros.until(lambda: status[-1].state == PolicyState.WAITING)
+    sensors.jpeg["head"] = JPEG
+    count = len(chunks)
+    ros.until(lambda: len(chunks) > count + 1)
+
+
+def test_wrong_configuration_is_named(ros, random_bundle, tmp_path):
+    for parameters, expected in (
+        ({}, "parameter bundle is empty"),
+        ({"bundle": tmp_path / "nothing"}, "not a policy bundle: policy.yaml is missing"),
+        ({"bundle": random_bundle, "instruction": "dance"}, "no text embedding for the prompt"),
+        ({"bundle": random_bundle, "max_skew": 9.0}, "max_skew must be 0.001 to 0.5 s"),
+    ):
+        node = ros.start("fastwam_policy", "policy_node", **parameters)
+        assert expected in ros.finish(node)
+        assert node.returncode == 2

@@ -1,0 +1,76 @@
+"""One description, two starters: the demo's command lines and the launch file."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+from ament_index_python.packages import get_package_share_directory
+
+from fastwam_policy.processes import MODES, processes
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+SHARE = Path(get_package_share_directory("fastwam_policy"))
+
+
+def test_each_mode_starts_what_it_needs():
+    arguments = {"bag": "/bag", "bundle": "/bundle", "arm": True, "record": True, "session": "/session"}
+    started = {p.name: p for p in processes("replay", arguments)}
+    assert list(started) == ["policy_node", "bridge_node", "recorder_node", "replay_node"]
+    assert started["policy_node"].parameters == {"bundle": "/bundle"}
+    assert started["bridge_node"].parameters == {"arm_on_start": True}
+    assert started["replay_node"].params_file.name == "replay.yaml"
+    assert [p.name for p in processes("real", {})] == ["policy_node", "bridge_node"]
+
+
+def test_a_real_robot_is_never_armed_by_default():
+    (bridge,) = (p for p in processes("real", {}) if p.name == "bridge_node")
+    assert bridge.parameters == {"arm_on_start": False}
+    assert "arm_on_start" not in bridge.params_file.read_text()
+
+
+def test_command_lines():
+    command = processes("replay", {"bag": "/b"})[-1].command("r1")
+    assert Path(command[0]).is_file()
+    assert command[1:6] == ["--ros-args", "-r", "__node:=replay_node", "-r", "__ns:=/r1"]
+    assert command[-2:] == ["-p", "bag:=/b"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_params_files_name_only_parameters_that_exist(mode):
+    for pattern, block in yaml.safe_load((SHARE / "config" / f"{mode}.yaml").read_text()).items():
+        known = {"use_sim_time"}
+        if pattern != "/**":
+            known |= set(yaml.safe_load((SHARE / "config" / f"{pattern.removeprefix('/**/')}.yaml").read_text()))
+        assert set(block["ros__parameters"]) <= known
+
+
+def test_wrong_input_is_named():
+    with pytest.raises(ConfigError, match="mode must be one of real, sim, replay, got 'fly'"):
+        processes("fly", {})
+    with pytest.raises(ConfigError, match="simulator .* is not part of this version"):
+        processes("sim", {})
+    with pytest.raises(ConfigError, match="unknown argument speed"):
+        processes("replay", {"speed": "1"})
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("launch_ros") is None, reason="launch_ros comes with a ROS 2 installation only"
+)
+@pytest.mark.parametrize("mode", ["real", "replay"])
+def test_the_launch_file_starts_the_same(mode):
+    from launch_ros.actions import Node
+
+    from launch import LaunchContext
+
+    spec = importlib.util.spec_from_file_location("towel_fold", SHARE / "launch" / "towel_fold.launch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    context = LaunchContext()
+    given = {"bag": "/bag", "bundle": "/bundle", "record": "true"}
+    for action in module.generate_launch_description().entities[:-1]:
+        context.launch_configurations[action.name] = given.get(action.name, "")
+    context.launch_configurations["mode"] = mode
+    nodes = [action for action in module.start(context) if isinstance(action, Node)]
+    expected = processes(mode, {"bag": "/bag", "bundle": "/bundle", "record": True})
+    assert [node.node_executable for node in nodes] == [process.executable for process in expected]

@@ -1,0 +1,125 @@
+"""replay_node as a process, over real ROS 2."""
+
+import shutil
+import time
+
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, JointState
+
+from fastwam_policy.recordings import check_topics, open_recording
+from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+ROBOT = RobotConfig.load()
+STORE = get_typestore(Stores.ROS2_JAZZY)
+
+
+def rewrite(source, target, storage, keep=lambda topic: True, kind=lambda topic, name: name):
+    """Copy a recording, dropping topics or lying about their type."""
+    reader = open_recording(source)
+    with Writer(target, version=8, storage_plugin=storage) as writer:
+        connections = [c for c in reader.connections if keep(c.topic)]
+        outputs = {
+            c.topic: writer.add_connection(c.topic, kind(c.topic, c.msgtype), typestore=STORE) for c in connections
+        }
+        for connection, stamp, data in reader.messages(connections):
+            writer.write(outputs[connection.topic], stamp, bytes(data))
+    reader.close()
+    return target
+
+
+def arrival(ros, kind, topic):
+    """Messages of a topic with the time they came."""
+    messages = []
+    ros.node.create_subscription(kind, topic, lambda m: messages.append((time.monotonic(), m)), 500)
+    return messages
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_plays_with_the_recorded_spacing_and_ends(ros, short_bag, tmp_path, storage):
+    bag = rewrite(short_bag, tmp_path / "bag", storage)
+    images = arrival(ros, CompressedImage, ROBOT.cameras["head"].topic)
+    joints = arrival(ros, JointState, ROBOT.groups["left_arm"].feedback)
+    targets = arrival(ros, JointState, f"recorded/{ROBOT.groups['left_arm'].target}")
+    commands = arrival(ros, JointState, ROBOT.groups["left_arm"].target)
+    clock = arrival(ros, Clock, "/clock")
+    node = ros.start("fastwam_policy", "replay_node", bag=bag, rate=2.0, duration=2.0, clock=True)
+    output = ros.finish(node)
+    assert node.returncode == 0, output
+    assert not commands, "recorded targets never go where a robot listens"
+    assert len(images) == pytest.approx(30, abs=2)
+    assert len(joints) == pytest.approx(480, abs=10)
+    assert len(targets) == pytest.approx(30, abs=2)
+    times, stamps = np.array([at for at, _ in joints]), [nanoseconds(m.header.stamp) / 1e9 for _, m in joints]
+    assert stamps == sorted(stamps)
+    assert (stamps[-1] - stamps[0]) / (times[-1] - times[0]) == pytest.approx(2.0, rel=0.1)
+    ticks = [nanoseconds(m.clock) for _, m in clock]
+    assert ticks == sorted(ticks)
+    assert ticks[0] / 1e9 == pytest.approx(stamps[0], abs=0.05), "the recording's own time"
+    assert "90 %" in output
+
+
+def test_two_replays_in_one_domain_are_refused(ros, short_bag):
+    images = ros.collect(CompressedImage, ROBOT.cameras["head"].topic)
+    first = ros.start("fastwam_policy", "replay_node", bag=short_bag, loop=True)
+    ros.until(lambda: images)
+    second = ros.start("fastwam_policy", "replay_node", bag=short_bag)
+    assert "a robot, a simulator or another replay is in this ROS domain" in ros.finish(second)
+    assert second.returncode == 2
+    assert first.poll() is None
+
+
+def test_wrong_recordings_are_named(ros, tmp_path):
+    for parameters, expected in (
+        ({}, "parameter bag is empty"),
+        ({"bag": tmp_path / "nothing"}, "no such recording"),
+    ):
+        node = ros.start("fastwam_policy", "replay_node", **parameters)
+        assert expected in ros.finish(node)
+        assert node.returncode == 2
+
+
+def test_unreadable_recordings(short_bag, tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("hello")
+    with pytest.raises(ConfigError, match="expected a rosbag2 folder, or a .mcap or .db3 file"):
+        open_recording(text)
+    with pytest.raises(ConfigError, match="metadata.yaml is missing"):
+        open_recording(tmp_path)
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(next(short_bag.glob("*.mcap")).read_bytes()[:100_000])
+    with pytest.raises(ConfigError, match="truncated or not a rosbag2 recording"):
+        open_recording(cut)
+    empty = tmp_path / "empty.db3"
+    empty.write_bytes(b"")
+    with pytest.raises(ConfigError, match="truncated or not a rosbag2 recording"):
+        open_recording(empty)
+
+
+def test_a_single_file_is_a_recording_too(short_bag, tmp_path):
+    path = shutil.copy(next(short_bag.glob("*.mcap")), tmp_path / "alone.mcap")
+    reader = open_recording(path)
+    assert check_topics(reader, ROBOT, path) == []
+    reader.close()
+
+
+def test_missing_topics_and_other_types_are_all_listed(short_bag, tmp_path):
+    head, arm = f"/{ROBOT.cameras['head'].topic}", f"/{ROBOT.groups['left_arm'].feedback}"
+    bag = rewrite(
+        short_bag, tmp_path / "bag", StoragePlugin.MCAP,
+        keep=lambda topic: topic != head,
+        kind=lambda topic, name: "sensor_msgs/msg/CompressedImage" if topic == arm else name,
+    )  # fmt: skip
+    reader = open_recording(bag)
+    with pytest.raises(ConfigError) as error:
+        check_topics(reader, ROBOT, bag)
+    assert f"{head} is missing" in str(error.value)
+    assert f"{arm} has type sensor_msgs/msg/CompressedImage, expected sensor_msgs/msg/JointState" in str(error.value)
+    with pytest.raises(ConfigError, match="has type"):
+        check_topics(reader, ROBOT, bag, allow_missing=True)
+    reader.close()
