@@ -156,8 +156,9 @@ def test_impossible_sizes_are_named(video, action, expected):
 def test_impossible_inputs_are_named(model):
     case = golden("infer_action_case0")
     context = model.context(batch(case["context"]), batch(case["context_mask"], torch.bool), None)
-    with pytest.raises(ValueError, match="of one frame"):
-        model.prefill(torch.zeros(1, 48, 2, 12, 10), context)
+    for shape in ((1, 48, 12, 10), (1, 48, 1, 11, 10)):
+        with pytest.raises(ValueError, match="expected latents"):
+            model.prefill(torch.zeros(shape), context)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         make_schedule(0, 5.0)
     with pytest.raises(ValueError, match="shift must be > 0"):

@@ -16,6 +16,7 @@ from fastwam_policy.model.config import ModelConfig
 from fastwam_policy.model.experts import ActionExpert, Expert, VideoExpert
 from fastwam_policy.model.flow import Schedule
 from fastwam_policy.model.layers import KeyValue, Rotary, action_rotary, attend, video_rotary
+from fastwam_policy.model.masks import video_mask
 
 
 @dataclass(frozen=True)
@@ -112,27 +113,90 @@ class FastWam(nn.Module):
         return Context(self.video.context_key_values(text), self.action.context_key_values(text), mask)
 
     def prefill(self, latents: Tensor, context: Context) -> list[KeyValue]:
-        """The video expert's keys and values [B, tokens, A] of the observed frame, one pair a layer.
+        """The video expert's keys and values [B, tokens, A] of an observed or imagined video, one pair a layer.
 
         Args:
-            latents: image latents of the current frame [B, C, 1, h, w].
+            latents: image latents [B, C, f, h, w], of which frame 0 is the observation; f is 1 in Fast-WAM.
             context: from :meth:`context`.
         """
-        if latents.ndim != 5 or latents.shape[2] != 1 or latents.shape[3] % 2 or latents.shape[4] % 2:
-            raise ValueError(f"expected latents [B, C, 1, even, even] of one frame, got {list(latents.shape)}")
-        grid = (1, latents.shape[3] // self.config.patch, latents.shape[4] // self.config.patch)
-        _, t_mod = self.video.embed_time(latents.new_zeros(len(latents), 1))
-        rotary = video_rotary(*grid, self.config.video.head_dim, latents.device)
-        tokens = self.video.tokens(latents)
-        return run_layers([Stream(self.video, tokens, t_mod, rotary, context.video, context.mask)])
+        stream, _ = self.video_stream(latents, latents.new_zeros(len(latents), latents.shape[2]), context)
+        mask = None if latents.shape[2] == 1 else self.video_mask(latents)
+        return run_layers([stream], mask)
+
+    def video_velocity(self, latents: Tensor, t: Tensor, context: Context) -> Tensor:
+        """Velocity [B, C, f, h, w] of a noisy video alone at timestep `t` [B]; its frame 0 is the clean observation."""
+        stream, t_embedding = self.video_stream(latents, self.frame_times(latents, t), context)
+        run_layers([stream], self.video_mask(latents))
+        return self.video.velocity(stream.x, t_embedding, self.grid(latents))
+
+    def joint_velocity(
+        self,
+        latents: Tensor,
+        actions: Tensor,
+        frame_t: Tensor,
+        action_t: Tensor,
+        context: Context,
+        mask: Tensor,
+        conditioning: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Velocities of video [B, C, f, h, w] and actions [B, H, action_dim] that attend to each other as `mask` says.
+
+        Args:
+            latents: noisy video whose frame 0 is the clean observation.
+            actions: noisy actions [B, H, action_dim].
+            frame_t: timestep of each latent frame [B, f].
+            action_t: timestep of the actions [B].
+            context: from :meth:`context`.
+            mask: bool, over [video, conditioning video, actions].
+            conditioning: a second copy of the video and its frames' timesteps, for the actions to see.
+        """
+        video, t_embedding = self.video_stream(latents, frame_t, context)
+        streams = [video, self.action_stream(actions, action_t, context)]
+        if conditioning is not None:
+            streams.insert(1, self.video_stream(*conditioning, context)[0])
+        run_layers(streams, mask)
+        return self.video.velocity(video.x, t_embedding, self.grid(latents)), self.action.head(streams[-1].x)
 
     def action_velocity(self, actions: Tensor, t: Tensor, past: Sequence[KeyValue], context: Context) -> Tensor:
         """Velocity [B, H, action_dim] of noisy `actions` [B, H, action_dim] at timestep `t` (scalar, 0..1000)."""
-        _, t_mod = self.action.embed_time(t.expand(len(actions), 1))
-        rotary = action_rotary(actions.shape[1], self.config.action.head_dim, actions.device)
-        stream = Stream(self.action, self.action.action_encoder(actions), t_mod, rotary, context.action, context.mask)
+        stream = self.action_stream(actions, t.expand(len(actions)), context)
         run_layers([stream], past=past)
         return self.action.head(stream.x)
+
+    def video_stream(self, latents: Tensor, frame_t: Tensor, context: Context) -> tuple[Stream, Tensor]:
+        """Tokens of a video with one timestep [B, f] a latent frame, and their time embedding [B, 1 or tokens, D]."""
+        if latents.ndim != 5 or latents.shape[3] % self.config.patch or latents.shape[4] % self.config.patch:
+            raise ValueError(f"expected latents [B, C, f, even, even], got {list(latents.shape)}")
+        frames, rows, columns = self.grid(latents)
+        embedding, t_mod = self.video.embed_time(frame_t)
+        if frames > 1:  # a single frame's modulation is the same for all tokens: it is broadcast, not copied
+            embedding, t_mod = (x.repeat_interleave(rows * columns, dim=1) for x in (embedding, t_mod))
+        rotary = video_rotary(frames, rows, columns, self.config.video.head_dim, latents.device)
+        tokens = self.video.tokens(latents)
+        return Stream(self.video, tokens, t_mod, rotary, context.video, context.mask), embedding
+
+    def action_stream(self, actions: Tensor, t: Tensor, context: Context) -> Stream:
+        """Tokens of noisy actions [B, H, action_dim] at timestep `t` [B]."""
+        _, t_mod = self.action.embed_time(t[:, None])
+        rotary = action_rotary(actions.shape[1], self.config.action.head_dim, actions.device)
+        return Stream(self.action, self.action.action_encoder(actions), t_mod, rotary, context.action, context.mask)
+
+    def grid(self, latents: Tensor) -> tuple[int, int, int]:
+        """Frames, rows and columns of tokens."""
+        frames, height, width = latents.shape[2:]
+        return frames, height // self.config.patch, width // self.config.patch
+
+    def video_mask(self, latents: Tensor) -> Tensor:
+        """Mask of a video alone."""
+        frames, rows, columns = self.grid(latents)
+        return video_mask(frames, rows * columns).to(latents.device)
+
+    @staticmethod
+    def frame_times(latents: Tensor, t: Tensor) -> Tensor:
+        """Timestep of each latent frame [B, f]: 0 for frame 0, which is the clean observation, `t` [B] for the others."""
+        times = t[:, None].repeat(1, latents.shape[2])
+        times[:, 0] = 0
+        return times
 
     def denoise(self, noise: Tensor, schedule: Schedule, past: Sequence[KeyValue], context: Context) -> Tensor:
         """Actions [B, H, action_dim], normalised, from `noise` of that shape."""

@@ -14,6 +14,18 @@ def video_mask(frames: int, tokens_per_frame: int) -> Tensor:
     return mask
 
 
+def copied_video_mask(frames: int, tokens_per_frame: int, horizon: int) -> Tensor:
+    """[2V + H, 2V + H] over [noisy video, clean video, actions], for training to imagine first and then act.
+
+    Each copy sees only itself, as in :func:`video_mask`; actions see each other and the clean copy.
+    """
+    video = frames * tokens_per_frame
+    mask = torch.zeros(2 * video + horizon, 2 * video + horizon, dtype=torch.bool)
+    mask[:video, :video] = mask[video : 2 * video, video : 2 * video] = video_mask(frames, tokens_per_frame)
+    mask[2 * video :, video:] = True
+    return mask
+
+
 def mixture_mask(frames: int, tokens_per_frame: int, horizon: int, *, action_sees_future: bool) -> Tensor:
     """[V + H, V + H] over [video tokens, action tokens].
 

@@ -125,7 +125,7 @@ class Executor:
             self._chunk, self._newest_id = None, 0
             if self._armed:
                 self._reason = Reason.CLOCK_JUMPED_BACK
-        limited = np.zeros(len(self.names), bool)
+        limited: NDArray[np.bool_] = np.zeros(len(self.names), bool)
         if not self._armed or self._command is None:
             return Command(State.DISARMED, self._reason, None, limited, None)
 

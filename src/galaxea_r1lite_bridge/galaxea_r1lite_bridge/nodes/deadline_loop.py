@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 _NS = 1_000_000_000
 
@@ -54,10 +55,10 @@ class DeadlineLoop:
 
     def statistics(self) -> PeriodStatistics:
         """Statistics over about the last second; zeros before the second tick."""
-        periods = np.diff(np.array(list(self._ticks), np.int64)) / 1e6
+        periods: NDArray[np.float64] = np.diff(np.array(list(self._ticks), np.float64) / 1e6)
         if len(periods) == 0:
             return PeriodStatistics(0.0, 0.0, 0.0)
-        return PeriodStatistics(1e3 / periods.mean(), float(np.percentile(periods, 99)), float(periods.max()))
+        return PeriodStatistics(1e3 / float(periods.mean()), float(np.percentile(periods, 99)), float(periods.max()))
 
     def _run(self) -> None:
         deadline = time.monotonic_ns()

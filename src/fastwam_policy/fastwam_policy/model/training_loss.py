@@ -1,0 +1,161 @@
+"""The flow matching losses of all variants: L = lambda_action L_act + lambda_video L_vid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.flow import TRAIN_TIMESTEPS, shifted
+from fastwam_policy.model.variants import Mode, training_mask
+
+_FRAMES_PER_LATENT = 4  # video frames that one latent frame after the first stands for
+_NOISED_CONDITION = 0.5  # share of samples whose conditioning video is noised, mode idm
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch, normalised.
+
+    Attributes:
+        latents: video latents [B, C, f, h, w]; frame 0 is the observation.
+        text: prompt embeddings [B, L, text_dim].
+        text_mask: bool [B, L].
+        proprio: joint state at the observation [B, P], or None.
+        actions: [B, H, action_dim].
+        action_is_pad: bool [B, H], True past the end of the episode; None: no padding.
+        image_is_pad: bool [B, video frames], likewise.
+    """
+
+    latents: Tensor
+    text: Tensor
+    text_mask: Tensor
+    proprio: Tensor | None
+    actions: Tensor
+    action_is_pad: Tensor | None = None
+    image_is_pad: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one batch; timesteps [B] are in 0..1000."""
+
+    video_noise: Tensor
+    video_t: Tensor
+    action_noise: Tensor
+    action_t: Tensor
+    condition_noise: Tensor | None = None
+    condition_t: Tensor | None = None
+    """Mode idm: noise and timestep of the conditioning video; timestep 0 leaves it clean."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars, and what they were computed from."""
+
+    total: Tensor
+    video: Tensor
+    action: Tensor
+    video_velocity: Tensor
+    action_velocity: Tensor
+
+
+class TimestepSampler:
+    """Draws timesteps of the shifted schedule, and weighs them as the official training does."""
+
+    def __init__(self, shift: float) -> None:
+        self.shift = shift
+        grid = torch.linspace(1, 0, TRAIN_TIMESTEPS + 1, dtype=torch.float64)[:-1]
+        bell = self._bell(TRAIN_TIMESTEPS * shifted(grid, shift))
+        self._lowest = bell.min()
+        self._mean = (bell - self._lowest).mean()
+
+    def sample(self, count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """`count` timesteps in 0..1000, rounded to the model's dtype as at inference."""
+        return (TRAIN_TIMESTEPS * shifted(torch.rand(count, device=device), self.shift)).to(dtype)
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Loss weight of each timestep: a bell around 500, 0 at both ends, 1 on average."""
+        return ((self._bell(t.double()) - self._lowest) / (self._mean + 1e-10)).to(torch.float32)
+
+    @staticmethod
+    def _bell(t: Tensor) -> Tensor:
+        return torch.exp(-2 * ((t - TRAIN_TIMESTEPS / 2) / TRAIN_TIMESTEPS) ** 2)
+
+
+def draw(batch: Batch, mode: Mode, sampler: TimestepSampler) -> Draws:
+    """Random numbers of one batch, in the official order of drawing."""
+    count, device, dtype = len(batch.actions), batch.actions.device, batch.latents.dtype
+    draws = {
+        "video_noise": torch.randn_like(batch.latents),
+        "video_t": sampler.sample(count, device, dtype),
+        "action_noise": torch.randn_like(batch.actions),
+        "action_t": sampler.sample(count, device, dtype),
+    }
+    if mode == "idm":
+        noised = torch.rand(count, device=device) < _NOISED_CONDITION
+        draws["condition_t"] = torch.zeros(count, device=device, dtype=dtype)
+        draws["condition_noise"] = torch.zeros_like(batch.latents)
+        if noised.any():
+            draws["condition_t"] = torch.where(noised, sampler.sample(count, device, dtype), draws["condition_t"])
+            draws["condition_noise"] = torch.randn_like(batch.latents)
+    return Draws(**draws)
+
+
+def training_loss(
+    model: FastWam, mode: Mode, batch: Batch, draws: Draws, sampler: TimestepSampler, lambda_video: float = 1.0,
+    lambda_action: float = 1.0,
+) -> Losses:  # fmt: skip
+    """Losses of one batch in one mode of a variant (see :mod:`fastwam_policy.model.variants`)."""
+    context = model.context(batch.text, batch.text_mask, batch.proprio)
+    video = _noised_video(batch.latents, draws.video_noise, draws.video_t)
+    actions = _noised(batch.actions, draws.action_noise, draws.action_t)
+    frames, rows, columns = model.grid(batch.latents)
+    mask = training_mask(mode, frames, rows * columns, batch.actions.shape[1]).to(actions.device)
+    conditioning = None
+    if mode == "idm":
+        if draws.condition_t is None or draws.condition_noise is None:
+            raise ValueError("mode idm needs draws of a conditioning video")
+        clean = _noised_video(batch.latents, draws.condition_noise, draws.condition_t)
+        conditioning = (clean, model.frame_times(clean, draws.condition_t))
+    frame_t = model.frame_times(video, draws.video_t)
+    video_velocity, action_velocity = model.joint_velocity(
+        video, actions, frame_t, draws.action_t, context, mask, conditioning
+    )
+
+    video_target, action_target = draws.video_noise - batch.latents, draws.action_noise - batch.actions
+    per_frame = (video_velocity - video_target).float().square()[:, :, 1:].mean(dim=(1, 3, 4))
+    per_step = (action_velocity - action_target).float().square().mean(dim=2)
+    video_loss = _masked_mean(per_frame, _latent_padding(batch.image_is_pad, frames))
+    action_loss = _masked_mean(per_step, batch.action_is_pad)
+    video_loss = (video_loss * sampler.weight(draws.video_t)).mean()
+    action_loss = (action_loss * sampler.weight(draws.action_t)).mean()
+    total = lambda_video * video_loss + lambda_action * action_loss
+    return Losses(total, video_loss, action_loss, video_velocity, action_velocity)
+
+
+def _noised(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    sigma = (t / TRAIN_TIMESTEPS).view(-1, *[1] * (clean.ndim - 1))
+    return (1 - sigma) * clean + sigma * noise
+
+
+def _noised_video(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Frame 0, the observation, stays clean."""
+    return torch.cat([clean[:, :, :1], _noised(clean, noise, t)[:, :, 1:]], dim=2)
+
+
+def _latent_padding(image_is_pad: Tensor | None, frames: int) -> Tensor | None:
+    """[B, f - 1]: a latent frame is padding when all of its video frames are."""
+    if image_is_pad is None:
+        return None
+    return image_is_pad[:, 1:].unflatten(1, (frames - 1, _FRAMES_PER_LATENT)).all(dim=2)
+
+
+def _masked_mean(values: Tensor, is_pad: Tensor | None) -> Tensor:
+    """Mean of each row [B, N] over entries that are not padding."""
+    if is_pad is None:
+        return values.mean(dim=1)
+    keep = (~is_pad).to(values.dtype)
+    return (values * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)

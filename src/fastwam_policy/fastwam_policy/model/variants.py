@@ -1,0 +1,125 @@
+"""The variants of the paper: one network, and what each of them lets the actions see (arXiv 2603.16666, section 3).
+
+| variant | actions attend to | at inference |
+|---|---|---|
+| fastwam | the observed frame | prefill once, denoise actions |
+| fastwam_no_video | the observed frame | the same; trained without the video loss |
+| joint | the observed and the imagined frames | denoise video and actions together |
+| idm | a finished imagined video | denoise the video, prefill with it, denoise actions |
+| optional_idm | either | `first_frame` or `idm`, chosen at each inference; trained on both in turn |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from fastwam_policy.model.fastwam import Context, FastWam
+from fastwam_policy.model.flow import Schedule
+from fastwam_policy.model.masks import copied_video_mask, mixture_mask
+
+Mode = Literal["first_frame", "joint", "idm"]
+VariantName = Literal["fastwam", "fastwam_no_video", "joint", "idm", "optional_idm"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a set of weights is trained and may be used.
+
+    Attributes:
+        modes: ways to infer; the first is the default. Training draws one of them for each batch.
+        lambda_video: weight of the video loss.
+    """
+
+    modes: tuple[Mode, ...]
+    lambda_video: float = 1.0
+
+
+VARIANTS: dict[VariantName, Variant] = {
+    "fastwam": Variant(("first_frame",)),
+    "fastwam_no_video": Variant(("first_frame",), lambda_video=0.0),
+    "joint": Variant(("joint",)),
+    "idm": Variant(("idm",)),
+    "optional_idm": Variant(("first_frame", "idm")),
+}
+assert set(VARIANTS) == set(get_args(VariantName))
+
+
+def training_mask(mode: Mode, frames: int, tokens_per_frame: int, horizon: int) -> Tensor:
+    """Mask over all tokens of one training sequence; in mode idm the video stands in it twice, noisy and clean."""
+    if mode == "idm":
+        return copied_video_mask(frames, tokens_per_frame, horizon)
+    return mixture_mask(frames, tokens_per_frame, horizon, action_sees_future=mode == "joint")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Result of an inference: normalised `actions` [B, H, action_dim], and the imagined `video` [B, C, f, h, w]."""
+
+    actions: Tensor
+    video: Tensor | None = None
+
+
+def act(model: FastWam, observed: Tensor, noise: Tensor, schedule: Schedule, context: Context) -> Prediction:
+    """Fast-WAM: the observation passes once, the future is never computed.
+
+    Args:
+        model: the network.
+        observed: latents of the current frame [B, C, 1, h, w].
+        noise: [B, H, action_dim].
+        schedule: denoise steps.
+        context: from `model.context`.
+    """
+    return Prediction(model.denoise(noise, schedule, model.prefill(observed, context), context))
+
+
+def imagine_and_act(
+    model: FastWam,
+    observed: Tensor,
+    video_noise: Tensor,
+    noise: Tensor,
+    schedule: Schedule,
+    context: Context,
+    *,
+    action_sees_future: bool,
+) -> Prediction:
+    """Denoise video and actions together; see :func:`act`. `video_noise` is [B, C, f, h, w].
+
+    Without `action_sees_future` the actions equal those of :func:`act`: it then shows what a Fast-WAM imagines.
+    """
+    frames, rows, columns = model.grid(video_noise)
+    mask = mixture_mask(frames, rows * columns, noise.shape[1], action_sees_future=action_sees_future).to(noise.device)
+    actions = noise
+
+    def velocity(video: Tensor, t: Tensor, delta: Tensor) -> Tensor:
+        nonlocal actions
+        frame_t = model.frame_times(video, t)
+        video_velocity, action_velocity = model.joint_velocity(video, actions, frame_t, t, context, mask)
+        actions = actions + delta * action_velocity
+        return video_velocity
+
+    video = _denoise_video(observed, video_noise, schedule, velocity)
+    return Prediction(actions, video)
+
+
+def imagine_then_act(
+    model: FastWam, observed: Tensor, video_noise: Tensor, noise: Tensor, schedule: Schedule, context: Context
+) -> Prediction:
+    """Denoise the video, then the actions against the finished video; see :func:`imagine_and_act`."""
+    video = _denoise_video(observed, video_noise, schedule, lambda x, t, _: model.video_velocity(x, t, context))
+    return Prediction(model.denoise(noise, schedule, model.prefill(video, context), context), video)
+
+
+def _denoise_video(
+    observed: Tensor, noise: Tensor, schedule: Schedule, velocity: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Denoise a video whose frame 0 is always the clean observation."""
+    video = torch.cat([observed, noise[:, :, 1:]], dim=2)
+    for t, delta in zip(schedule.timesteps, schedule.deltas, strict=True):
+        video = video + delta * velocity(video, t.expand(len(video)), delta)
+        video = torch.cat([observed, video[:, :, 1:]], dim=2)
+    return video
