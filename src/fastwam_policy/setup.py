@@ -13,7 +13,7 @@ setup(
     description="Fast-WAM, a world action model, as a ROS 2 policy",
     license="MIT",
     packages=find_packages(exclude=["test"]),
-    package_data={NAME: ["py.typed", "evaluation/*.jinja"]},
+    package_data={NAME: ["py.typed", "evaluation/*.jinja", "model/*.json"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -24,7 +24,7 @@ setup(
     ],
     install_requires=[
         "setuptools", "diffusers", "honcho", "jinja2", "matplotlib", "numpy", "opencv-python-headless", "pillow",
-        "pydantic>=2", "pyyaml", "rich", "rosbags", "rosbags-image", "safetensors", "torch>=2.4",
+        "pydantic>=2", "pyyaml", "rich", "rosbags", "rosbags-image", "safetensors", "torch>=2.4", "transformers",
     ],
     zip_safe=False,
     entry_points={

@@ -113,7 +113,8 @@ def test_training_losses_and_gradients(name):
     expected, model = golden(f"training_{name}"), load()
     pad = options.get("pad", True)
     given = Batch(
-        data["input_latents"], data["context"], data[options.get("mask", "context_mask")], data["proprio"][:, 0], data["action"],
+        data["input_latents"], data["context"], data[options.get("mask", "context_mask")],
+        data["proprio"][:, 0], data["action"],
         data["action_is_pad"] if pad else None, data["image_is_pad"] if pad else None,
     )  # fmt: skip
     selected = data["cond_noise_mask"] if options.get("condition", True) else torch.zeros(2, dtype=torch.bool)

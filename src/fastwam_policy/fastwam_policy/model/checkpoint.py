@@ -20,17 +20,39 @@ class CheckpointError(ValueError):
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a `.safetensors` file or an official `.pt` into {parameter name of FastWam: tensor}.
 
-    A `.pt` is mapped from disk and read with ``weights_only=True``: it can hold tensors, never code.
+    Raises:
+        CheckpointError: as :func:`read_tensors`, or not a Fast-WAM checkpoint.
+    """
+    payload = read_tensors(path)
+    return payload if path.suffix == ".safetensors" else from_official(payload, path)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a file that is nothing but tensors by name.
 
     Raises:
-        CheckpointError: missing, truncated, not a checkpoint, or a pickle with anything but tensors in it.
+        CheckpointError: as :func:`read_tensors`, or it holds something else.
+    """
+    payload = read_tensors(path)
+    if not isinstance(payload, Mapping) or not all(isinstance(value, Tensor) for value in payload.values()):
+        raise CheckpointError(f"{path}: expected tensors by name, found {type(payload).__name__} of other things")
+    return dict(payload)
+
+
+def read_tensors(path: Path) -> Any:
+    """Content of a weight file, mapped from disk.
+
+    A pickle is read with ``weights_only=True``: it can hold tensors and plain containers, never code.
+
+    Raises:
+        CheckpointError: missing, truncated, not a weight file, or a pickle with anything but tensors in it.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weight file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused: it holds Python objects, which could run code when loaded. Save it again with tensors "
@@ -38,7 +60,6 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         ) from None
     except (RuntimeError, SafetensorError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: truncated or not a weight file: {str(error).splitlines()[0]}") from error
-    return from_official(payload, path)
 
 
 def from_official(payload: Any, path: Path) -> dict[str, Tensor]:

@@ -193,7 +193,7 @@ class FastWam(nn.Module):
 
     @staticmethod
     def frame_times(latents: Tensor, t: Tensor) -> Tensor:
-        """Timestep of each latent frame [B, f]: 0 for frame 0, which is the clean observation, `t` [B] for the others."""
+        """Timestep of each latent frame [B, f]: 0 for frame 0, the clean observation, `t` [B] for the others."""
         times = t[:, None].repeat(1, latents.shape[2])
         times[:, 0] = 0
         return times

@@ -1,32 +1,132 @@
-"""Images to latents with diffusers' AutoencoderKLWan, in the model's normalisation."""
+"""Images and videos to latents and back, with diffusers' AutoencoderKLWan and the official Wan2.2 weights.
+
+Latents are normalised a channel: (mean of the posterior - latents_mean) / latents_std.
+"""
 
 from __future__ import annotations
 
+import copy
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, patchify
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
-SPATIAL_FACTOR = 16  # pixels a latent cell
-PIXEL_MULTIPLE = 32  # a video token is 2 x 2 latent cells
+from fastwam_policy.model.checkpoint import CheckpointError, load_into, load_tensors
+
+PIXEL_MULTIPLE = 32  # a video token is 2 x 2 latent cells of 16 x 16 pixels
+OFFICIAL_CONFIG = Path(__file__).with_name("wan22_vae.json")
+
+# Official parameter names to those of diffusers, applied in order.
+_RENAMES = (
+    (r"^encoder\.downsamples\.(\d+)\.downsamples\.", r"encoder.down_blocks.\1.resnets."),
+    (r"^decoder\.upsamples\.(\d+)\.upsamples\.", r"decoder.up_blocks.\1.resnets."),
+    (r"\.middle\.0\.", ".mid_block.resnets.0."),
+    (r"\.middle\.1\.", ".mid_block.attentions.0."),
+    (r"\.middle\.2\.", ".mid_block.resnets.1."),
+    (r"^(encoder|decoder)\.conv1\.", r"\1.conv_in."),
+    (r"\.head\.0\.", ".norm_out."),
+    (r"\.head\.2\.", ".conv_out."),
+    (r"\.residual\.0\.", ".norm1."),
+    (r"\.residual\.2\.", ".conv1."),
+    (r"\.residual\.3\.", ".norm2."),
+    (r"\.residual\.6\.", ".conv2."),
+    (r"\.shortcut\.", ".conv_shortcut."),
+    (r"^conv1\.", "quant_conv."),
+    (r"^conv2\.", "post_quant_conv."),
+    (r"\.(down_blocks)\.(\d+)\.resnets\.\d+\.(resample|time_conv)", r".\1.\2.downsampler.\3"),
+    (r"\.(up_blocks)\.(\d+)\.resnets\.\d+\.(resample|time_conv)", r".\1.\2.upsampler.\3"),
+)
 
 
-class ImageEncoder(nn.Module):
-    """The autoencoder's encoder; latents are (mean of the posterior - latents_mean) / latents_std of each channel."""
+def load_official_vae(path: Path, config: Mapping[str, object] | None = None) -> AutoencoderKLWan:
+    """Load `Wan2.2_VAE.pth` into diffusers' model; `config` replaces the official sizes.
+
+    Raises:
+        CheckpointError: not readable, or lists every parameter that does not fit.
+    """
+    tensors = load_tensors(path)
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in _RENAMES:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    with torch.device("meta"):
+        vae = AutoencoderKLWan(**(config or json.loads(OFFICIAL_CONFIG.read_text())))
+    load_into(vae, renamed, str(path))
+    return vae
+
+
+def load_vae(folder: Path) -> AutoencoderKLWan:
+    """From a folder in diffusers' format (config.json and safetensors).
+
+    Raises:
+        CheckpointError: the folder cannot be read.
+    """
+    try:
+        return AutoencoderKLWan.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}: not an autoencoder in diffusers' format: {error}") from None
+
+
+class _Normalised(nn.Module):
+    """Holds the constants of the latents' normalisation."""
+
+    latents_mean: Tensor
+    latents_std: Tensor
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
         super().__init__()
-        self.vae = vae
-        self.latents_mean: Tensor
-        self.latents_std: Tensor
         for name in ("latents_mean", "latents_std"):
             self.register_buffer(name, torch.tensor(getattr(vae.config, name)).view(1, -1, 1, 1, 1), persistent=False)
 
+    def normalise(self, mean: Tensor) -> Tensor:
+        return (mean - self.latents_mean.to(mean)) * (1 / self.latents_std.to(mean))
+
+    def restore(self, latents: Tensor) -> Tensor:
+        return latents / (1 / self.latents_std.to(latents)) + self.latents_mean.to(latents)
+
+
+class VideoAutoencoder(_Normalised):
+    """The whole autoencoder, for training and for looking at imagined videos."""
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        super().__init__(vae)
+        self.vae = vae
+
+    def encode(self, video: Tensor) -> Tensor:
+        """Video [B, 3, 1 + 4n, H, W] in -1..1 -> latents [B, C, 1 + n, H/16, W/16]; each clip by itself."""
+        return torch.cat([self.normalise(self.vae.encode(clip[None]).latent_dist.mode()) for clip in video])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, C, 1 + n, h, w] -> video [B, 3, 1 + 4n, 16h, 16w] in -1..1."""
+        return self.vae.decode(self.restore(latents)).sample.clamp(-1, 1)
+
+
+class ImageEncoder(_Normalised):
+    """The encoder for single images, in two dimensions.
+
+    A single frame sees only zeros before it, so that each causal kernel of three taps in time reduces to its last tap:
+    the same result for a third of the arithmetic. The modules are copies that keep those taps only.
+    """
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        super().__init__(vae)
+        self._patch_size: int = vae.config.patch_size
+        # Copied without its 3-D weights, which would double the memory for a moment.
+        shared = {id(p): p for p in (*vae.encoder.parameters(), *vae.quant_conv.parameters())}
+        self.encoder = _two_dimensional(copy.deepcopy(vae.encoder, dict(shared)))
+        self.quant_conv = _two_dimensional(copy.deepcopy(vae.quant_conv, dict(shared)))
+
     @classmethod
     def load(cls, folder: Path) -> ImageEncoder:
-        """From a folder in diffusers' format (config.json and safetensors)."""
-        return cls(AutoencoderKLWan.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False))
+        """From a folder in diffusers' format; raises CheckpointError."""
+        return cls(load_vae(folder))
 
     def forward(self, image: Tensor) -> Tensor:
         """Image [B, 3, H, W] in -1..1 -> latents [B, C, 1, H/16, W/16].
@@ -36,5 +136,30 @@ class ImageEncoder(nn.Module):
         """
         if image.shape[-2] % PIXEL_MULTIPLE or image.shape[-1] % PIXEL_MULTIPLE:
             raise ValueError(f"image height and width must be multiples of {PIXEL_MULTIPLE}, got {list(image.shape)}")
-        mean = self.vae.encode(image[:, :, None]).latent_dist.mode()
-        return (mean - self.latents_mean.to(mean)) * (1 / self.latents_std.to(mean))
+        moments = self.quant_conv(self.encoder(patchify(image[:, :, None], self._patch_size)))
+        return self.normalise(moments.chunk(2, dim=1)[0])
+
+
+class _LastTap(nn.Conv2d):
+    """A causal 3-D convolution as seen by a single frame."""
+
+    def __init__(self, conv: WanCausalConv3d) -> None:
+        width, _, height, _, _, _ = conv._padding  # noqa: SLF001  diffusers keeps its padding there
+        super().__init__(
+            conv.in_channels, conv.out_channels, conv.kernel_size[1:], conv.stride[1:], (height, width), device="meta"
+        )
+        self.weight = nn.Parameter(conv.weight[:, :, -1].detach().clone(), requires_grad=False)
+        self.bias = conv.bias
+
+    def forward(self, x: Tensor, cache: None = None) -> Tensor:
+        """[B, C, 1, H, W] -> [B, C', 1, H', W']."""
+        return F.conv2d(x.squeeze(2), self.weight, self.bias, self.stride, self.padding).unsqueeze(2)
+
+
+def _two_dimensional(module: nn.Module) -> nn.Module:
+    """`module` with every causal convolution replaced; those over time alone are never reached by a single frame."""
+    if isinstance(module, WanCausalConv3d):
+        return _LastTap(module)
+    for name, child in module.named_children():
+        setattr(module, name, nn.Identity() if name == "time_conv" else _two_dimensional(child))
+    return module

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.vae import OFFICIAL_CONFIG
 from fastwam_policy.policy.bundle import FORMAT, POLICY_FILE, PROMPT_TEMPLATE, BundleConfig, save_embedding
 from fastwam_policy.policy.images import ROBOTWIN
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -67,11 +68,8 @@ def write_random_bundle(folder: Path, robot: RobotConfig, instruction: str, size
         torch.manual_seed(seed)
         save_file(FastWam(config.model).state_dict(), folder / config.weights)
         AutoencoderKLWan(
-            base_dim=_VAE_WIDTH, decoder_base_dim=_VAE_WIDTH, z_dim=config.model.latent_channels,
-            dim_mult=[1, 2, 4, 4], num_res_blocks=2, temperal_downsample=[False, True, True], is_residual=True,
-            in_channels=12, out_channels=12, patch_size=2, scale_factor_spatial=16,
-            latents_mean=[0.0] * config.model.latent_channels, latents_std=[1.0] * config.model.latent_channels,
-        ).save_pretrained(folder / "vae")  # fmt: skip
+            **json.loads(OFFICIAL_CONFIG.read_text()) | {"base_dim": _VAE_WIDTH, "decoder_base_dim": _VAE_WIDTH}
+        ).save_pretrained(folder / "vae")
         context = torch.randn(config.prompt.length, config.model.video.text_dim)
     context[_TEXT_TOKENS:] = 0  # the official convention: padding rows are zero, and visible
     save_embedding(folder, config.prompt_of(instruction), context, torch.ones(len(context), dtype=torch.bool))

@@ -1,0 +1,77 @@
+"""The autoencoder against numbers from the authors' code, with a small random one in the official layout."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fastwam_policy.model.checkpoint import CheckpointError
+from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageEncoder, VideoAutoencoder, load_official_vae
+
+from .golden_files import GOLDEN, golden
+
+ATOL = 1e-5
+SMALL = json.loads(OFFICIAL_CONFIG.read_text()) | {"base_dim": 4, "decoder_base_dim": 4}
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return load_official_vae(GOLDEN / "vae_checkpoint.pt", SMALL).eval().requires_grad_(False)
+
+
+def test_official_normalisation():
+    expected = golden("vae")
+    for name in ("latents_mean", "latents_std"):
+        np.testing.assert_allclose(SMALL[name], expected[name], rtol=1e-6)
+
+
+def test_images_and_videos(vae):
+    expected, autoencoder = golden("vae"), VideoAutoencoder(vae)
+    image, video = (torch.from_numpy(expected[key]) for key in ("image", "video"))
+    np.testing.assert_allclose(autoencoder.encode(image), expected["image_latents"], rtol=0, atol=ATOL)
+    latents = autoencoder.encode(video)
+    np.testing.assert_allclose(latents, expected["video_latents"], rtol=0, atol=ATOL)
+    latents = torch.from_numpy(expected["video_latents"][:1])
+    np.testing.assert_allclose(autoencoder.decode(latents), expected["decoded_video"], rtol=0, atol=ATOL)
+    latents = torch.from_numpy(expected["image_latents"])
+    np.testing.assert_allclose(autoencoder.decode(latents), expected["decoded_image"], rtol=0, atol=ATOL)
+
+
+def test_the_two_dimensional_path_is_equal(vae):
+    expected, encoder = golden("vae"), ImageEncoder(vae)
+    image = torch.from_numpy(expected["image"])
+    whole = VideoAutoencoder(vae).encode(image)
+    flat = encoder(torch.nn.functional.interpolate(image[:, :, 0], (64, 64)))
+    assert flat.shape == (1, 48, 1, 4, 4)
+    # 48 pixels are no multiple of 32, which the policy refuses, but the convolutions do not mind.
+    moments = encoder.quant_conv(encoder.encoder(_patches(image)))
+    np.testing.assert_allclose(encoder.normalise(moments.chunk(2, dim=1)[0]), whole, rtol=0, atol=5e-6)  # order of sums
+    np.testing.assert_allclose(
+        encoder.normalise(moments.chunk(2, dim=1)[0]), expected["image_latents"], rtol=0, atol=ATOL
+    )
+    assert sum(p.numel() for p in encoder.parameters()) < sum(p.numel() for p in vae.encoder.parameters()) / 2
+    assert vae.encoder.conv_in.weight.ndim == 5, "the autoencoder itself is untouched"
+
+
+def _patches(image):
+    from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
+
+    return patchify(image, 2)
+
+
+def test_bfloat16(vae):
+    expected = golden("vae")
+    encoder = VideoAutoencoder(load_official_vae(GOLDEN / "vae_checkpoint.pt", SMALL).bfloat16().eval())
+    with torch.inference_mode():
+        latents = encoder.encode(torch.from_numpy(expected["image"]).bfloat16())
+    np.testing.assert_allclose(latents.float(), expected["image_latents_bf16"], rtol=0, atol=0.15)
+
+
+def test_wrong_files_and_sizes_are_named(vae, tmp_path):
+    with pytest.raises(CheckpointError, match="parameters do not fit"):
+        load_official_vae(GOLDEN / "vae_checkpoint.pt", SMALL | {"base_dim": 8})
+    with pytest.raises(CheckpointError, match="expected tensors by name"):
+        load_official_vae(GOLDEN / "checkpoint.pt", SMALL)
+    with pytest.raises(ValueError, match="multiples of 32"):
+        ImageEncoder(vae)(torch.zeros(1, 3, 48, 64))
