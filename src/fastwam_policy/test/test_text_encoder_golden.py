@@ -33,11 +33,11 @@ def test_prompts_are_cleaned_as_in_training():
 
 def test_a_prompt_is_padded_and_truncated(encoder):
     def tokenizer(texts, max_length, **_):
-        ids = [min(ord(letter), 299) for letter in texts[0]][: max_length - 1] + [1]
+        ids = [*(min(ord(letter), 299) for letter in texts[0][: max_length - 1]), 1]
         pad = max_length - len(ids)
         return {
             "input_ids": torch.tensor([[*ids, *[0] * pad]]),
-            "attention_mask": torch.tensor([[1] * len(ids) + [0] * pad]),
+            "attention_mask": torch.tensor([[True] * len(ids) + [False] * pad]),
         }
 
     context, mask = encode_prompt(encoder, tokenizer, "fold", 16)
