@@ -54,6 +54,42 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--device", default="cpu")
     check.set_defaults(run=_check_bundle)
 
+    imported = commands.add_parser("import", help="turn an official checkpoint into a bundle")
+    imported.add_argument("checkpoint", type=Path, help="official .pt")
+    imported.add_argument("folder", type=Path, help="bundle to write")
+    imported.add_argument("--stats", type=Path, required=True, help="its dataset_stats.json")
+    imported.add_argument("--vae", type=Path, required=True, help="Wan2.2_VAE.pth")
+    imported.add_argument(
+        "--sigma-shift", type=float, help="of the actions: 5.0 first released checkpoints, 1.0 later ones"
+    )
+    imported.add_argument("--head-dim", type=int, default=128, help="width of one attention head (default 128)")
+    imported.add_argument(
+        "--groups",
+        default="left_arm,left_gripper,right_arm,right_gripper",
+        help="joint groups in the checkpoint's order (default: %(default)s)",
+    )
+    imported.add_argument("--normalization", choices=["z-score", "min_max", "q01_q99"], default="z-score")
+    imported.add_argument(
+        "--variant", choices=["fastwam", "fastwam_no_video", "joint", "idm", "optional_idm"], default="fastwam"
+    )
+    imported.add_argument("--denoise-steps", type=int, default=10)
+    imported.add_argument("--horizon", type=int, default=32)
+    imported.add_argument("--fps", type=float, default=15.0)
+    imported.add_argument("--instruction", default="fold the towel")
+    imported.set_defaults(run=_import)
+
+    export = commands.add_parser("export", help="write a bundle's weights as an official .pt")
+    export.add_argument("folder", type=Path)
+    export.add_argument("target", type=Path)
+    export.set_defaults(run=_export)
+
+    encode = commands.add_parser("encode-prompt", help="write the text embedding of an instruction into a bundle")
+    encode.add_argument("folder", type=Path)
+    encode.add_argument("instruction")
+    encode.add_argument("--text-encoder", type=Path, required=True, help="models_t5_umt5-xxl-enc-bf16.pth")
+    encode.add_argument("--tokenizer", type=Path, required=True, help="folder of the UMT5 tokenizer")
+    encode.set_defaults(run=_encode_prompt)
+
     report = commands.add_parser("report", help="rebuild summary and report of a session")
     report.add_argument("session", type=Path, help="folder that holds recording/")
     report.add_argument("--bag", type=Path, help="recording that was replayed, for its camera images")
@@ -94,7 +130,7 @@ def _make_bundle(given: argparse.Namespace) -> int:
 
 
 def _check_bundle(given: argparse.Namespace) -> int:
-    from fastwam_policy.policy.fastwam_policy import FastWamPolicy
+    from fastwam_policy.runtime.fastwam_policy import FastWamPolicy
 
     policy = FastWamPolicy.load(given.folder, given.device)
     config = policy.bundle.config
@@ -103,6 +139,51 @@ def _check_bundle(given: argparse.Namespace) -> int:
     count = sum(parameter.numel() for parameter in policy.bundle.model.parameters())
     print(f"{config.name}: fits the {config.robot_type}; {count / 1e6:.1f} M parameters, weights: {config.origin}")
     print("instructions: " + "; ".join(sorted(policy.bundle.embeddings)))
+    return 0
+
+
+def _import(given: argparse.Namespace) -> int:
+    from fastwam_policy.policy.exchange import Description, import_official
+
+    about = Description(
+        given.folder.name, given.sigma_shift, given.head_dim, tuple(given.groups.split(",")), given.normalization,
+        given.variant, given.denoise_steps, given.horizon, given.fps, given.instruction,
+    )  # fmt: skip
+    import_official(given.checkpoint, given.stats, given.vae, given.folder, RobotConfig.load(), about)
+    print(f"wrote {given.folder}; next: fastwam encode-prompt {given.folder} '{given.instruction}' ...")
+    return 0
+
+
+def _export(given: argparse.Namespace) -> int:
+    from fastwam_policy.policy.bundle import Bundle
+    from fastwam_policy.policy.exchange import export_official
+
+    export_official(given.folder, Bundle.read_config(given.folder), given.target)
+    print(f"wrote {given.target}")
+    return 0
+
+
+def _encode_prompt(given: argparse.Namespace) -> int:
+    from transformers import AutoTokenizer
+
+    from fastwam_policy.model.checkpoint import CheckpointError
+    from fastwam_policy.model.text_encoder import encode_prompt, load_official_text_encoder
+    from fastwam_policy.policy.bundle import Bundle, save_embedding
+
+    config = Bundle.read_config(given.folder)
+    try:
+        encoder = load_official_text_encoder(given.text_encoder)
+        tokenizer = AutoTokenizer.from_pretrained(given.tokenizer, local_files_only=True)
+    except (CheckpointError, OSError, ValueError) as error:
+        raise ConfigError(str(error)) from None
+    prompt = config.prompt_of(given.instruction)
+    context, mask = encode_prompt(encoder, tokenizer, prompt, config.prompt.length)
+    if context.shape[1] != config.model.video.text_dim:
+        raise ConfigError(
+            f"the text encoder is {context.shape[1]} wide, the bundle needs {config.model.video.text_dim}"
+        )
+    save_embedding(given.folder, prompt, context, mask)
+    print(f"wrote the embedding of: {prompt}")
     return 0
 
 

@@ -9,12 +9,10 @@ from fastwam_policy.model.text_encoder import clean_prompt, embed, encode_prompt
 
 from .golden_files import GOLDEN, golden
 
-TINY = {"vocab_size": 300, "d_model": 48, "d_kv": 16, "d_ff": 96, "num_heads": 4, "num_layers": 3}
-
 
 @pytest.fixture(scope="module")
 def encoder():
-    return load_official_text_encoder(GOLDEN / "text_encoder_checkpoint.pt", TINY)
+    return load_official_text_encoder(GOLDEN / "text_encoder_checkpoint.pt")
 
 
 def test_embeddings(encoder):
@@ -48,6 +46,11 @@ def test_a_prompt_is_padded_and_truncated(encoder):
     assert encode_prompt(encoder, tokenizer, "x" * 99, 16)[0].shape == (16, 48)
 
 
-def test_other_sizes_are_listed():
-    with pytest.raises(CheckpointError, match="parameters do not fit"):
-        load_official_text_encoder(GOLDEN / "text_encoder_checkpoint.pt", TINY | {"d_ff": 64})
+def test_other_files_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match="not a UMT5 encoder: 'shared.weight' is missing"):
+        load_official_text_encoder(GOLDEN / "vae_checkpoint.pt")
+    tensors = torch.load(GOLDEN / "text_encoder_checkpoint.pt", weights_only=True)
+    tensors.pop("norm.weight")
+    torch.save(tensors, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="missing: encoder.final_layer_norm.weight"):
+        load_official_text_encoder(tmp_path / "other.pth")

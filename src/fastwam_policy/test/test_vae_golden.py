@@ -12,18 +12,18 @@ from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageEncoder, VideoAutoenc
 from .golden_files import GOLDEN, golden
 
 ATOL = 1e-5
-SMALL = json.loads(OFFICIAL_CONFIG.read_text()) | {"base_dim": 4, "decoder_base_dim": 4}
+OFFICIAL = json.loads(OFFICIAL_CONFIG.read_text())
 
 
 @pytest.fixture(scope="module")
 def vae():
-    return load_official_vae(GOLDEN / "vae_checkpoint.pt", SMALL).eval().requires_grad_(False)
+    return load_official_vae(GOLDEN / "vae_checkpoint.pt").eval().requires_grad_(False)
 
 
 def test_official_normalisation():
     expected = golden("vae")
     for name in ("latents_mean", "latents_std"):
-        np.testing.assert_allclose(SMALL[name], expected[name], rtol=1e-6)
+        np.testing.assert_allclose(OFFICIAL[name], expected[name], rtol=1e-6)
 
 
 def test_images_and_videos(vae):
@@ -62,16 +62,21 @@ def _patches(image):
 
 def test_bfloat16(vae):
     expected = golden("vae")
-    encoder = VideoAutoencoder(load_official_vae(GOLDEN / "vae_checkpoint.pt", SMALL).bfloat16().eval())
+    encoder = VideoAutoencoder(load_official_vae(GOLDEN / "vae_checkpoint.pt").bfloat16().eval())
     with torch.inference_mode():
         latents = encoder.encode(torch.from_numpy(expected["image"]).bfloat16())
     np.testing.assert_allclose(latents.float(), expected["image_latents_bf16"], rtol=0, atol=0.15)
 
 
 def test_wrong_files_and_sizes_are_named(vae, tmp_path):
+    tensors = torch.load(GOLDEN / "vae_checkpoint.pt", weights_only=True)
+    tensors["encoder.conv1.weight"] = torch.zeros(8, 12, 3, 3, 3)
+    torch.save(tensors, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="parameters do not fit"):
-        load_official_vae(GOLDEN / "vae_checkpoint.pt", SMALL | {"base_dim": 8})
+        load_official_vae(tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="not a Wan2.2 autoencoder: encoder.conv_in.weight is missing"):
+        load_official_vae(GOLDEN / "text_encoder_checkpoint.pt")
     with pytest.raises(CheckpointError, match="expected tensors by name"):
-        load_official_vae(GOLDEN / "checkpoint.pt", SMALL)
+        load_official_vae(GOLDEN / "checkpoint.pt")
     with pytest.raises(ValueError, match="multiples of 32"):
         ImageEncoder(vae)(torch.zeros(1, 3, 48, 64))

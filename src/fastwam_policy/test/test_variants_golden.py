@@ -41,7 +41,7 @@ def inputs(model, case):
         drawn = initial_noise(tuple(tensor.shape), int(case["seed"]), torch.float32, model.device)
         np.testing.assert_array_equal(drawn, tensor, "both noises come from the same seed")
     schedule = make_schedule(int(case["num_inference_steps"]), float(case["sigma_shift"]))
-    return observed, video_noise, noise, schedule, context
+    return observed, video_noise, noise, schedule, schedule, context
 
 
 def close(actual, expected):
@@ -59,8 +59,8 @@ def test_joint(model, number):
 @pytest.mark.parametrize("number", [0, 1])
 def test_idm(model, number):
     case = golden(f"idm_infer_case{number}")
-    observed, video_noise, noise, schedule, context = inputs(model, case)
-    prediction = imagine_then_act(model, observed, video_noise, noise, schedule, context)
+    observed, video_noise, noise, schedule, _, context = inputs(model, case)
+    prediction = imagine_then_act(model, observed, video_noise, noise, schedule, schedule, context)
     close(prediction.actions[0], case["action"])
     close(prediction.video, case["video_latents"])
     start = torch.cat([observed, video_noise[:, :, 1:]], dim=2)
@@ -69,8 +69,8 @@ def test_idm(model, number):
 
 def test_fastwam_imagines_without_changing_its_actions(model):
     case = golden("infer_joint_case0")
-    observed, video_noise, noise, schedule, context = inputs(model, case)
-    prediction = imagine_and_act(model, observed, video_noise, noise, schedule, context, action_sees_future=False)
+    observed, _, noise, schedule, _, context = inputs(model, case)
+    prediction = imagine_and_act(model, *inputs(model, case), action_sees_future=False)
     close(prediction.actions[0], case["action"])
     close(prediction.video, case["video_latents"])
     close(act(model, observed, noise, schedule, context).actions[0], case["action_from_infer_action"])

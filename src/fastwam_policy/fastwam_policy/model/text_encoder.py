@@ -12,11 +12,7 @@ import torch
 from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
 
-from fastwam_policy.model.checkpoint import load_into, load_tensors
-
-OFFICIAL_SIZES = {
-    "vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_heads": 64, "num_layers": 24,
-}  # fmt: skip
+from fastwam_policy.model.checkpoint import CheckpointError, load_into, load_tensors
 
 _RENAMES = (
     (r"^token_embedding\.", "shared."),
@@ -31,8 +27,8 @@ _RENAMES = (
 )
 
 
-def load_official_text_encoder(path: Path, sizes: Mapping[str, int] | None = None) -> UMT5EncoderModel:
-    """Load `models_t5_umt5-xxl-enc-bf16.pth`; `sizes` replaces the official ones.
+def load_official_text_encoder(path: Path) -> UMT5EncoderModel:
+    """Load `models_t5_umt5-xxl-enc-bf16.pth`, or one of its layout with other sizes.
 
     Raises:
         CheckpointError: not readable, or lists every parameter that does not fit.
@@ -43,7 +39,7 @@ def load_official_text_encoder(path: Path, sizes: Mapping[str, int] | None = Non
             name = re.sub(pattern, replacement, name)
         renamed[name] = tensor
     config = UMT5Config(
-        **(sizes or OFFICIAL_SIZES), relative_attention_num_buckets=32, relative_attention_max_distance=128,
+        **_sizes(renamed, path), relative_attention_num_buckets=32, relative_attention_max_distance=128,
         feed_forward_proj="gated-gelu", is_encoder_decoder=False, dropout_rate=0.0, use_cache=False,
     )  # fmt: skip
     with torch.device("meta"):
@@ -51,6 +47,24 @@ def load_official_text_encoder(path: Path, sizes: Mapping[str, int] | None = Non
     renamed["encoder.embed_tokens.weight"] = renamed.get("shared.weight", torch.empty(0))
     load_into(model, renamed, str(path))
     return model.eval().requires_grad_(False)
+
+
+def _sizes(tensors: Mapping[str, Tensor], path: Path) -> dict[str, int]:
+    """Sizes of the encoder from the shapes of its weights."""
+    first = "encoder.block.0.layer."
+    try:
+        vocab_size, d_model = tensors["shared.weight"].shape
+        num_heads = tensors[f"{first}0.SelfAttention.relative_attention_bias.weight"].shape[1]
+        return {
+            "vocab_size": vocab_size,
+            "d_model": d_model,
+            "num_heads": num_heads,
+            "d_kv": tensors[f"{first}0.SelfAttention.q.weight"].shape[0] // num_heads,
+            "d_ff": tensors[f"{first}1.DenseReluDense.wo.weight"].shape[1],
+            "num_layers": len({name.split(".")[2] for name in tensors if name.startswith("encoder.block.")}),
+        }
+    except KeyError as error:
+        raise CheckpointError(f"{path}: not a UMT5 encoder: {error} is missing") from None
 
 
 def clean_prompt(text: str) -> str:

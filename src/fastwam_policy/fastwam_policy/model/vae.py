@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -44,8 +43,8 @@ _RENAMES = (
 )
 
 
-def load_official_vae(path: Path, config: Mapping[str, object] | None = None) -> AutoencoderKLWan:
-    """Load `Wan2.2_VAE.pth` into diffusers' model; `config` replaces the official sizes.
+def load_official_vae(path: Path) -> AutoencoderKLWan:
+    """Load `Wan2.2_VAE.pth`, or one of its layout with other widths, into diffusers' model.
 
     Raises:
         CheckpointError: not readable, or lists every parameter that does not fit.
@@ -56,8 +55,13 @@ def load_official_vae(path: Path, config: Mapping[str, object] | None = None) ->
         for pattern, replacement in _RENAMES:
             name = re.sub(pattern, replacement, name)
         renamed[name] = tensor
+    config = json.loads(OFFICIAL_CONFIG.read_text())
+    for key, name in (("base_dim", "encoder.conv_in.weight"), ("decoder_base_dim", "decoder.norm_out.gamma")):
+        if name not in renamed:
+            raise CheckpointError(f"{path}: not a Wan2.2 autoencoder: {name} is missing")
+        config[key] = renamed[name].shape[0]
     with torch.device("meta"):
-        vae = AutoencoderKLWan(**(config or json.loads(OFFICIAL_CONFIG.read_text())))
+        vae = AutoencoderKLWan(**config)
     load_into(vae, renamed, str(path))
     return vae
 

@@ -82,44 +82,55 @@ def imagine_and_act(
     observed: Tensor,
     video_noise: Tensor,
     noise: Tensor,
+    video_schedule: Schedule,
     schedule: Schedule,
     context: Context,
     *,
     action_sees_future: bool,
 ) -> Prediction:
-    """Denoise video and actions together; see :func:`act`. `video_noise` is [B, C, f, h, w].
+    """Denoise video and actions together; see :func:`act`.
+
+    `video_noise` is [B, C, f, h, w]; both schedules have the same number of steps.
 
     Without `action_sees_future` the actions equal those of :func:`act`: it then shows what a Fast-WAM imagines.
     """
     frames, rows, columns = model.grid(video_noise)
     mask = mixture_mask(frames, rows * columns, noise.shape[1], action_sees_future=action_sees_future).to(noise.device)
     actions = noise
+    action_steps = zip(schedule.timesteps, schedule.deltas, strict=True)
 
-    def velocity(video: Tensor, t: Tensor, delta: Tensor) -> Tensor:
+    def velocity(video: Tensor, t: Tensor) -> Tensor:
         nonlocal actions
-        frame_t = model.frame_times(video, t)
-        video_velocity, action_velocity = model.joint_velocity(video, actions, frame_t, t, context, mask)
+        action_t, delta = next(action_steps)
+        frame_t, action_t = model.frame_times(video, t), action_t.expand(len(video))
+        video_velocity, action_velocity = model.joint_velocity(video, actions, frame_t, action_t, context, mask)
         actions = actions + delta * action_velocity
         return video_velocity
 
-    video = _denoise_video(observed, video_noise, schedule, velocity)
+    video = _denoise_video(observed, video_noise, video_schedule, velocity)
     return Prediction(actions, video)
 
 
 def imagine_then_act(
-    model: FastWam, observed: Tensor, video_noise: Tensor, noise: Tensor, schedule: Schedule, context: Context
+    model: FastWam,
+    observed: Tensor,
+    video_noise: Tensor,
+    noise: Tensor,
+    video_schedule: Schedule,
+    schedule: Schedule,
+    context: Context,
 ) -> Prediction:
     """Denoise the video, then the actions against the finished video; see :func:`imagine_and_act`."""
-    video = _denoise_video(observed, video_noise, schedule, lambda x, t, _: model.video_velocity(x, t, context))
+    video = _denoise_video(observed, video_noise, video_schedule, lambda x, t: model.video_velocity(x, t, context))
     return Prediction(model.denoise(noise, schedule, model.prefill(video, context), context), video)
 
 
 def _denoise_video(
-    observed: Tensor, noise: Tensor, schedule: Schedule, velocity: Callable[[Tensor, Tensor, Tensor], Tensor]
+    observed: Tensor, noise: Tensor, schedule: Schedule, velocity: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
     """Denoise a video whose frame 0 is always the clean observation."""
     video = torch.cat([observed, noise[:, :, 1:]], dim=2)
     for t, delta in zip(schedule.timesteps, schedule.deltas, strict=True):
-        video = video + delta * velocity(video, t.expand(len(video)), delta)
+        video = video + delta * velocity(video, t.expand(len(video)))
         video = torch.cat([observed, video[:, :, 1:]], dim=2)
     return video

@@ -19,7 +19,7 @@ from fastwam_msgs.msg import ActionChunk, DropCount, PolicyStatus, StreamStatus
 from fastwam_msgs.srv import SetInstruction
 from fastwam_policy.nodes.image_decoding import decode_compressed, image_decoder
 from fastwam_policy.policy.bundle import Bundle
-from fastwam_policy.policy.fastwam_policy import FastWamPolicy
+from fastwam_policy.runtime.fastwam_policy import FastWamPolicy, Options
 from fastwam_policy.runtime.inference_loop import ChunkResult, InferenceLoop
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason
@@ -61,7 +61,10 @@ class PolicyNode(ManagedNode):
             self._bundle.check_robot(self._robot)
             if not self._loop.instruction:
                 self._loop.choose_default(self._bundle.config.prompt.default_instruction)
-            return FastWamPolicy(self._bundle)
+            options = Options(
+                **{name: values[name] for name in ("engine", "dtype", "denoise_steps", "warm_start", "mode")}
+            )
+            return FastWamPolicy(self._bundle, options)
 
         self._buffer = ObservationBuffer(
             self._robot.cameras,

@@ -22,6 +22,7 @@ from torch import Tensor
 from fastwam_policy.model.checkpoint import CheckpointError, load_into, load_weights
 from fastwam_policy.model.config import ModelConfig
 from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.variants import VariantName
 from fastwam_policy.policy.images import Layout
 from fastwam_policy.policy.normalizer import Mode, Normalizer, load_statistics
 from galaxea_r1lite_bridge.robot.config import RobotConfig, Unit
@@ -64,13 +65,17 @@ class BundleConfig(StrictModel):
     origin: Literal["random", "trained", "official"]
     """Where the weights come from; `random` means that the actions mean nothing."""
     robot_type: str
-    variant: Literal["fastwam"]
+    variant: VariantName
     model: ModelConfig
     weights: str
     horizon: PositiveInt
     fps: PositiveFloat
     denoise_steps: PositiveInt
     sigma_shift: PositiveFloat
+    """Of the actions: 5.0 in the first released checkpoints, 1.0 in later ones."""
+    video_sigma_shift: PositiveFloat
+    video_frames: PositiveInt
+    """Frames that the variants which imagine the future denoise, the observed one included."""
     seed: int
     layout: Layout
     state: Vector
@@ -79,6 +84,8 @@ class BundleConfig(StrictModel):
 
     @model_validator(mode="after")
     def _sizes(self) -> BundleConfig:
+        if self.video_frames % 4 != 1:
+            raise ValueError(f"video_frames must be 1 + 4 n, got {self.video_frames}")
         if len(self.action.names) != self.model.action_dim:
             raise ValueError(
                 f"action.names: {len(self.action.names)} names, but model.action_dim is {self.model.action_dim}"
@@ -123,11 +130,7 @@ class Bundle:
             ConfigError: something is missing or does not fit; the text names the file and the fix.
         """
         target = torch_device(device)
-        if not (folder / POLICY_FILE).is_file():
-            raise ConfigError(
-                f"{folder}: not a policy bundle: {POLICY_FILE} is missing. `fastwam make-bundle DIR` writes one to try"
-            )
-        config = load_yaml(folder / POLICY_FILE, BundleConfig)
+        config = cls.read_config(folder)
         missing = [
             name for name in ("vae/config.json", "dataset_stats.json", config.weights) if not (folder / name).is_file()
         ]
@@ -151,6 +154,15 @@ class Bundle:
         model.to(target).eval().requires_grad_(False)
         return cls(folder, config, model, state, action, _load_embeddings(folder, config))
 
+    @staticmethod
+    def read_config(folder: Path) -> BundleConfig:
+        """Only policy.yaml of a bundle; raises ConfigError."""
+        if not (folder / POLICY_FILE).is_file():
+            raise ConfigError(
+                f"{folder}: not a policy bundle: {POLICY_FILE} is missing. `fastwam make-bundle DIR` writes one to try"
+            )
+        return load_yaml(folder / POLICY_FILE, BundleConfig)
+
     def embedding(self, instruction: str) -> tuple[Tensor, Tensor]:
         """Text context [L, text_dim] and mask [L] of an instruction.
 
@@ -160,7 +172,10 @@ class Bundle:
         prompt = self.config.prompt_of(instruction)
         if prompt not in self.embeddings:
             known = "; ".join(sorted(self.embeddings)) or "none"
-            raise ConfigError(f"{self.folder}: no text embedding for the prompt '{prompt}'. The bundle has: {known}")
+            raise ConfigError(
+                f"{self.folder}: no text embedding for the prompt '{prompt}'. The bundle has: {known}. Make one with: "
+                f"fastwam encode-prompt {self.folder} '{instruction}' --text-encoder PTH --tokenizer DIR"
+            )
         return self.embeddings[prompt]
 
     def check_robot(self, robot: RobotConfig) -> None:

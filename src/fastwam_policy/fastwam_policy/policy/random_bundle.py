@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.vae import OFFICIAL_CONFIG
+from fastwam_policy.model.variants import VariantName
 from fastwam_policy.policy.bundle import FORMAT, POLICY_FILE, PROMPT_TEMPLATE, BundleConfig, save_embedding
 from fastwam_policy.policy.images import ROBOTWIN
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -28,7 +29,14 @@ _TEXT_TOKENS = 20  # about what the prompt of a short instruction takes of the 1
 _VAE_WIDTH = 8  # the official one has 160
 
 
-def write_random_bundle(folder: Path, robot: RobotConfig, instruction: str, size: str = "tiny", seed: int = 0) -> None:
+def write_random_bundle(
+    folder: Path,
+    robot: RobotConfig,
+    instruction: str,
+    size: str = "tiny",
+    seed: int = 0,
+    variant: VariantName = "fastwam",
+) -> None:
     """Write a bundle into `folder`, which must not exist or be empty.
 
     Statistics are made from the robot's limits: mean in the middle, standard deviation an eighth of the range, so
@@ -48,13 +56,15 @@ def write_random_bundle(folder: Path, robot: RobotConfig, instruction: str, size
         "description": "Random weights: shows that the path works; the actions mean nothing.",
         "origin": "random",
         "robot_type": robot.robot_type,
-        "variant": "fastwam",
+        "variant": variant,
         "model": dataclasses.asdict(PRESETS[size]),
         "weights": "model.safetensors",
         "horizon": _HORIZON,
         "fps": 15.0,
         "denoise_steps": 10,
         "sigma_shift": 5.0,
+        "video_sigma_shift": 5.0,
+        "video_frames": 9,
         "seed": seed,
         "layout": ROBOTWIN.model_dump(),
         "state": vector,

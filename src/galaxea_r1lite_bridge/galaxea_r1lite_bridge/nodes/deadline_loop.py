@@ -58,7 +58,9 @@ class DeadlineLoop:
         periods: NDArray[np.float64] = np.diff(np.array(list(self._ticks), np.float64) / 1e6)
         if len(periods) == 0:
             return PeriodStatistics(0.0, 0.0, 0.0)
-        return PeriodStatistics(1e3 / float(periods.mean()), float(np.percentile(periods, 99)), float(periods.max()))
+        return PeriodStatistics(
+            1e3 / float(np.mean(periods)), float(np.percentile(periods, 99)), float(np.max(periods))
+        )
 
     def _run(self) -> None:
         deadline = time.monotonic_ns()

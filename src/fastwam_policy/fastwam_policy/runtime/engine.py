@@ -1,0 +1,199 @@
+"""Fast-WAM inference that computes nothing twice.
+
+What is constant is computed once: for the schedule (time embeddings, all modulations, rotary tables), for the prompt
+(the text MLP and the cross-attention keys and values of its tokens, in every layer of both experts), and for the
+observation (the video expert's keys and values, the joint state's token). All-true masks vanish, the modulation of a
+single frame is one row and not a copy for each token, and what nobody reads of the video expert's last layer is
+skipped. The arithmetic is that of :mod:`fastwam_policy.model`; only the order of some sums differs (1e-6 in float32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from fastwam_policy.model.experts import Expert
+from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.flow import Schedule
+from fastwam_policy.model.layers import Block, Projections, Rotary, action_rotary, video_rotary
+
+EngineKind = Literal["eager", "compiled"]
+
+_PROPRIO_TOKENS = 1
+
+
+@dataclass
+class _Layer:
+    """One block with everything about it that does not change between two observations."""
+
+    block: Block
+    modulation: Tensor
+    """[steps, 6, D]; one step for the video expert. Rows 1 and 4 hold 1 + scale."""
+    context_key: Tensor
+    context_value: Tensor
+    """[1, heads, L, head_dim] of the prompt's tokens and, last, the joint state's."""
+    key: Tensor
+    value: Tensor
+    """[1, heads, M, head_dim] of the tokens that this layer's attention sees; filled in place."""
+
+
+class Engine:
+    """Runs one model with one horizon, schedule and image size. One thread owns it.
+
+    Args:
+        model: the network, in evaluation mode.
+        grid: rows and columns of video tokens: image height / 32 and width / 32.
+        horizon: steps of a chunk.
+        schedule: denoise steps.
+        text_length: tokens of a prompt embedding.
+        kind: `eager`, or `compiled` (torch.compile with static shapes, with CUDA graphs on a GPU).
+    """
+
+    def __init__(
+        self, model: FastWam, grid: tuple[int, int], horizon: int, schedule: Schedule, text_length: int,
+        kind: EngineKind = "eager",
+    ) -> None:  # fmt: skip
+        self.model = model
+        self._deltas = schedule.deltas.to(model.device)
+        config, device, dtype = model.config, model.device, model.dtype
+        self._heads = config.video.num_heads
+        tokens, head_dim = grid[0] * grid[1], config.video.head_dim
+        context = text_length + (0 if config.proprio_dim is None else _PROPRIO_TOKENS)
+        self._video_tokens = tokens
+        self._video_rotary = _head_major(video_rotary(1, *grid, head_dim, device))
+        self._action_rotary = _head_major(action_rotary(horizon, head_dim, device))
+
+        def empty(length: int) -> Tensor:
+            return torch.empty(1, self._heads, length, head_dim, device=device, dtype=dtype)
+
+        self._video: list[_Layer] = []
+        self._action: list[_Layer] = []
+        zero = torch.zeros(1, device=device, dtype=dtype)
+        video_modulation = model.video.embed_time(zero)[1]
+        action_modulation = model.action.embed_time(schedule.timesteps.to(device))[1]
+        for index in range(config.video.num_layers):
+            key, value = empty(tokens + horizon), empty(tokens + horizon)  # shared: the actions attend to the video's
+            for layers, expert, t_mod in (
+                (self._video, model.video, video_modulation),
+                (self._action, model.action, action_modulation),
+            ):
+                block = expert.block(index)
+                modulation = block.modulation + t_mod
+                modulation[:, (1, 4)] += 1
+                layers.append(_Layer(block, modulation, empty(context), empty(context), key, value))
+        self._prefill = self._run_prefill
+        self._step = self._run_step
+        if kind == "compiled":
+            mode = "reduce-overhead" if device.type == "cuda" else None
+            self._prefill = torch.compile(self._run_prefill, dynamic=False, mode=mode)
+            self._step = torch.compile(self._run_step, dynamic=False, mode=mode)
+
+    def set_prompt(self, text: Tensor, mask: Tensor) -> None:
+        """Take a prompt into use: embedding [1, L, text_dim] and mask [1, L].
+
+        Raises:
+            ValueError: a token is masked out; released checkpoints see all rows, and the engine keeps no masks.
+        """
+        if not bool(mask.all()):
+            raise ValueError("the engine needs a text mask that is all True, as released checkpoints were trained")
+        if text.shape[1] + (self.model.config.proprio_dim is not None) != self._video[0].context_key.shape[2]:
+            raise ValueError(f"expected {self._video[0].context_key.shape[2] - 1} text tokens, got {text.shape[1]}")
+        for expert, layers in self._experts():
+            self._fill_context(expert, layers, text, 0)
+
+    def prefill(self, latents: Tensor, proprio: Tensor | None) -> None:
+        """Take an observation into use: latents [1, C, 1, h, w] and normalised joint state [1, P]."""
+        if self.model.proprio_encoder is not None:
+            if proprio is None:
+                raise ValueError("this model needs a joint state")
+            token = self.model.proprio_encoder(proprio)[:, None]
+            place = self._video[0].context_key.shape[2] - _PROPRIO_TOKENS
+            for expert, layers in self._experts():
+                self._fill_context(expert, layers, token, place)
+        self._prefill(latents)
+
+    def denoise(self, noise: Tensor, first: int = 0) -> Tensor:
+        """Actions [1, H, action_dim], normalised, for the observation in use.
+
+        Args:
+            noise: [1, H, action_dim] at the noise level of step `first`.
+            first: step to begin with.
+        """
+        actions = noise
+        for step in range(first, len(self._deltas)):
+            modulations = [layer.modulation[step] for layer in self._action]
+            actions = actions + self._deltas[step] * self._step(actions, modulations)
+        return actions
+
+    def _experts(self) -> tuple[tuple[Expert, list[_Layer]], tuple[Expert, list[_Layer]]]:
+        return (self.model.video, self._video), (self.model.action, self._action)
+
+    def _fill_context(self, expert: Expert, layers: Sequence[_Layer], tokens: Tensor, place: int) -> None:
+        """Keys and values of context `tokens` [1, L, text_dim] into rows `place` and on."""
+        for layer, pair in zip(layers, expert.context_key_values(tokens), strict=True):
+            for target, source in zip((layer.context_key, layer.context_value), pair, strict=True):
+                target[:, :, place : place + tokens.shape[1]] = self._split(source)
+
+    def _run_prefill(self, latents: Tensor) -> None:
+        x = self.model.video.tokens(latents)
+        last = len(self._video) - 1
+        rows = slice(0, self._video_tokens)
+        for index, layer in enumerate(self._video):
+            modulation = layer.modulation[0].unbind(0)
+            u = self._norm(x, modulation[1], modulation[0])
+            self._fill_self(layer, u, self._video_rotary, rows)
+            if index < last:  # of the last layer only keys and values are read
+                x = self._finish(layer, x, u, modulation, self._video_rotary, rows)
+
+    def _run_step(self, actions: Tensor, modulations: Sequence[Tensor]) -> Tensor:
+        x = self.model.action.action_encoder(actions)
+        new, every = slice(self._video_tokens, None), slice(None)
+        for layer, rows in zip(self._action, modulations, strict=True):
+            modulation = rows.unbind(0)
+            u = self._norm(x, modulation[1], modulation[0])
+            self._fill_self(layer, u, self._action_rotary, new)
+            x = self._finish(layer, x, u, modulation, self._action_rotary, every)
+        return self.model.action.head(x)
+
+    def _fill_self(self, layer: _Layer, u: Tensor, rotary: Rotary, rows: slice) -> None:
+        attention: Projections = layer.block.self_attn
+        layer.key[:, :, rows] = _rotate(self._split(attention.norm_k(attention.k(u))), rotary)
+        layer.value[:, :, rows] = self._split(attention.v(u))
+
+    def _finish(
+        self, layer: _Layer, x: Tensor, u: Tensor, modulation: Sequence[Tensor], rotary: Rotary, seen: slice
+    ) -> Tensor:
+        """Tokens after the layer; they attend to the rows `seen` of its keys and values."""
+        block = layer.block
+        query = _rotate(self._split(block.self_attn.norm_q(block.self_attn.q(u))), rotary)
+        attended = F.scaled_dot_product_attention(query, layer.key[:, :, seen], layer.value[:, :, seen])
+        x = torch.addcmul(x, block.self_attn.o(attended.transpose(1, 2).flatten(2)), modulation[2])
+        query = self._split(block.cross_attn.norm_q(block.cross_attn.q(block.norm3(x))))
+        attended = F.scaled_dot_product_attention(query, layer.context_key, layer.context_value)
+        x = x + block.cross_attn.o(attended.transpose(1, 2).flatten(2))
+        return torch.addcmul(x, block.ffn(self._norm(x, modulation[4], modulation[3])), modulation[5])
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[1, N, A] -> [1, heads, N, head_dim]."""
+        return x.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+
+    def _norm(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Modulated layer norm; `scale` already holds 1 + scale."""
+        return F.layer_norm(x, x.shape[-1:], scale, shift, eps=self.model.config.video.eps)
+
+
+def _head_major(rotary: Rotary) -> Rotary:
+    cos, sin = rotary
+    return cos[None, None], sin[None, None]
+
+
+def _rotate(x: Tensor, rotary: Rotary) -> Tensor:
+    """Rotate adjacent pairs of `x` [1, heads, N, head_dim]; in float32, returned like `x`."""
+    cos, sin = rotary
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)

@@ -1,0 +1,171 @@
+"""A bundle as a policy: images and joints in physical units in, absolute joint targets out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastwam_policy.model.checkpoint import CheckpointError
+from fastwam_policy.model.flow import TRAIN_TIMESTEPS, initial_noise, make_schedule
+from fastwam_policy.model.vae import ImageEncoder
+from fastwam_policy.model.variants import VARIANTS, Mode, imagine_and_act, imagine_then_act
+from fastwam_policy.policy.bundle import Bundle
+from fastwam_policy.policy.images import to_model_input
+from fastwam_policy.policy.policy import ActionChunk, Observation, Timing
+from fastwam_policy.runtime.engine import Engine, EngineKind
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_TOKEN_PIXELS = 32
+_LATENT_PIXELS = 16
+_FRAMES_PER_LATENT = 4
+
+Dtype = Literal["bundle", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a bundle. The defaults change nothing; what each of the others costs in accuracy, check-engine says.
+
+    Attributes:
+        engine: `eager` or `compiled`.
+        dtype: type of weights and activations; `bundle` leaves them as they are.
+        denoise_steps: 0 for the bundle's number.
+        warm_start: this many of the first denoise steps are replaced by the previous chunk, noised again.
+        mode: way to infer, for a variant that has several; empty for its first.
+    """
+
+    engine: EngineKind = "eager"
+    dtype: Dtype = "bundle"
+    denoise_steps: int = 0
+    warm_start: int = 0
+    mode: str = ""
+
+
+class FastWamPolicy:
+    """Runs a bundle on this machine. See :class:`fastwam_policy.policy.policy.Policy`."""
+
+    def __init__(self, bundle: Bundle, options: Options | None = None) -> None:
+        self.bundle = bundle
+        self.options = options = options or Options()
+        config, model = bundle.config, bundle.model
+        if options.dtype != "bundle":
+            model.to(getattr(torch, options.dtype))
+        steps = options.denoise_steps or config.denoise_steps
+        if not 0 <= options.warm_start < steps:
+            raise ConfigError(
+                f"warm_start must be 0 to {steps - 1}, one less than the denoise steps; got {options.warm_start}"
+            )
+        modes = VARIANTS[config.variant].modes
+        if options.mode and options.mode not in modes:
+            raise ConfigError(
+                f"mode must be one of {', '.join(modes)} for the variant {config.variant}, got {options.mode!r}"
+            )
+        self.mode: Mode = next(mode for mode in modes if options.mode in ("", mode))
+        self._schedule = make_schedule(steps, config.sigma_shift, model.dtype)
+        self._video_schedule = make_schedule(steps, config.video_sigma_shift, model.dtype)
+        try:
+            encoder = ImageEncoder.load(bundle.vae_folder)
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from None
+        self._encoder = encoder.to(model.device, model.dtype).eval().requires_grad_(False)
+        grid = (config.layout.height // _TOKEN_PIXELS, config.layout.width // _TOKEN_PIXELS)
+        shape = (1, config.horizon, config.model.action_dim)
+        self._noise = initial_noise(shape, config.seed, model.dtype, model.device)
+        frames = 1 + (config.video_frames - 1) // _FRAMES_PER_LATENT
+        cells = (config.layout.height // _LATENT_PIXELS, config.layout.width // _LATENT_PIXELS)
+        self._video_noise: Tensor | None = None
+        self._engine: Engine | None = None
+        with torch.inference_mode():
+            if self.mode == "first_frame":
+                self._engine = Engine(model, grid, config.horizon, self._schedule, config.prompt.length, options.engine)
+            else:
+                video_shape = (1, config.model.latent_channels, frames, *cells)
+                self._video_noise = initial_noise(video_shape, config.seed, model.dtype, model.device)
+        self._prepared: str | None = None
+        self._previous: tuple[int, Tensor] | None = None
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu", options: Options | None = None) -> FastWamPolicy:
+        """Load a bundle; raises ConfigError where :meth:`Bundle.load` does."""
+        return cls(Bundle.load(folder, device), options)
+
+    def prepare(self, instruction: str) -> None:
+        """Take an instruction's embedding into use, and run twice, so that the first real inference is not slower."""
+        context, mask = self.bundle.embedding(instruction)
+        model = self.bundle.model
+        self._text = context[None].to(model.device, model.dtype)
+        self._text_mask = mask[None].to(model.device)
+        if self._engine is not None:
+            with torch.inference_mode():
+                self._engine.set_prompt(self._text, self._text_mask)
+        self._prepared = instruction
+        tiles = self.bundle.config.layout.tiles
+        images = {tile.camera: np.zeros((tile.height, tile.width, 3), np.uint8) for tile in tiles}
+        for _ in range(2):
+            self.infer(Observation(0, images, dict.fromkeys(self.bundle.config.state.names, 0.0), instruction))
+        self._previous = None
+
+    @torch.inference_mode()
+    def infer(self, observation: Observation) -> ActionChunk:
+        """One chunk. Raises ValueError for an instruction that was not prepared."""
+        if observation.instruction != self._prepared:
+            raise ValueError(f"instruction not prepared: {observation.instruction!r}")
+        config, model = self.bundle.config, self.bundle.model
+        marks = [self._now()]
+        canvas = to_model_input(config.layout.compose(observation.images), model.dtype, model.device)
+        proprio = None
+        if config.model.proprio_dim is not None:
+            joints = np.array([observation.joints[name] for name in config.state.names])
+            proprio = torch.from_numpy(self.bundle.state.forward(joints))[None].to(model.device, model.dtype)
+        marks.append(self._now())
+        latents = self._encoder(canvas)
+        marks.append(self._now())
+        if self._engine is not None:
+            self._engine.prefill(latents, proprio)
+            marks.append(self._now())
+            start, first = self._start(observation.stamp_ns)
+            actions = self._engine.denoise(start, first)
+        else:
+            marks.append(marks[-1])
+            actions = self._imagine(latents, proprio)
+        normalised = actions[0].float().cpu().numpy()
+        marks.append(self._now())
+        self._previous = (observation.stamp_ns, actions)
+        positions = self.bundle.action.backward(normalised).astype(np.float64)
+        timing = Timing(*(1e3 * np.diff(marks)))
+        return ActionChunk(observation.stamp_ns, config.step_ns, list(config.action.names), positions, timing)
+
+    def _imagine(self, latents: Tensor, proprio: Tensor | None) -> Tensor:
+        """Actions of the variants that compute the future."""
+        assert self._video_noise is not None
+        model = self.bundle.model
+        context = model.context(self._text, self._text_mask, proprio)
+        inputs = (latents, self._video_noise, self._noise, self._video_schedule, self._schedule, context)
+        if self.mode == "joint":
+            return imagine_and_act(model, *inputs, action_sees_future=True).actions
+        return imagine_then_act(model, *inputs).actions
+
+    def _start(self, stamp_ns: int) -> tuple[Tensor, int]:
+        """Where denoising begins: pure noise at step 0, or with warm start the shifted last chunk, noised again."""
+        first = self.options.warm_start
+        if first == 0 or self._previous is None:
+            return self._noise, 0
+        previous_ns, previous = self._previous
+        shift = round((stamp_ns - previous_ns) / self.bundle.config.step_ns)
+        if not 0 <= shift < previous.shape[1]:
+            return self._noise, 0
+        tail = previous[:, -1:].expand(-1, shift, -1)  # past the end of the last chunk its last step is held
+        sigma = self._schedule.timesteps[first].to(self._noise.device) / TRAIN_TIMESTEPS
+        return (1 - sigma) * torch.cat([previous[:, shift:], tail], dim=1) + sigma * self._noise, first
+
+    def _now(self) -> float:
+        """Seconds, after the device has finished what it was given."""
+        if self.bundle.model.device.type == "cuda":
+            torch.cuda.synchronize(self.bundle.model.device)
+        return time.perf_counter()

@@ -1,0 +1,157 @@
+"""The engine gives what the plain arithmetic gives, whatever it caches."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from fastwam_policy.evaluation.plain import plain_inference
+from fastwam_policy.model.checkpoint import load_into, load_weights
+from fastwam_policy.model.config import PRESETS
+from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.flow import make_schedule
+from fastwam_policy.policy.policy import Observation
+from fastwam_policy.policy.random_bundle import write_random_bundle
+from fastwam_policy.runtime.engine import Engine
+from fastwam_policy.runtime.fastwam_policy import FastWamPolicy, Options
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+from .golden_files import GOLDEN, batch, golden
+
+ROBOT = RobotConfig.load()
+
+
+@pytest.fixture(scope="module")
+def model():
+    with torch.device("meta"):
+        model = FastWam(PRESETS["tiny"])
+    load_into(model, load_weights(GOLDEN / "checkpoint.pt"), "checkpoint.pt")
+    return model.eval().requires_grad_(False)
+
+
+def engine_for(model, case, kind="eager"):
+    height, width = case["first_frame_latents"].shape[-2:]
+    schedule = make_schedule(10, float(case["sigma_shift"]), model.dtype)
+    horizon = int(case["action_horizon"])
+    return Engine(model, (height // 2, width // 2), horizon, schedule, len(case["context"]), kind)
+
+
+@pytest.mark.parametrize(("number", "kind"), [(0, "eager"), (2, "eager"), (0, "compiled")])
+@torch.inference_mode()
+def test_golden_chunks(model, number, kind):
+    case = golden(f"infer_action_case{number}")
+    engine = engine_for(model, case, kind)
+    engine.set_prompt(batch(case["context"]), batch(case["context_mask"], torch.bool))
+    for _ in range(2):
+        engine.prefill(torch.from_numpy(case["first_frame_latents"]), batch(case["proprio"]))
+        action = engine.denoise(torch.from_numpy(case["initial_noise"]))
+        np.testing.assert_allclose(action[0], case["action"], rtol=0, atol=2e-5)
+
+
+@torch.inference_mode()
+def test_plain_arithmetic_is_golden_too(model):
+    for number in (0, 1, 3):
+        case = golden(f"infer_action_case{number}")
+        proprio = batch(case["proprio"]) if "proprio" in case else None
+        action = plain_inference(
+            model, torch.from_numpy(case["first_frame_latents"]), batch(case["context"]),
+            batch(case["context_mask"], torch.bool), proprio, torch.from_numpy(case["initial_noise"]),
+            make_schedule(10, float(case["sigma_shift"])),
+        )  # fmt: skip
+        np.testing.assert_allclose(action[0], case["action"], rtol=0, atol=2e-5)
+
+
+@torch.inference_mode()
+def test_nothing_of_an_earlier_prompt_or_observation_remains(model):
+    case, other = golden("infer_action_case0"), golden("infer_action_case1")
+    engine = engine_for(model, case)
+    ones = torch.ones(1, 128, dtype=torch.bool)
+    engine.set_prompt(batch(other["context"]), ones)
+    engine.prefill(torch.from_numpy(other["first_frame_latents"]), batch(other["proprio"]))
+    engine.denoise(torch.from_numpy(other["initial_noise"]))
+    engine.set_prompt(batch(case["context"]), ones)
+    engine.prefill(torch.from_numpy(case["first_frame_latents"]), batch(case["proprio"]))
+    action = engine.denoise(torch.from_numpy(case["initial_noise"]))
+    np.testing.assert_allclose(action[0], case["action"], rtol=0, atol=2e-5)
+
+
+@torch.inference_mode()
+def test_wrong_inputs_are_named(model):
+    case = golden("infer_action_case1")
+    engine = engine_for(model, case)
+    with pytest.raises(ValueError, match="all True"):
+        engine.set_prompt(batch(case["context"]), batch(case["context_mask"], torch.bool))
+    with pytest.raises(ValueError, match="expected 128 text tokens, got 64"):
+        engine.set_prompt(batch(case["context"][:64]), torch.ones(1, 64, dtype=torch.bool))
+    with pytest.raises(ValueError, match="needs a joint state"):
+        engine.prefill(torch.from_numpy(case["first_frame_latents"]), None)
+
+
+def observation(stamp_ns=0):
+    random = np.random.default_rng(0)
+    images = {name: random.integers(0, 255, (72, 128, 3), np.uint8) for name in ROBOT.cameras}
+    return Observation(stamp_ns, images, dict.fromkeys(ROBOT.joint_names, 0.5), "fold the towel")
+
+
+def actions(bundle, **options):
+    policy = FastWamPolicy.load(bundle, options=Options(**options))
+    policy.prepare("fold the towel")
+    return policy.infer(observation()).actions
+
+
+def test_options_change_what_they_say_and_nothing_else(random_bundle):
+    reference = actions(random_bundle)
+    assert 0 < np.abs(actions(random_bundle, dtype="bfloat16") - reference).max() < 20
+    assert np.abs(actions(random_bundle, denoise_steps=4) - reference).max() > 1e-3
+    np.testing.assert_array_equal(actions(random_bundle, denoise_steps=10), reference)
+    np.testing.assert_array_equal(
+        actions(random_bundle, warm_start=5), reference
+    )  # there is no chunk to start from yet
+
+
+def test_warm_start_follows_the_last_chunk(random_bundle):
+    policy = FastWamPolicy.load(random_bundle, options=Options(warm_start=9))
+    policy.prepare("fold the towel")
+    step = policy.bundle.config.step_ns
+    first = policy.infer(observation()).actions
+    second = policy.infer(observation(8 * step)).actions
+    cold = FastWamPolicy.load(random_bundle)
+    cold.prepare("fold the towel")
+    fresh = cold.infer(observation(8 * step)).actions
+    assert np.abs(second[:24] - first[8:]).mean() < np.abs(fresh[:24] - first[8:]).mean()
+    np.testing.assert_array_equal(policy.infer(observation(99 * step)).actions, fresh)  # too long ago
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"warm_start": 10}, "warm_start must be 0 to 9"),
+        ({"mode": "idm"}, "mode must be one of first_frame for the variant fastwam, got 'idm'"),
+    ],
+)
+def test_wrong_options_are_named(random_bundle, options, expected):
+    with pytest.raises(ConfigError, match=expected):
+        FastWamPolicy.load(random_bundle, options=Options(**options))
+
+
+@pytest.mark.parametrize("variant", ["fastwam_no_video", "joint", "idm", "optional_idm"])
+def test_every_variant_runs_as_a_policy(tmp_path, variant):
+    write_random_bundle(tmp_path / variant, ROBOT, "fold the towel", variant=variant)
+    chunk = actions(tmp_path / variant)
+    assert chunk.shape == (32, 14)
+    assert np.isfinite(chunk).all()
+    if variant == "optional_idm":
+        assert np.abs(actions(tmp_path / variant, mode="idm") - chunk).max() > 1e-3
+
+
+def test_options_are_all_parameters_of_the_node():
+    import yaml
+    from ament_index_python.packages import get_package_share_directory
+
+    path = f"{get_package_share_directory('fastwam_policy')}/config/policy_node.yaml"
+    with open(path) as file:
+        parameters = yaml.safe_load(file)
+    for field in dataclasses.fields(Options):
+        assert parameters[field.name]["default"] == field.default

@@ -1,0 +1,108 @@
+"""Official checkpoint to bundle and back, with the authors' tiny random models."""
+
+import numpy as np
+import pytest
+import torch
+
+from fastwam_policy.cli import main
+from fastwam_policy.model.checkpoint import CheckpointError, load_weights
+from fastwam_policy.model.config import PRESETS
+from fastwam_policy.policy.bundle import Bundle, save_embedding
+from fastwam_policy.policy.exchange import infer_model_config
+from fastwam_policy.policy.policy import Observation
+from fastwam_policy.runtime.fastwam_policy import FastWamPolicy
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+from .golden_files import GOLDEN
+
+OFFICIAL = GOLDEN / "checkpoint.pt"
+
+
+def run(*arguments):
+    """Exit status of the command line."""
+    with pytest.raises(SystemExit) as status:
+        main([str(argument) for argument in arguments])
+    return status.value.code
+
+
+def import_(folder, *extra, checkpoint=OFFICIAL, shift=("--sigma-shift", "5.0")):
+    return run(
+        "import", checkpoint, folder, "--stats", GOLDEN / "dataset_stats.json", "--vae", GOLDEN / "vae_checkpoint.pt",
+        "--head-dim", 24, *shift, *extra,
+    )  # fmt: skip
+
+
+def payload(path):
+    return torch.load(path, weights_only=True)
+
+
+def same(left, right):
+    return set(left) == set(right) and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_round_trip_is_bit_identical_and_runs(tmp_path, capsys):
+    assert import_(tmp_path / "bundle") == 0
+    assert run("export", tmp_path / "bundle", tmp_path / "back.pt") == 0
+    before, after = payload(OFFICIAL), payload(tmp_path / "back.pt")
+    assert same(before["mot"], after["mot"])
+    assert same(before["proprio_encoder"], after["proprio_encoder"])
+    assert run("export", tmp_path / "bundle", tmp_path / "back.pt") == 2
+    assert "exists already" in capsys.readouterr().err
+
+    bundle = Bundle.load(tmp_path / "bundle")
+    robot = RobotConfig.load()
+    bundle.check_robot(robot)
+    save_embedding(bundle.folder, bundle.config.prompt_of("fold the towel"), torch.randn(128, 64), torch.ones(128) > 0)
+    policy = FastWamPolicy.load(bundle.folder)
+    policy.prepare("fold the towel")
+    images = {name: np.zeros((72, 128, 3), np.uint8) for name in robot.cameras}
+    chunk = policy.infer(Observation(0, images, dict.fromkeys(robot.joint_names, 0.1), "fold the towel"))
+    assert np.isfinite(chunk.actions).all()
+
+
+def test_a_bundle_of_ours_exports_too(random_bundle, tmp_path):
+    assert run("export", random_bundle, tmp_path / "ours.pt") == 0
+    assert import_(tmp_path / "again", checkpoint=tmp_path / "ours.pt") == 0
+    ours, again = Bundle.load(random_bundle).model.state_dict(), Bundle.load(tmp_path / "again").model.state_dict()
+    assert same(ours, again)
+
+
+def test_the_sigma_shift_must_be_stated(tmp_path, capsys):
+    assert import_(tmp_path / "bundle", shift=()) == 2
+    message = capsys.readouterr().err
+    assert "--sigma-shift 5.0" in message
+    assert "--sigma-shift 1.0" in message
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        (("--groups", "left_arm,right_arm"), "its state has 14 numbers, the groups left_arm, right_arm have 12"),
+        (("--groups", "legs"), "the robot has no legs; it has left_arm"),
+        (("--head-dim", "128"), "head_dim 128 does not divide the attention width 96"),
+        (("--head-dim", "16"), "head_dim 16 cannot be split"),
+        (("--vae", OFFICIAL), "expected tensors by name"),
+        (("--stats", "/nowhere.json"), "/nowhere.json: no such file"),
+        (("--denoise-steps", "0"), "denoise_steps"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, capsys, extra, expected):
+    assert import_(tmp_path / "bundle", *extra) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_sizes_come_from_the_shapes():
+    tensors = {name: torch.empty(value.shape, device="meta") for name, value in load_weights(OFFICIAL).items()}
+    assert infer_model_config(tensors, 24) == PRESETS["tiny"]
+    with pytest.raises(CheckpointError, match="not a Fast-WAM checkpoint: 'video.blocks.0.self_attn.q.weight'"):
+        infer_model_config({}, 24)
+
+
+def test_a_missing_embedding_names_the_command(random_bundle, capsys, tmp_path):
+    with pytest.raises(Exception, match="fastwam encode-prompt .* 'dance' --text-encoder"):
+        Bundle.load(random_bundle).embedding("dance")
+    arguments = ("encode-prompt", random_bundle, "dance", "--text-encoder", OFFICIAL, "--tokenizer", tmp_path)
+    assert run(*arguments) == 2
+    assert "expected tensors by name" in capsys.readouterr().err
