@@ -90,6 +90,33 @@ def _parser() -> argparse.ArgumentParser:
     encode.add_argument("--tokenizer", type=Path, required=True, help="folder of the UMT5 tokenizer")
     encode.set_defaults(run=_encode_prompt)
 
+    engine = commands.add_parser("check-engine", help="what each engine option changes in a bundle's actions")
+    engine.add_argument("folder", type=Path)
+    engine.add_argument("--device", default="cpu")
+    engine.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
+    engine.set_defaults(run=_check_engine)
+
+    bench = commands.add_parser("bench", help="time of every stage with random weights; see docs/model.md")
+    bench.add_argument("--size", nargs="+", choices=["tiny", "mid", "full"], default=["mid"])
+    bench.add_argument(
+        "--variant",
+        nargs="+",
+        choices=["fastwam", "fastwam_no_video", "joint", "idm", "optional_idm"],
+        default=["fastwam"],
+    )
+    bench.add_argument("--engine", nargs="+", choices=["eager", "compiled"], default=["eager"])
+    bench.add_argument(
+        "--dtype", nargs="+", choices=["float32", "bfloat16", "float16"], default=["float32", "bfloat16"]
+    )
+    bench.add_argument("--steps", nargs="+", type=int, default=[10], help="denoise steps")
+    bench.add_argument("--against", choices=["plain"], help="measure the plain arithmetic alternately, print ratios")
+    bench.add_argument("--repeats", type=int, default=10)
+    bench.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
+    bench.add_argument("--device", default="cpu")
+    bench.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
+    bench.add_argument("--plot", type=Path, metavar="PNG", help="write a figure")
+    bench.set_defaults(run=_bench)
+
     report = commands.add_parser("report", help="rebuild summary and report of a session")
     report.add_argument("session", type=Path, help="folder that holds recording/")
     report.add_argument("--bag", type=Path, help="recording that was replayed, for its camera images")
@@ -184,6 +211,54 @@ def _encode_prompt(given: argparse.Namespace) -> int:
         )
     save_embedding(given.folder, prompt, context, mask)
     print(f"wrote the embedding of: {prompt}")
+    return 0
+
+
+def _check_engine(given: argparse.Namespace) -> int:
+    import json
+
+    from rich.console import Console
+
+    from fastwam_policy.evaluation.check_engine import check_engine, table
+
+    result = check_engine(given.folder, given.device)
+    Console().print(table(result))
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _bench(given: argparse.Namespace) -> int:
+    import itertools
+    import json
+
+    import torch
+    from rich.console import Console
+
+    from fastwam_policy.evaluation.benchmark import Setup, plot, run_benchmark, table
+    from fastwam_policy.policy.bundle import torch_device
+
+    if given.repeats < 1 or min(given.steps) < 1:
+        raise ConfigError("--repeats and --steps must be at least 1")
+    against = given.against == "plain"
+    if against and set(given.variant) - {"fastwam", "fastwam_no_video"}:
+        raise ConfigError("--against plain is for the variants fastwam and fastwam_no_video")
+    torch.set_num_threads(given.threads)
+    device, console, results = torch_device(given.device), Console(), []
+    for size, variant, engine, dtype, steps in itertools.product(
+        given.size, given.variant, given.engine, given.dtype, given.steps
+    ):
+        setup = Setup(size, variant, engine, getattr(torch, dtype), steps, device)
+        results.append(run_benchmark(setup, given.repeats, against_plain=against))
+        console.print(table(results[-1]))
+        if against:
+            ratio = results[-1]["ratio"]
+            console.print("engine/plain: " + ", ".join(f"{name} {value:.2f}" for name, value in ratio.items()))
+            console.print(f"largest difference of the actions: {results[-1]['largest_difference']:.1e}")
+        if given.json:
+            given.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if given.plot:
+        plot(results, given.plot)
     return 0
 
 
