@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--bag", type=Path, help="recording to replay; the shipped sample by default")
     demo.add_argument("--bundle", type=Path, help="policy bundle; one with random weights by default")
-    demo.add_argument("--output", type=Path, default=Path("output"), help="folder for sessions and the random bundle")
+    demo.add_argument("--output", type=Path, default=Path("output"), help="folder for sessions")
     demo.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
     demo.set_defaults(run=_demo)
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from fastwam_policy.evaluation.report import write_report
 from fastwam_policy.evaluation.session import read_session
 from fastwam_policy.evaluation.summary import summarise, table
-from fastwam_policy.policy.bundle import POLICY_FILE, Bundle
+from fastwam_policy.policy.bundle import Bundle
 from fastwam_policy.policy.random_bundle import write_random_bundle
 from fastwam_policy.processes import Argument, processes
 from fastwam_policy.recordings import check_topics, open_recording
@@ -39,13 +39,12 @@ def run_demo(mode: str, bag: Path, bundle: Path | None, output: Path, json_path:
     robot = RobotConfig.load()
     with closing(open_recording(bag)) as reader:
         check_topics(reader, robot, bag)
-    if bundle is None:
-        bundle = output / "bundles" / "random_tiny"
-        if not (bundle / POLICY_FILE).exists():
-            console.print(f"writing a bundle with random weights to {bundle}")
-            write_random_bundle(bundle, robot, INSTRUCTION)
-    Bundle.load(bundle).check_robot(robot)
+    if bundle is not None:
+        Bundle.load(bundle).check_robot(robot)
     session = _new_folder(output / "sessions")
+    if bundle is None:
+        bundle = session / "bundle"
+        write_random_bundle(bundle, robot, INSTRUCTION)
     arguments: dict[str, Argument] = {
         "bag": str(bag),
         "bundle": str(bundle),

@@ -1,6 +1,7 @@
 """The engine gives what the plain arithmetic gives, whatever it caches."""
 
 import dataclasses
+import importlib.util
 
 import numpy as np
 import pytest
@@ -109,6 +110,14 @@ def test_options_change_what_they_say_and_nothing_else(random_bundle):
     np.testing.assert_array_equal(
         actions(random_bundle, warm_start=5), reference
     )  # there is no chunk to start from yet
+
+
+def test_quantized_weights(random_bundle):
+    if importlib.util.find_spec("torchao") is None:
+        with pytest.raises(ConfigError, match="quantize int8 needs torchao"):
+            actions(random_bundle, quantize="int8")
+    else:
+        assert 0 < np.abs(actions(random_bundle, quantize="int8") - actions(random_bundle)).max() < 20
 
 
 def test_warm_start_follows_the_last_chunk(random_bundle):

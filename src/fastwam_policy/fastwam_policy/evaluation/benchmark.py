@@ -32,6 +32,7 @@ from fastwam_policy.model.flow import Schedule, initial_noise, make_schedule
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageEncoder, VideoAutoencoder
 from fastwam_policy.model.variants import VariantName, imagine_and_act, imagine_then_act
 from fastwam_policy.policy.images import ROBOTWIN, to_model_input
+from fastwam_policy.policy.normalizer import Normalizer
 from fastwam_policy.runtime.engine import Engine, EngineKind
 
 _CAMERAS = {"head": (720, 1280), "wrist_left": (360, 640), "wrist_right": (360, 640)}  # height, width of the R1 Lite's
@@ -82,12 +83,16 @@ class Workload:
         self.noise = random(1, _HORIZON, config.action_dim)
         self.video_noise = random(1, config.latent_channels, _VIDEO_FRAMES, 2 * grid[0], 2 * grid[1])
         self.text = random(1, _TEXT_TOKENS, config.video.text_dim)
+        self._visible = torch.ones(1, _TEXT_TOKENS, dtype=torch.bool)  # on the CPU: only asked whether it is all true
         self.text_mask = torch.ones(1, _TEXT_TOKENS, dtype=torch.bool, device=device)
         self.proprio = random(1, config.action_dim)
         self.image = random(1, 3, ROBOTWIN.height, ROBOTWIN.width)
         self.latents = random(1, config.latent_channels, 1, 2 * grid[0], 2 * grid[1])
         self.engine = Engine(self.model, grid, _HORIZON, self.schedule, _TEXT_TOKENS, setup.engine)
         self.prompt()
+        self._normalizer = Normalizer.z_score(
+            np.zeros(config.action_dim, np.float32), np.ones(config.action_dim, np.float32)
+        )
         noise = np.random.default_rng(0)
         self._jpegs = {
             name: cv2.imencode(".jpg", cv2.blur(noise.integers(0, 255, (*shape, 3), np.uint8), (9, 9)))[1]
@@ -105,16 +110,20 @@ class Workload:
         """RGB images to the model's canvas."""
         return to_model_input(ROBOTWIN.compose(images), self.setup.dtype, self.setup.device)
 
+    def postprocess(self, actions: Tensor) -> np.ndarray:
+        """Normalised actions to physical units."""
+        return self._normalizer.backward(actions[0].float().cpu().numpy())
+
     def prompt(self) -> None:
         """Everything that depends on the prompt alone; once an instruction."""
-        self.engine.set_prompt(self.text, torch.ones(1, _TEXT_TOKENS, dtype=torch.bool))
+        self.engine.set_prompt(self.text, self._visible)
 
     def infer(self) -> Tensor:
         """Latents to actions, as the variant does."""
         if self.setup.variant in ("fastwam", "fastwam_no_video", "optional_idm"):
             self.engine.prefill(self.latents, self.proprio)
             return self.engine.denoise(self.noise)
-        context = self.model.context(self.text, self.text_mask, self.proprio)
+        context = self.model.context(self.text, self._visible, self.proprio)
         schedules = (self.schedule, self.schedule)
         if self.setup.variant == "joint":
             inputs = (self.model, self.latents, self.video_noise, self.noise, *schedules, context)
@@ -151,6 +160,7 @@ def run_benchmark(setup: Setup, repeats: int, *, against_plain: bool) -> dict[st
         stages["prefill"] = lambda: work.engine.prefill(work.latents, work.proprio)
         stages["denoise"] = lambda: work.engine.denoise(work.noise)
     stages["inference"] = work.infer
+    stages["postprocess"] = lambda: work.postprocess(work.noise)
     if against_plain:
         stages |= {"plain vae": work.plain_encode, "plain inference": work.plain}
     _say("warming up")
@@ -186,7 +196,10 @@ def run_benchmark(setup: Setup, repeats: int, *, against_plain: bool) -> dict[st
     if "denoise" in times:
         result["ms"]["each step"] = {key: value / setup.steps for key, value in result["ms"]["denoise"].items()}
     total = [
-        sum(row) for row in zip(*(times[name] for name in ("decode", "preprocess", "vae", "inference")), strict=True)
+        sum(row)
+        for row in zip(
+            *(times[name] for name in ("decode", "preprocess", "vae", "inference", "postprocess")), strict=True
+        )
     ]
     result["ms"]["image to chunk"] = {f"p{q}": float(np.percentile(total, q)) for q in (50, 90, 99)}
     result["share_of_limit"] = _shares(work, result)
@@ -286,7 +299,7 @@ def _machine_limits(setup: Setup) -> tuple[float, float]:
 
     def fastest(run: Callable[[], Any]) -> float:
         spans = []
-        for _ in range(5):
+        for _ in range(10):
             begin = _now(setup.device)
             run()
             spans.append(_now(setup.device) - begin)

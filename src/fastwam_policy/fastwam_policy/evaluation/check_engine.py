@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from fastwam_policy.policy.bundle import Bundle
 from fastwam_policy.policy.policy import Observation
 from fastwam_policy.runtime.fastwam_policy import FastWamPolicy, Options
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 CHECKED: dict[str, Options] = {
     "eager, float32": Options(dtype="float32"),
-    "compiled, float32": Options("compiled", "float32"),
+    "compiled, float32": Options(engine="compiled", dtype="float32"),
     "eager, bfloat16": Options(dtype="bfloat16"),
     "eager, float16": Options(dtype="float16"),
+    "int8 weights": Options(dtype="float32", quantize="int8"),
+    "fp8 weights": Options(dtype="float32", quantize="fp8"),
     "1 denoise step": Options(dtype="float32", denoise_steps=1),
     "2 denoise steps": Options(dtype="float32", denoise_steps=2),
     "4 denoise steps": Options(dtype="float32", denoise_steps=4),
@@ -25,16 +29,27 @@ _SHAPE = (360, 640, 3)  # of the test images
 _GAP_STEPS = 8  # steps between the two observations, for the options that remember
 
 
-def check_engine(folder: Path, device: str) -> dict[str, dict[str, float]]:
-    """Largest and mean difference of each option, for angles in rad and strokes in mm.
+def check_engine(folder: Path, device: str) -> dict[str, dict[str, float] | str]:
+    """Largest and mean difference of each option, for angles in rad and strokes in mm, or why it cannot run here.
 
     The test observation is random pixels and the joints' means, the same for all options; the second of two chunks is
     compared. Raises ConfigError where the bundle does not load.
     """
     reference: np.ndarray | None = None
-    result = {}
+    result: dict[str, dict[str, float] | str] = {}
+    bundle = Bundle.read_config(folder)
     for name, options in CHECKED.items():
-        actions, millimetres = _second_chunk(FastWamPolicy.load(folder, device, options))
+        if options.warm_start >= bundle.denoise_steps:
+            result[name] = f"the bundle has only {bundle.denoise_steps} denoise steps"
+            continue
+        try:
+            policy = FastWamPolicy.load(folder, device, options)
+        except ConfigError as error:
+            if options.quantize == "none":
+                raise
+            result[name] = str(error)
+            continue
+        actions, millimetres = _second_chunk(policy)
         if reference is None:
             reference = actions
         difference = np.abs(actions - reference)
@@ -46,10 +61,13 @@ def check_engine(folder: Path, device: str) -> dict[str, dict[str, float]]:
     return result
 
 
-def table(result: dict[str, dict[str, float]]) -> Table:
+def table(result: dict[str, dict[str, float] | str]) -> Table:
     """For a terminal."""
     shown = Table("option", "largest rad", "mean rad", "largest mm", title="Difference to eager float32")
     for name, values in result.items():
+        if isinstance(values, str):
+            shown.add_row(name, values)
+            continue
         shown.add_row(name, f"{values['max_rad']:.2e}", f"{values['mean_rad']:.2e}", f"{values['max_mm']:.2e}")
     return shown
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
+_OPTIONS = [field.name for field in dataclasses.fields(Options)]
 _RATE_WINDOW = 5.0  # s over which the chunk rate is reported
 _WARN_PERIOD = 5.0  # s between two equal warnings
 _IMAGE_TYPES = {"sensor_msgs/msg/CompressedImage": CompressedImage, "sensor_msgs/msg/Image": Image}
@@ -57,13 +59,11 @@ class PolicyNode(ManagedNode):
         def make_policy() -> FastWamPolicy:
             if values["torch_threads"]:
                 torch.set_num_threads(values["torch_threads"])
-            self._bundle = Bundle.load(Path(values["bundle"]).expanduser(), values["device"])
+            options = Options(**{name: values[name] for name in _OPTIONS})
+            self._bundle = Bundle.load(Path(values["bundle"]).expanduser(), values["device"], options.torch_dtype)
             self._bundle.check_robot(self._robot)
             if not self._loop.instruction:
                 self._loop.choose_default(self._bundle.config.prompt.default_instruction)
-            options = Options(
-                **{name: values[name] for name in ("engine", "dtype", "denoise_steps", "warm_start", "mode")}
-            )
             return FastWamPolicy(self._bundle, options)
 
         self._buffer = ObservationBuffer(

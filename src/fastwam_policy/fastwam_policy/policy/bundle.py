@@ -123,8 +123,10 @@ class Bundle:
         return self.folder / "vae"
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> Bundle:
-        """Read and check every file of a bundle.
+    def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Bundle:
+        """Read and check every file of a bundle; `dtype` None leaves the weights as they were saved.
+
+        Weights are mapped from disk and go to the device one by one: no second copy is ever held.
 
         Raises:
             ConfigError: something is missing or does not fit; the text names the file and the fix.
@@ -151,7 +153,9 @@ class Bundle:
             load_into(model, load_weights(folder / config.weights), str(folder / config.weights))
         except CheckpointError as error:
             raise ConfigError(str(error)) from None
-        model.to(target).eval().requires_grad_(False)
+        dtype = next(model.parameters()).dtype if dtype is None else dtype
+        _check_memory(model, target, dtype)
+        model.to(target, dtype).eval().requires_grad_(False)
         return cls(folder, config, model, state, action, _load_embeddings(folder, config))
 
     @staticmethod
@@ -235,6 +239,19 @@ def save_embedding(folder: Path, prompt: str, context: Tensor, mask: Tensor) -> 
     save_file(
         {"context": context.contiguous(), "mask": mask.contiguous()}, target / f"{slug}.safetensors", {"prompt": prompt}
     )
+
+
+def _check_memory(model: FastWam, device: torch.device, dtype: torch.dtype) -> None:
+    """Refuse a model that cannot fit on a GPU before it is copied there; on the CPU it stays mapped from disk."""
+    if device.type != "cuda":
+        return
+    needed = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+    free, _ = torch.cuda.mem_get_info(device)
+    if needed > free:
+        raise ConfigError(
+            f"the weights need {needed / 1e9:.1f} GB as {dtype} and {device} has {free / 1e9:.1f} GB free. "
+            "Lower it with the option dtype bfloat16, or run on another device"
+        )
 
 
 def _load_embeddings(folder: Path, config: BundleConfig) -> dict[str, tuple[Tensor, Tensor]]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastwam_policy.model.checkpoint import CheckpointError
+from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import TRAIN_TIMESTEPS, initial_noise, make_schedule
 from fastwam_policy.model.vae import ImageEncoder
 from fastwam_policy.model.variants import VARIANTS, Mode, imagine_and_act, imagine_then_act
@@ -25,6 +26,7 @@ _TOKEN_PIXELS = 32
 _LATENT_PIXELS = 16
 _FRAMES_PER_LATENT = 4
 
+Quantization = Literal["none", "int8", "fp8"]
 Dtype = Literal["bundle", "float32", "bfloat16", "float16"]
 
 
@@ -35,6 +37,7 @@ class Options:
     Attributes:
         engine: `eager` or `compiled`.
         dtype: type of weights and activations; `bundle` leaves them as they are.
+        quantize: weights of the blocks in `int8` or `fp8`, activations as they are (torchao).
         denoise_steps: 0 for the bundle's number.
         warm_start: this many of the first denoise steps are replaced by the previous chunk, noised again.
         mode: way to infer, for a variant that has several; empty for its first.
@@ -42,9 +45,15 @@ class Options:
 
     engine: EngineKind = "eager"
     dtype: Dtype = "bundle"
+    quantize: Quantization = "none"
     denoise_steps: int = 0
     warm_start: int = 0
     mode: str = ""
+
+    @property
+    def torch_dtype(self) -> torch.dtype | None:
+        """The type to convert to, None for the bundle's own."""
+        return None if self.dtype == "bundle" else getattr(torch, self.dtype)
 
 
 class FastWamPolicy:
@@ -54,8 +63,9 @@ class FastWamPolicy:
         self.bundle = bundle
         self.options = options = options or Options()
         config, model = bundle.config, bundle.model
-        if options.dtype != "bundle":
-            model.to(getattr(torch, options.dtype))
+        if options.torch_dtype is not None:
+            model.to(options.torch_dtype)
+        _quantize(model, options.quantize)
         steps = options.denoise_steps or config.denoise_steps
         if not 0 <= options.warm_start < steps:
             raise ConfigError(
@@ -93,7 +103,8 @@ class FastWamPolicy:
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", options: Options | None = None) -> FastWamPolicy:
         """Load a bundle; raises ConfigError where :meth:`Bundle.load` does."""
-        return cls(Bundle.load(folder, device), options)
+        options = options or Options()
+        return cls(Bundle.load(folder, device, options.torch_dtype), options)
 
     def prepare(self, instruction: str) -> None:
         """Take an instruction's embedding into use, and run twice, so that the first real inference is not slower."""
@@ -169,3 +180,20 @@ class FastWamPolicy:
         if self.bundle.model.device.type == "cuda":
             torch.cuda.synchronize(self.bundle.model.device)
         return time.perf_counter()
+
+
+def _quantize(model: FastWam, kind: Quantization) -> None:
+    """Replace the weights of both experts' blocks by smaller ones, in place.
+
+    Raises:
+        ConfigError: torchao is not installed.
+    """
+    if kind == "none":
+        return
+    try:
+        from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+    except ImportError as error:
+        raise ConfigError(f"quantize {kind} needs torchao: .venv/bin/python -m pip install torchao ({error})") from None
+    config = Int8WeightOnlyConfig() if kind == "int8" else Float8WeightOnlyConfig()
+    for expert in (model.video, model.action):
+        quantize_(expert.blocks, config)
