@@ -76,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("--horizon", type=int, default=32)
     imported.add_argument("--fps", type=float, default=15.0)
     imported.add_argument("--instruction", default="fold the towel")
+    imported.add_argument("--text-encoder", type=Path, help="models_t5_umt5-xxl-enc-bf16.pth, to embed the instruction")
+    imported.add_argument("--tokenizer", type=Path, help="folder of the UMT5 tokenizer")
     imported.set_defaults(run=_import)
 
     export = commands.add_parser("export", help="write a bundle's weights as an official .pt")
@@ -170,14 +172,20 @@ def _check_bundle(given: argparse.Namespace) -> int:
 
 
 def _import(given: argparse.Namespace) -> int:
-    from fastwam_policy.policy.exchange import Description, import_official
+    from fastwam_policy.policy.exchange import Description, add_embedding, import_official
 
     about = Description(
         given.folder.name, given.sigma_shift, given.head_dim, tuple(given.groups.split(",")), given.normalization,
         given.variant, given.denoise_steps, given.horizon, given.fps, given.instruction,
     )  # fmt: skip
+    if (given.text_encoder is None) != (given.tokenizer is None):
+        raise ConfigError("--text-encoder and --tokenizer go together")
     import_official(given.checkpoint, given.stats, given.vae, given.folder, RobotConfig.load(), about)
-    print(f"wrote {given.folder}; next: fastwam encode-prompt {given.folder} '{given.instruction}' ...")
+    if given.text_encoder is None:
+        print(f"wrote {given.folder}; next: fastwam encode-prompt {given.folder} '{given.instruction}' ...")
+    else:
+        add_embedding(given.folder, given.instruction, given.text_encoder, given.tokenizer)
+        print(f"wrote {given.folder}")
     return 0
 
 
@@ -191,25 +199,9 @@ def _export(given: argparse.Namespace) -> int:
 
 
 def _encode_prompt(given: argparse.Namespace) -> int:
-    from transformers import AutoTokenizer
+    from fastwam_policy.policy.exchange import add_embedding
 
-    from fastwam_policy.model.checkpoint import CheckpointError
-    from fastwam_policy.model.text_encoder import encode_prompt, load_official_text_encoder
-    from fastwam_policy.policy.bundle import Bundle, save_embedding
-
-    config = Bundle.read_config(given.folder)
-    try:
-        encoder = load_official_text_encoder(given.text_encoder)
-        tokenizer = AutoTokenizer.from_pretrained(given.tokenizer, local_files_only=True)
-    except (CheckpointError, OSError, ValueError) as error:
-        raise ConfigError(str(error)) from None
-    prompt = config.prompt_of(given.instruction)
-    context, mask = encode_prompt(encoder, tokenizer, prompt, config.prompt.length)
-    if context.shape[1] != config.model.video.text_dim:
-        raise ConfigError(
-            f"the text encoder is {context.shape[1]} wide, the bundle needs {config.model.video.text_dim}"
-        )
-    save_embedding(given.folder, prompt, context, mask)
+    prompt = add_embedding(given.folder, given.instruction, given.text_encoder, given.tokenizer)
     print(f"wrote the embedding of: {prompt}")
     return 0
 

@@ -126,6 +126,8 @@ def test_bundles_for_another_robot_are_refused(bundle, change, expected):
         (lambda d: d.update(denoise_steps=0), "denoise_steps.*got 0"),
         (lambda d: d.update(variant="other"), "variant.*got 'other'"),
         (lambda d: d["model"].update(extra=1), "model.*extra"),
+        (lambda d: d["model"]["video"].update(extra=1), "model.video.extra"),
+        (lambda d: d.update(video_frames=8), "video_frames must be 1 \\+ 4 n, got 8"),
         (lambda d: d["model"]["video"].update(num_layers=9), "num_layers must be equal in both experts"),
         (lambda d: d["layout"].update(height=385), "cover every pixel"),
         (lambda d: d["layout"]["tiles"][0].update(x=1), "lies outside the canvas"),

@@ -88,6 +88,8 @@ def test_wrong_inputs_are_named(model):
         engine.set_prompt(batch(case["context"][:64]), torch.ones(1, 64, dtype=torch.bool))
     with pytest.raises(ValueError, match="needs a joint state"):
         engine.prefill(torch.from_numpy(case["first_frame_latents"]), None)
+    with pytest.raises(ValueError, match=r"expected a joint state \[1, 14\], got \[1, 7\]"):
+        engine.prefill(torch.from_numpy(case["first_frame_latents"]), torch.zeros(1, 7))
 
 
 def observation(stamp_ns=0):

@@ -100,6 +100,41 @@ def test_sizes_come_from_the_shapes():
         infer_model_config({}, 24)
 
 
+@pytest.fixture
+def text_weights(tmp_path):
+    """A random UMT5 encoder of the tiny model's width in the official layout, and a tokenizer of whole words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    shapes = {"token_embedding.weight": (40, 64), "norm.weight": (64,), "blocks.0.norm1.weight": (64,)}
+    shapes |= {f"blocks.0.attn.{name}.weight": (64, 64) for name in "qkvo"}
+    shapes |= {"blocks.0.norm2.weight": (64,), "blocks.0.pos_embedding.embedding.weight": (32, 4)}
+    shapes |= {f"blocks.0.ffn.{name}.weight": (96, 64) for name in ("gate.0", "fc1")} | {
+        "blocks.0.ffn.fc2.weight": (64, 96)
+    }
+    torch.manual_seed(0)
+    torch.save({name: torch.randn(shape) for name, shape in shapes.items()}, tmp_path / "umt5.pth")
+    words = {word: index for index, word in enumerate(["<pad>", "</s>", "<unk>", "fold", "wave", "the", "towel"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(tmp_path / "tokenizer")
+    return "--text-encoder", tmp_path / "umt5.pth", "--tokenizer", tmp_path / "tokenizer"
+
+
+def test_prompts_are_embedded_into_a_bundle(tmp_path, text_weights):
+    assert import_(tmp_path / "bundle", *text_weights) == 0
+    assert run("encode-prompt", tmp_path / "bundle", "wave the towel", *text_weights) == 0
+    bundle = Bundle.load(tmp_path / "bundle")
+    fold, mask = bundle.embedding("fold the towel")
+    wave, _ = bundle.embedding("wave the towel")
+    assert fold.shape == (128, 64)
+    assert mask.all()
+    assert (fold != wave).any()
+    assert (fold[40:] == 0).all(), "padding rows are zero, and stay"
+
+
 def test_a_missing_embedding_names_the_command(random_bundle, capsys, tmp_path):
     with pytest.raises(Exception, match="fastwam encode-prompt .* 'dance' --text-encoder"):
         Bundle.load(random_bundle).embedding("dance")

@@ -202,6 +202,7 @@ def run_benchmark(setup: Setup, repeats: int, *, against_plain: bool) -> dict[st
         )
     ]
     result["ms"]["image to chunk"] = {f"p{q}": float(np.percentile(total, q)) for q in (50, 90, 99)}
+    result["bytes_read"] = _weights_read(work)
     result["share_of_limit"] = _shares(work, result)
     if against_plain:
         result["ratio"] = _ratios(times)
@@ -246,6 +247,7 @@ def table(result: dict[str, Any]) -> Table:
             name, *(f"{values[q]:.2f}" for q in ("p50", "p90", "p99")),
             "" if gflop is None else f"{gflop:.2f}", "" if share is None else f"{100 * share:.0f} %",
         )  # fmt: skip
+    shown.caption = f"peak memory {result['peak_memory_bytes'] / 1e9:.2f} GB, torch {result['setup']['torch']}"
     return shown
 
 
@@ -278,17 +280,21 @@ def _ratios(times: dict[str, list[float]]) -> dict[str, float]:
 
 def _shares(work: Workload, result: dict[str, Any]) -> dict[str, float]:
     """Share of the time that the machine would need at its measured peak of arithmetic or of reading weights."""
-    setup, model = work.setup, work.model
-    flops, bandwidth = _machine_limits(setup)
-    parameters = {
-        "vae": _bytes(work.encoder),
-        "prefill": _bytes(model.video.blocks),
-        "denoise": _bytes(model.action.blocks) * setup.steps,
-    }
+    flops, bandwidth = _machine_limits(work.setup)
     return {
         name: 1e3 * max(1e9 * result["gflop"][name] / flops, size / bandwidth) / result["ms"][name]["p50"]
-        for name, size in parameters.items()
+        for name, size in result["bytes_read"].items()
         if name in result["ms"]
+    }
+
+
+def _weights_read(work: Workload) -> dict[str, int]:
+    """Bytes of weights that each stage reads at least."""
+    model = work.model
+    return {
+        "vae": _bytes(work.encoder),
+        "prefill": _bytes(model.video.blocks),
+        "denoise": _bytes(model.action.blocks) * work.setup.steps,
     }
 
 

@@ -21,6 +21,8 @@ class ExpertConfig:
     freq_dim: int = 256
     eps: float = 1e-6
 
+    __pydantic_config__ = _FORBID_UNKNOWN
+
     @property
     def attention_dim(self) -> int:
         """Width of queries, keys and values, all heads together; not necessarily `hidden_dim`."""

@@ -9,6 +9,7 @@ text_embeddings/       one .safetensors for each instruction: context [L, text_d
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -235,10 +236,9 @@ def save_embedding(folder: Path, prompt: str, context: Tensor, mask: Tensor) -> 
     """Write one text embedding into a bundle's folder; `context` [L, text_dim], `mask` bool [L]."""
     target = folder / "text_embeddings"
     target.mkdir(parents=True, exist_ok=True)
-    slug = "".join(letter if letter.isalnum() else "_" for letter in prompt.rsplit(":", 1)[-1].strip().lower())[:60]
-    save_file(
-        {"context": context.contiguous(), "mask": mask.contiguous()}, target / f"{slug}.safetensors", {"prompt": prompt}
-    )
+    words = "".join(letter if letter.isalnum() else "_" for letter in prompt.rsplit(":", 1)[-1].strip().lower())[:40]
+    name = f"{words}_{hashlib.sha256(prompt.encode()).hexdigest()[:8]}.safetensors"
+    save_file({"context": context.contiguous(), "mask": mask.contiguous()}, target / name, {"prompt": prompt})
 
 
 def _check_memory(model: FastWam, device: torch.device, dtype: torch.dtype) -> None:

@@ -18,7 +18,7 @@ from fastwam_policy.model.config import ExpertConfig, ModelConfig
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.vae import load_official_vae
 from fastwam_policy.model.variants import VariantName
-from fastwam_policy.policy.bundle import FORMAT, POLICY_FILE, PROMPT_TEMPLATE, BundleConfig
+from fastwam_policy.policy.bundle import FORMAT, POLICY_FILE, PROMPT_TEMPLATE, Bundle, BundleConfig, save_embedding
 from fastwam_policy.policy.images import ROBOTWIN
 from fastwam_policy.policy.normalizer import Mode, load_statistics
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -149,6 +149,31 @@ def export_official(folder: Path, config: BundleConfig, target: Path) -> None:
     partial = target.with_suffix(target.suffix + ".partial")
     torch.save(payload, partial)
     partial.rename(target)
+
+
+def add_embedding(folder: Path, instruction: str, text_encoder: Path, tokenizer: Path) -> str:
+    """Embed an instruction and write it into a bundle; returns the whole prompt.
+
+    Raises:
+        ConfigError: the text encoder or tokenizer cannot be read, or is of another width than the bundle's model.
+    """
+    from transformers import AutoTokenizer
+
+    from fastwam_policy.model.text_encoder import encode_prompt, load_official_text_encoder
+
+    config = Bundle.read_config(folder)
+    try:
+        encoder = load_official_text_encoder(text_encoder)
+        words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    except (CheckpointError, OSError, ValueError) as error:
+        raise ConfigError(str(error)) from None
+    if encoder.config.d_model != config.model.video.text_dim:
+        raise ConfigError(
+            f"the text encoder is {encoder.config.d_model} wide, the bundle needs {config.model.video.text_dim}"
+        )
+    prompt = config.prompt_of(instruction)
+    save_embedding(folder, prompt, *encode_prompt(encoder, words, prompt, config.prompt.length))
+    return prompt
 
 
 def infer_model_config(tensors: Mapping[str, Tensor], head_dim: int) -> ModelConfig:

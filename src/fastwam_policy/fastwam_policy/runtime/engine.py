@@ -111,6 +111,10 @@ class Engine:
         if self.model.proprio_encoder is not None:
             if proprio is None:
                 raise ValueError("this model needs a joint state")
+            if proprio.shape != (1, self.model.config.proprio_dim):
+                raise ValueError(
+                    f"expected a joint state [1, {self.model.config.proprio_dim}], got {list(proprio.shape)}"
+                )
             token = self.model.proprio_encoder(proprio)[:, None]
             place = self._video[0].context_key.shape[2] - _PROPRIO_TOKENS
             for expert, layers in self._experts():

@@ -122,9 +122,22 @@ class FastWamPolicy:
             self.infer(Observation(0, images, dict.fromkeys(self.bundle.config.state.names, 0.0), instruction))
         self._previous = None
 
-    @torch.inference_mode()
     def infer(self, observation: Observation) -> ActionChunk:
-        """One chunk. Raises ValueError for an instruction that was not prepared."""
+        """One chunk.
+
+        Raises:
+            ValueError: the instruction was not prepared.
+            MemoryError: the GPU is full; names the options that need less.
+        """
+        try:
+            return self._infer(observation)
+        except torch.cuda.OutOfMemoryError as error:
+            raise MemoryError(
+                f"{str(error).splitlines()[0]} The options dtype bfloat16 and quantize int8 need less memory"
+            ) from error
+
+    @torch.inference_mode()
+    def _infer(self, observation: Observation) -> ActionChunk:
         if observation.instruction != self._prepared:
             raise ValueError(f"instruction not prepared: {observation.instruction!r}")
         config, model = self.bundle.config, self.bundle.model
