@@ -18,7 +18,7 @@ python=${PYTHON:-python3}
 if [ -n "${ROS_DISTRO:-}" ]; then source_of_ros="sourced ROS 2 $ROS_DISTRO"; else source_of_ros="ROS 2 Jazzy from PyPI"; fi
 wanted=$(cat requirements.txt <(echo "$source_of_ros $("$python" -V) ${TORCH:-}") | sha256sum)
 if [ "$(cat .venv/.installed 2>/dev/null)" != "$wanted" ]; then
-  say "Python environment in .venv, $source_of_ros (about 1 GB, once)"
+  say "Python environment in .venv, $source_of_ros (about 2 GB, once)"
   options=()
   [ -n "${ROS_DISTRO:-}" ] && options=(--system-site-packages)
   "$python" -m venv --clear "${options[@]}" .venv ||

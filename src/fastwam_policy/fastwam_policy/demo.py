@@ -67,10 +67,11 @@ def run_demo(mode: str, bag: Path, bundle: Path | None, output: Path, json_path:
         manager.loop()
 
     recording = session / "recording"
+    if manager.returncode == _INTERRUPTED:
+        console.print(f"interrupted; what was recorded is in {recording}")
+        return _INTERRUPTED
     if manager.returncode != 0:
         console.print(f"[red]a process ended with status {manager.returncode}; its last lines are above[/red]")
-        if manager.returncode == _INTERRUPTED and recording.exists():
-            console.print(f"interrupted; what was recorded is in {recording}")
         return int(manager.returncode or 1)
     data = read_session(recording, robot)
     summary = summarise(data, robot)
