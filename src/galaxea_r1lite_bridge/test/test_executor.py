@@ -14,7 +14,9 @@ TICK = S // 100
 NAMES = ["a1", "a2", "g"]
 GROUPS = {"arm": slice(0, 2), "gripper": slice(2, 3)}
 CONFIG = ExecutorConfig(max_chunk_age=1.5, max_feedback_age=0.1, future_tolerance=0.05, max_dt=0.02)
-LIMITER = Limiter(np.array([-1.0, -1.0, 0.0]), np.array([1.0, 1.0, 100.0]), np.array([2.0, 2.0, 300.0]))
+LIMITER = Limiter(
+    np.array([-1.0, -1.0, 0.0]), np.array([1.0, 1.0, 100.0]), np.array([2.0, 2.0, 300.0]), np.array([8.0, 8.0, 3000.0])
+)
 
 
 def feedback(arm=(0.0, 0.0), gripper=50.0, age=0.0):
@@ -64,18 +66,51 @@ def test_armed_it_holds_the_measured_pose_until_a_chunk_comes(executor):
 
 
 def test_tracking_reaches_the_target_at_limited_speed_then_holds_when_the_plan_ends(armed):
-    assert armed.accept(chunk(target=(0.5, 0.0, 50.0), rows=8), 10 * S) == Reason.NONE
+    assert armed.accept(chunk(target=(0.5, 0.0, 50.0), rows=16), 10 * S) == Reason.NONE
     previous, now = np.array([0.0, 0.0, 50.0]), 10 * S
-    for _ in range(45):
+    for _ in range(90):
         now += TICK
         command = armed.step(now, feedback())
         assert command.state == State.TRACKING
         assert (np.abs(command.positions - previous) <= LIMITER.velocity * 0.01 + 1e-9).all()
         previous = command.positions
-    np.testing.assert_allclose(command.positions, [0.5, 0.0, 50.0])
-    command = armed.step(now + STEP, feedback())
+    np.testing.assert_allclose(command.positions, [0.5, 0.0, 50.0], atol=1e-3)
+    now += 2 * STEP
+    for _ in range(5):
+        now += TICK
+        command = armed.step(now, feedback())
     assert (command.state, command.reason) == (State.HOLDING, Reason.PLAN_ENDED)
-    np.testing.assert_allclose(command.positions, [0.5, 0.0, 50.0])
+    np.testing.assert_allclose(command.positions, [0.5, 0.0, 50.0], atol=1e-3)
+
+
+def test_when_the_chunks_end_in_motion_it_brakes_within_the_limits_and_then_holds(armed):
+    ramp = Chunk(1, 1, 10 * S, STEP, NAMES, np.linspace([0, 0, 50], [1.9, 0, 50], 32))
+    armed.accept(ramp, 10 * S)
+    now, positions, states = 10 * S, [], []
+    for _ in range(60):
+        now += TICK
+        positions.append(armed.step(now, feedback()).positions[0])
+    for _ in range(60):
+        now += TICK
+        command = armed.step(now, feedback(age=1.0))
+        positions.append(command.positions[0])
+        states.append(command.state)
+    assert states[0] == State.STOPPING
+    assert states[-1] == State.HOLDING
+    assert states == sorted(states, reverse=True), "once at rest it stays"
+    velocity = np.diff(positions) / 0.01
+    assert velocity[50] > 0.5
+    assert (np.abs(np.diff(velocity) / 0.01) <= 8.0 + 1e-6).all()
+    assert velocity[-1] == 0
+
+
+def test_arming_again_while_moving_changes_nothing(armed):
+    armed.accept(chunk(target=(0.5, 0.0, 50.0)), 10 * S)
+    for tick in range(1, 20):
+        before = armed.step(10 * S + tick * TICK, feedback()).positions
+    assert armed.arm(feedback((-0.9, 0.0))) == Reason.NONE
+    after = armed.step(10 * S + 20 * TICK, feedback()).positions
+    assert np.abs(after - before).max() < 0.03
 
 
 def test_a_stale_plan_is_not_followed(armed):
@@ -116,8 +151,9 @@ def test_bad_chunks_are_dropped_with_a_reason_and_the_running_plan_stays(armed, 
 
 def test_joints_are_found_by_name_whatever_their_order(armed):
     armed.accept(chunk(names=["g", "a2", "a1"], target=(51.0, 0.02, 0.01)), 10 * S)
-    command = armed.step(10 * S + TICK, feedback())
-    np.testing.assert_allclose(command.positions, [0.01, 0.02, 51.0])
+    for tick in range(1, 60):
+        command = armed.step(10 * S + tick * TICK, feedback())
+    np.testing.assert_allclose(command.positions, [0.01, 0.02, 51.0], atol=1e-3)
 
 
 def test_a_new_epoch_starts_chunk_ids_again(armed):
@@ -177,7 +213,8 @@ def test_seam_is_the_jump_of_the_arms_not_of_the_grippers(armed):
 def test_whatever_comes_commands_stay_inside_the_limits(events):
     executor = Executor(CONFIG, LIMITER, NAMES, GROUPS)
     executor.arm(feedback())
-    now, previous, chunk_id = 10 * S, np.array([0.0, 0.0, 50.0]), 0
+    now, previous, speed, chunk_id = 10 * S, np.array([0.0, 0.0, 50.0]), np.zeros(3), 0
+    executor.step(now, feedback())
     for arm, gripper, offset, ticks, age, nan in events:
         chunk_id += 1
         target = (np.nan if nan else arm, arm / 2, gripper)
@@ -188,5 +225,7 @@ def test_whatever_comes_commands_stay_inside_the_limits(events):
             assert np.isfinite(command.positions).all()
             assert (command.positions >= LIMITER.lower).all()
             assert (command.positions <= LIMITER.upper).all()
-            assert (np.abs(command.positions - previous) <= LIMITER.velocity * 0.01 + 1e-9).all()
-            previous = command.positions
+            velocity = (command.positions - previous) / 0.01
+            assert (np.abs(velocity) <= LIMITER.velocity + 1e-9).all()
+            assert (np.abs(velocity - speed) <= LIMITER.acceleration * 0.01 + 1e-6).all()
+            previous, speed = command.positions, velocity

@@ -1,34 +1,79 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galaxea_r1lite_bridge.execution.limits import Limiter
+from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
 
-LIMITER = Limiter(np.array([-1.0, 0.0]), np.array([1.0, 100.0]), np.array([0.5, 200.0]))
-vectors = st.tuples(st.floats(-5, 5), st.floats(-500, 500)).map(np.array)
+LIMITER = Limiter(np.array([-1.0, 0.0]), np.array([1.0, 100.0]), np.array([0.5, 200.0]), np.array([4.0, 2000.0]))
+REST = np.zeros(2)
+targets = st.tuples(st.floats(-5, 5), st.floats(-500, 500)).map(np.array)
+speeds = st.tuples(st.floats(-3, 3), st.floats(-900, 900)).map(np.array)
 
 
-def test_a_request_within_the_limits_passes_unchanged():
-    target, limited = LIMITER.apply(np.array([0.0, 50.0]), np.array([0.004, 51.0]), 0.01)
-    np.testing.assert_array_equal(target, [0.004, 51.0])
+def test_a_target_within_the_limits_is_met_exactly():
+    motion = Motion(np.array([0.0, 50.0]), np.array([0.4, 100.0]))
+    moved, limited = LIMITER.follow(motion, np.array([0.004, 51.0]), motion.velocity, 0.01)
+    np.testing.assert_allclose(moved.position, [0.004, 51.0])
     assert not limited.any()
 
 
-def test_each_limit_is_reported_for_its_joint():
-    target, limited = LIMITER.apply(np.array([0.0, 50.0]), np.array([1.0, 50.0]), 0.01)
-    np.testing.assert_allclose(target, [0.005, 50.0])
-    assert limited.tolist() == [True, False]
-    target, limited = LIMITER.apply(np.array([0.0, 99.0]), np.array([0.0, 120.0]), 0.01)
-    np.testing.assert_allclose(target, [0.0, 100.0])
-    assert limited.tolist() == [False, True]
+def test_a_ramp_is_followed_without_lag():
+    motion, velocity = Motion(np.array([0.0, 50.0]), REST), np.array([0.3, 0.0])
+    for tick in range(1, 101):
+        motion, limited = LIMITER.follow(motion, np.array([0.3 * tick * 0.01, 50.0]), velocity, 0.01)
+    np.testing.assert_allclose(motion.position, [0.3, 50.0], atol=1e-6)
+    assert not limited.any()
 
 
-@given(vectors, vectors, st.floats(0, 1))
-def test_speed_is_never_exceeded_and_position_never_leaves_the_box(previous, requested, dt):
-    target, _ = LIMITER.apply(previous, requested, dt)
-    assert (np.abs(target - previous) <= LIMITER.velocity * dt + 1e-9).all()
-    inside = (previous >= LIMITER.lower) & (previous <= LIMITER.upper)
-    assert ((target >= LIMITER.lower) & (target <= LIMITER.upper))[inside].all()
-    # From outside the box it moves towards it, or stays.
-    distance = lambda x: np.maximum(0, np.maximum(LIMITER.lower - x, x - LIMITER.upper))  # noqa: E731
-    assert (distance(target) <= distance(previous) + 1e-9).all()
+def test_a_far_target_is_reached_without_overshoot_and_reported_on_the_way():
+    motion = Motion(np.array([0.0, 50.0]), REST)
+    path, flags = [], []
+    for _ in range(300):
+        motion, limited = LIMITER.follow(motion, np.array([0.8, 50.0]), REST, 0.01)
+        path.append(motion.position[0])
+        flags.append(limited[0])
+    assert max(path) <= 0.8 + 1e-9
+    assert path[-1] > 0.8 - 1e-3
+    assert flags[0]
+    assert (np.abs(np.diff(path)) <= 0.5 * 0.01 + 1e-12).all()
+
+
+def test_braking_takes_the_acceleration_limit():
+    motion, ticks = Motion(np.array([0.0, 50.0]), np.array([0.4, 0.0])), 0
+    while motion.velocity.any():
+        motion, ticks = LIMITER.brake(motion, 0.01), ticks + 1
+    assert ticks == 10
+    assert LIMITER.brake(motion, 0.01).position.tolist() == motion.position.tolist()
+
+
+def test_no_time_no_motion():
+    motion = Motion(np.array([0.0, 50.0]), np.array([0.4, 0.0]))
+    assert LIMITER.follow(motion, np.array([1.0, 0.0]), REST, 0.0)[0] is motion
+    assert LIMITER.brake(motion, 0.0) is motion
+
+
+def test_from_outside_the_box_it_comes_back_within_the_limits():
+    motion = Motion(np.array([1.4, 50.0]), REST)
+    for _ in range(200):
+        previous = motion
+        motion, _ = LIMITER.follow(motion, np.array([2.0, 50.0]), REST, 0.01)
+        assert motion.position[0] <= previous.position[0]
+        assert abs(motion.velocity[0]) <= 0.5
+    assert motion.position[0] <= 1.0 + 1e-3
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(targets, speeds, st.floats(0.0, 0.02), st.integers(1, 20), st.booleans()), max_size=40))
+def test_no_sequence_of_targets_breaks_a_limit(sequence):
+    motion = Motion(np.array([0.0, 50.0]), REST)
+    for position, velocity, dt, ticks, braking in sequence:
+        for _ in range(ticks):
+            previous = motion
+            motion = LIMITER.brake(motion, dt) if braking else LIMITER.follow(motion, position, velocity, dt)[0]
+            assert (motion.position >= LIMITER.lower - 1e-9).all()
+            assert (motion.position <= LIMITER.upper + 1e-9).all()
+            assert (np.abs(motion.velocity) <= LIMITER.velocity + 1e-9).all()
+            assert (np.abs(motion.velocity - previous.velocity) <= LIMITER.acceleration * dt + 2e-6).all()
+            np.testing.assert_allclose(
+                motion.position - previous.position, motion.velocity * (dt if dt >= 1e-6 else 0), atol=1e-9
+            )

@@ -140,7 +140,7 @@ def _bridge(session: Session) -> Figure | None:
         [s.state for s in status],
         color="0.5",
         ds="steps-post",
-        label="state (1 disarmed, 2 holding, 3 tracking)",
+        label="state (1 disarmed, 2 holding, 3 tracking, 4 stopping)",
     )
     lower.plot(times, [s.control_period_p99 for s in status], label="control period p99 [ms]")
     lower.plot(times, [s.control_period_max for s in status], label="control period max [ms]")

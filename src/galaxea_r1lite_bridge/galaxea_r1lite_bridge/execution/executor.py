@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from galaxea_r1lite_bridge.execution.limits import Limiter
+from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
 from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 
@@ -57,7 +57,7 @@ class Command:
 
 @dataclass
 class Executor:
-    """Follows the newest chunk while armed, holds otherwise; sends nothing while disarmed.
+    """Follows the newest chunk while armed, brakes and holds otherwise; sends nothing while disarmed.
 
     Not thread-safe: the owner serialises the calls. Time is always an argument, in ns of the node's clock.
     """
@@ -77,7 +77,7 @@ class Executor:
     _chunk: Chunk | None = None
     _newest_id: int = 0
     _blocked_epoch: int = -1
-    _command: NDArray[np.float64] | None = None
+    _motion: Motion | None = None
     _last_ns: int | None = None
 
     def accept(self, chunk: Chunk, now_ns: int) -> Reason:
@@ -88,31 +88,33 @@ class Executor:
             self.drops[reason] += 1
             return reason
         chunk = ordered
-        old = self._chunk.sample(now_ns) if self._chunk else self._command
+        old = self._motion.position if self._motion else None
+        if self._chunk:
+            old, _ = self._chunk.sample(now_ns)
         arms = [
             index
             for place in self.groups.values()
             if place.stop - place.start > 1
             for index in range(len(self.names))[place]
         ]
-        self.seam = 0.0 if old is None else float(np.abs(chunk.sample(now_ns) - old)[arms].max(initial=0.0))
+        self.seam = 0.0 if old is None else float(np.abs(chunk.sample(now_ns)[0] - old)[arms].max(initial=0.0))
         self.epoch, self._newest_id, self._chunk = chunk.epoch, chunk.chunk_id, chunk
         return Reason.NONE
 
     def arm(self, measured: Mapping[str, JointFeedback]) -> Reason:
         """Begin to command from the measured pose; return NONE, or why it was refused."""
         reason, pose = self._measured(measured)
-        if pose is not None and reason == Reason.NONE:
-            self._armed, self._reason, self._command = True, Reason.ARMED, pose
-            self._chunk = None
+        if pose is not None and reason == Reason.NONE and not self._armed:
+            self._armed, self._reason, self._chunk = True, Reason.ARMED, None
+            self._motion = Motion(pose, np.zeros_like(pose))
         return reason
 
     def disarm(self) -> None:
         """Stop commanding at once; the robot's own controller keeps its last target."""
-        self._armed, self._reason, self._chunk, self._command = False, Reason.NOT_ARMED, None, None
+        self._armed, self._reason, self._chunk, self._motion = False, Reason.NOT_ARMED, None, None
 
     def stop(self) -> None:
-        """Hold now, and ignore the chunks of all epochs seen so far."""
+        """Brake and hold, and ignore the chunks of all epochs seen so far."""
         self._chunk, self._blocked_epoch = None, self.epoch
         if self._armed:
             self._reason = Reason.STOP_REQUESTED
@@ -125,26 +127,31 @@ class Executor:
             self._chunk, self._newest_id = None, 0
             if self._armed:
                 self._reason = Reason.CLOCK_JUMPED_BACK
-        limited: NDArray[np.bool_] = np.zeros(len(self.names), bool)
-        if not self._armed or self._command is None:
-            return Command(State.DISARMED, self._reason, None, limited, None)
+        if not self._armed or self._motion is None:
+            return Command(State.DISARMED, self._reason, None, np.zeros(len(self.names), bool), None)
 
+        dt = min(max(elapsed, 0.0), self.config.max_dt)
         feedback_reason, _ = self._measured(measured)
         if feedback_reason != Reason.NONE:
-            return Command(State.HOLDING, feedback_reason, self._command, limited, self._chunk)
+            return self._brake(feedback_reason, dt)
         if self._chunk is None:
-            return Command(State.HOLDING, self._reason, self._command, limited, None)
-
+            return self._brake(self._reason, dt)
         if now_ns - self._chunk.stamp_ns > self.config.max_chunk_age * _SECOND:
             self._reason = Reason.PLAN_STALE
         elif now_ns > self._chunk.end_ns:
             self._reason = Reason.PLAN_ENDED
         else:
             self._reason = Reason.NONE
-            dt = min(max(elapsed, 0.0), self.config.max_dt)
-            self._command, limited = self.limiter.apply(self._command, self._chunk.sample(now_ns), dt)
-            return Command(State.TRACKING, Reason.NONE, self._command, limited, self._chunk)
-        return Command(State.HOLDING, self._reason, self._command, limited, self._chunk)
+            self._motion, limited = self.limiter.follow(self._motion, *self._chunk.sample(now_ns), dt)
+            return Command(State.TRACKING, Reason.NONE, self._motion.position, limited, self._chunk)
+        return self._brake(self._reason, dt)
+
+    def _brake(self, reason: Reason, dt: float) -> Command:
+        """Come to rest within the limits, then hold."""
+        assert self._motion is not None
+        self._motion = self.limiter.brake(self._motion, dt)
+        state = State.STOPPING if self._motion.velocity.any() else State.HOLDING
+        return Command(state, reason, self._motion.position, np.zeros(len(self.names), bool), self._chunk)
 
     def _admission(self, chunk: Chunk, now_ns: int) -> Reason:
         if not np.isfinite(chunk.positions).all():

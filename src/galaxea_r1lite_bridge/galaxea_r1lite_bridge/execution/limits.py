@@ -1,4 +1,4 @@
-"""Position and velocity limits as one pure function."""
+"""Position, velocity and acceleration limits as one pure function."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDING = 1e-9  # rad or mm: smaller changes are arithmetic, not an intervention
+_ROUNDING = 1e-6  # rad or mm: smaller changes are arithmetic, not an intervention
+_SHORTEST = 1e-6  # s: in less time than that nothing moves
+_REST = 1e-9  # rad/s or mm/s: slower is at rest
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A command: position [D] in rad and mm, and the velocity [D] per second with which it was reached."""
+
+    position: Vector
+    velocity: Vector
 
 
 @dataclass(frozen=True)
@@ -18,26 +30,63 @@ class Limiter:
         lower: lowest position [D].
         upper: highest position [D].
         velocity: largest speed [D], rad/s and mm/s.
+        acceleration: largest change of speed [D], rad/s^2 and mm/s^2; also for braking.
     """
 
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
-    velocity: NDArray[np.float64]
+    lower: Vector
+    upper: Vector
+    velocity: Vector
+    acceleration: Vector
 
-    def apply(
-        self, previous: NDArray[np.float64], requested: NDArray[np.float64], dt: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Return the allowed target [D] and which joints were limited [D].
-
-        A command that starts outside the position limits (an arm armed out of its box) is brought back at the
-        velocity limit rather than at once.
+    def follow(
+        self, previous: Motion, position: Vector, velocity: Vector, dt: float
+    ) -> tuple[Motion, NDArray[np.bool_]]:
+        """Return the command nearest to a moving target that the limits allow, and which joints were limited [D].
 
         Args:
-            previous: last command [D].
-            requested: wanted command [D].
-            dt: time since the last command, s, >= 0.
+            previous: last command.
+            position: wanted position [D].
+            velocity: wanted velocity [D] there.
+            dt: time since the last command, s; 0 leaves the command as it is.
         """
-        reach = self.velocity * dt
-        inside = np.clip(requested, self.lower, self.upper)
-        target = np.clip(inside, previous - reach, previous + reach)
-        return target, np.abs(target - requested) > _ROUNDING
+        if dt < _SHORTEST:
+            return previous, np.zeros(len(position), bool)
+        inside = np.clip(position, self.lower, self.upper)
+        # Match the target's velocity, and close the remaining gap as fast as braking before it allows.
+        gap = inside - (previous.position + velocity * dt)
+        command = self._bounded(previous, velocity + np.sign(gap) * self._reachable(np.abs(gap), dt), dt)
+        # A gap that fits into this tick is closed exactly, if the next tick can then go on with the target's velocity.
+        exact = (inside - previous.position) / dt
+        fits = np.abs(self._bounded(previous, exact, dt) - exact) < _ROUNDING
+        fits &= np.abs(exact - velocity) <= self.acceleration * dt
+        command = np.where(fits, exact, command)
+        moved = Motion(previous.position + command * dt, command)
+        return moved, np.abs(moved.position - position) > np.maximum(_ROUNDING, np.abs(velocity) * dt)
+
+    def brake(self, previous: Motion, dt: float) -> Motion:
+        """Return the command that comes to rest soonest."""
+        if dt < _SHORTEST:
+            return previous
+        command = self._bounded(previous, np.zeros_like(previous.velocity), dt)
+        command = np.where(np.abs(command) < _REST, 0.0, command)
+        return Motion(previous.position + command * dt, command)
+
+    def _bounded(self, previous: Motion, wanted: Vector, dt: float) -> Vector:
+        """Velocity nearest to `wanted` within all limits.
+
+        From a command of this function there is always a next one: it only allows speeds from which braking at the
+        acceleration limit ends before the position limit, whatever the later ticks' dt.
+        """
+        change = self.acceleration * dt
+        low, high = previous.velocity - change, previous.velocity + change
+        towards_upper = self._reachable(np.maximum(self.upper - previous.position, 0.0), dt)
+        towards_lower = self._reachable(np.maximum(previous.position - self.lower, 0.0), dt)
+        ceiling = np.minimum(self.velocity, towards_upper)
+        floor = -np.minimum(self.velocity, towards_lower)
+        # Outside of the box (an arm armed there) the way back stays open, and rest is always allowed.
+        command = np.clip(wanted, np.minimum(floor, 0.0), np.maximum(ceiling, 0.0))
+        return np.clip(command, low, high)
+
+    def _reachable(self, gap: Vector, dt: float) -> Vector:
+        """Largest speed v that one tick may have before braking over `gap`: v dt + v^2 / (2 a) = gap."""
+        return self.acceleration * (np.sqrt(dt**2 + 2 * gap / self.acceleration) - dt)

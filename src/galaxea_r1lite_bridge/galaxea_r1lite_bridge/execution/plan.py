@@ -43,13 +43,34 @@ class Chunk:
         """Time of the last step."""
         return self.stamp_ns + (len(self.positions) - 1) * self.step_ns
 
-    def sample(self, now_ns: int) -> NDArray[np.float64]:
-        """Target [D] at `now_ns`: linear between steps, the first and last step outside of them."""
+    def sample(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Position [D] and velocity [D] (rad/s, mm/s) at `now_ns`.
+
+        Between steps a cubic Hermite curve with central differences as slopes: position and velocity are continuous.
+        Before the first and after the last step that step is held, at rest.
+        """
         place = (now_ns - self.stamp_ns) / self.step_ns
         last = len(self.positions) - 1
-        if place <= 0:
-            return self.positions[0]
-        if place >= last:
-            return self.positions[last]
+        if place <= 0 or place >= last:
+            edge = self.positions[0 if place <= 0 else last]
+            return edge, np.zeros_like(edge)
         step = int(place)
-        return self.positions[step] + (place - step) * (self.positions[step + 1] - self.positions[step])
+        u = place - step
+        a, b = self.positions[step], self.positions[step + 1]
+        slope_a, slope_b = self._slope(step), self._slope(step + 1)
+        position = (
+            (1 + 2 * u) * (1 - u) ** 2 * a
+            + u * (1 - u) ** 2 * slope_a
+            + u**2 * (3 - 2 * u) * b
+            + u**2 * (u - 1) * slope_b
+        )
+        change = 6 * u * (1 - u) * (b - a) + (1 - u) * (1 - 3 * u) * slope_a + u * (3 * u - 2) * slope_b
+        return position, change * (1e9 / self.step_ns)
+
+    def _slope(self, step: int) -> NDArray[np.float64]:
+        """Change a step at `step` [D]; zero at the end, where the plan comes to rest."""
+        if step == len(self.positions) - 1:
+            return np.zeros_like(self.positions[step])
+        if step == 0:
+            return self.positions[1] - self.positions[0]
+        return (self.positions[step + 1] - self.positions[step - 1]) / 2

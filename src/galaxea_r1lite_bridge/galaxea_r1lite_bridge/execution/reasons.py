@@ -12,6 +12,7 @@ class State(IntEnum):
     DISARMED = 1
     HOLDING = 2
     TRACKING = 3
+    STOPPING = 4
 
 
 class Reason(IntEnum):

@@ -38,7 +38,7 @@ class BridgeNode(ManagedNode):
         self._arm_wanted: bool = values["arm_on_start"]
         self._robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
         lower, upper = self._robot.position_limits
-        self._limiter = Limiter(lower, upper, self._robot.velocity_limits)
+        self._limiter = Limiter(lower, upper, self._robot.velocity_limits, self._robot.acceleration_limits)
         self._timing = ExecutorConfig(
             max_chunk_age=values["max_chunk_age"],
             max_feedback_age=values["max_feedback_age"],

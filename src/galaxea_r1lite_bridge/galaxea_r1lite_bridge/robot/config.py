@@ -37,10 +37,11 @@ class QosProfiles(StrictModel):
 
 
 class Limits(StrictModel):
-    """Limits of one group, one entry a joint: position [lower, upper] in its unit, velocity in unit/s."""
+    """Limits of one group, one entry a joint: position [lower, upper], velocity and acceleration, in its unit and s."""
 
     position: list[tuple[float, float]]
     velocity: list[PositiveFloat]
+    acceleration: list[PositiveFloat]
 
     @model_validator(mode="after")
     def _ordered(self) -> Limits:
@@ -63,7 +64,7 @@ class JointGroup(StrictModel):
     def _lengths(self) -> JointGroup:
         if self.target is not None and self.limits is None:
             raise ValueError("limits: required for a group with a target")
-        for key in ("position", "velocity"):
+        for key in ("position", "velocity", "acceleration"):
             if self.limits is not None and len(getattr(self.limits, key)) != len(self.joints):
                 raise ValueError(
                     f"limits.{key}: needs one entry for each of the {len(self.joints)} joints, "
@@ -192,6 +193,11 @@ class RobotConfig(StrictModel):
     def velocity_limits(self) -> NDArray[np.float64]:
         """Velocity limit [D] in rad/s and mm/s."""
         return np.array([v for group in self.commanded.values() for v in group.limits.velocity], np.float64)  # type: ignore[union-attr]
+
+    @cached_property
+    def acceleration_limits(self) -> NDArray[np.float64]:
+        """Acceleration limit [D] in rad/s^2 and mm/s^2."""
+        return np.array([a for group in self.commanded.values() for a in group.limits.acceleration], np.float64)  # type: ignore[union-attr]
 
 
 def share_directory() -> Path:
