@@ -38,6 +38,19 @@ def test_a_far_target_is_reached_without_overshoot_and_reported_on_the_way():
     assert (np.abs(np.diff(path)) <= 0.5 * 0.01 + 1e-12).all()
 
 
+def test_a_target_that_cannot_be_followed_is_stayed_near():
+    """A policy that jumps about: the command must not drift away from where its targets lie."""
+    random, path, motion = np.random.default_rng(0), [], Motion(np.array([0.0, 50.0]), REST)
+    for _ in range(200):
+        target, speed = random.normal([0.2, 50.0], [0.3, 10.0]), random.normal([0, 0], [20.0, 800.0])
+        for _ in range(7):
+            motion, _ = LIMITER.follow(motion, target, speed, 0.01)
+            path.append(motion.position)
+    inner = np.array(path)[len(path) // 10 :]
+    assert (np.abs(inner.mean(axis=0) - [0.2, 50.0]) < [0.15, 5.0]).all()
+    assert np.abs(inner[:, 0] - 0.2).max() < 0.5
+
+
 def test_braking_takes_the_acceleration_limit():
     motion, ticks = Motion(np.array([0.0, 50.0]), np.array([0.4, 0.0])), 0
     while motion.velocity.any():

@@ -52,6 +52,8 @@ class Limiter:
         if dt < _SHORTEST:
             return previous, np.zeros(len(position), bool)
         inside = np.clip(position, self.lower, self.upper)
+        # A target faster than the limits cannot be matched: its velocity must not outweigh the way to its position.
+        velocity = np.clip(velocity, -self.velocity, self.velocity)
         # Match the target's velocity, and close the remaining gap as fast as braking before it allows.
         gap = inside - (previous.position + velocity * dt)
         command = self._bounded(previous, velocity + np.sign(gap) * self._reachable(np.abs(gap), dt), dt)
