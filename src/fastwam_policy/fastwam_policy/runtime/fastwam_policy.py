@@ -162,7 +162,7 @@ class FastWamPolicy:
         marks.append(self._now())
         self._previous = (observation.stamp_ns, actions)
         positions = self.bundle.action.backward(normalised).astype(np.float64)
-        timing = Timing(*(1e3 * np.diff(marks)))
+        timing = Timing(*(1e3 * np.diff(marks)).tolist())
         return ActionChunk(observation.stamp_ns, config.step_ns, list(config.action.names), positions, timing)
 
     def _imagine(self, latents: Tensor, proprio: Tensor | None) -> Tensor:
