@@ -27,6 +27,8 @@ def test_every_field_and_constant_is_described():
         for path in (Path(get_package_share_directory("fastwam_msgs")) / folder).glob(f"*.{folder}"):
             lines = path.read_text().splitlines()
             assert lines[0].startswith("#"), path.name
+            bare = [line for line in lines if line[:1].isalpha() and "#" not in line]
+            assert not bare, f"{path.name}: {bare}"
 
 
 def test_conversions_are_exact():
