@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from domain_coordinator import domain_id
+from hypothesis import settings
+
+settings.register_profile("long", max_examples=20_000)  # pytest --hypothesis-profile=long
 
 TIMEOUT = 60.0  # s: generous, since two cores may be busy; nothing is measured against it
 

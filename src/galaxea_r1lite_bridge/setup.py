@@ -3,6 +3,7 @@
 from setuptools import find_packages, setup
 
 NAME = "galaxea_r1lite_bridge"
+NODES = ("bridge_node", "emulator_node")
 
 setup(
     name=NAME,
@@ -14,10 +15,10 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
-        (f"share/{NAME}/config", ["config/r1lite.yaml", "config/bridge_node.yaml"]),
+        (f"share/{NAME}/config", [f"config/{name}.yaml" for name in ("r1lite", *NODES)]),
         (f"share/{NAME}/urdf", ["urdf/r1lite.urdf"]),
     ],
-    install_requires=["setuptools", "numpy", "pydantic>=2", "pyyaml"],
+    install_requires=["setuptools", "numpy", "opencv-python-headless", "pydantic>=2", "pyyaml"],
     zip_safe=False,
-    entry_points={"console_scripts": [f"bridge_node = {NAME}.nodes.bridge_node:main"]},
+    entry_points={"console_scripts": [f"{node} = {NAME}.nodes.{node}:main" for node in NODES]},
 )

@@ -53,9 +53,9 @@ def open_recording(path: Path) -> AnyReader:
 
 
 def expected_topics(robot: RobotConfig) -> dict[str, str]:
-    """Type of every sensor topic without which no policy can run, by name with its leading slash."""
+    """Type of every sensor topic without which policy and bridge cannot run, by name with its leading slash."""
     topics = {f"/{camera.topic}": str(camera.type) for camera in robot.cameras.values()}
-    return topics | {f"/{group.feedback}": JOINT_STATE for group in robot.commanded.values()}
+    return topics | {f"/{group.feedback}": JOINT_STATE for group in robot.groups.values()}
 
 
 def check_topics(reader: AnyReader, robot: RobotConfig, path: Path, *, allow_missing: bool = False) -> list[str]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import yaml
 
-from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions, share_directory
+from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions, limit_arrays, share_directory
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 
@@ -27,9 +27,8 @@ def test_the_vector_is_left_arm_left_gripper_right_arm_right_gripper():
     }
     assert robot.joint_names[6:8] == ["left_gripper", "right_arm_joint1"]
     assert robot.units == ["rad"] * 6 + ["mm"] + ["rad"] * 6 + ["mm"]
-    lower, upper = robot.position_limits
-    assert lower.shape == upper.shape == robot.velocity_limits.shape == (14,)
-    assert (lower < upper).all()
+    assert {values.shape for values in limit_arrays(robot.commanded)} == {(14,)}
+    assert {values.shape for values in limit_arrays(robot.actuated)} == {(17,)}
 
 
 def change(data, keys, value):
@@ -52,7 +51,12 @@ LEFT = ("groups", "left_arm")
         ((*LEFT, "limits", "velocity"), [1.0], r"groups.left_arm.*limits.velocity: needs one entry .* 6 joints, got 1"),
         ((*LEFT, "limits", "position", 0), [1.0, -1.0], r"position\[0\] must be \[lower, upper\]"),
         ((*LEFT, "limits", "position", 0), [-9.0, 1.0], r"position\[0\].* inside the hardware limits"),
-        ((*LEFT, "limits"), None, "limits: required for a group with a target"),
+        ((*LEFT, "limits"), None, "groups.left_arm.limits: Field required"),
+        ((*LEFT, "limits", "step"), [0.1], r"limits.step: needs one entry .* 6 joints, got 1"),
+        ((*LEFT, "home", 1), 3.5, r"home\[1\]: 3.5 must lie inside limits.position\[1\], \[0.1, 3.0\]"),
+        (("workspace", "box"), [[0, 0, 1], [1, 1, 0]], "box: the first corner must be the lower one, got z from 1.0 to 0"),
+        (("workspace", "arms", "left_arm", "tool", "link"), "hand", "workspace: 'hand' is not a link of r1lite.urdf"),
+        (("base", "type"), "Twist", "base.type"),
         ((*LEFT, "joints", 0), "elbow", "elbow is not a joint of r1lite.urdf"),
         ((*LEFT, "feedback"), "/hdas/feedback_arm_left", "groups.left_arm.feedback: .*pattern"),
         ((*LEFT, "feedback"), "hdas/feedback_arm_right", "topic named more than once: hdas/feedback_arm_right"),

@@ -1,231 +1,411 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from galaxea_r1lite_bridge.execution.executor import Executor, ExecutorConfig, JointFeedback
-from galaxea_r1lite_bridge.execution.limits import Limiter
 from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
+from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch
 
-S = 1_000_000_000
-STEP = S // 15
-TICK = S // 100
-NAMES = ["a1", "a2", "g"]
-GROUPS = {"arm": slice(0, 2), "gripper": slice(2, 3)}
-CONFIG = ExecutorConfig(max_chunk_age=1.5, max_feedback_age=0.1, future_tolerance=0.05, max_dt=0.02)
-LIMITER = Limiter(
-    np.array([-1.0, -1.0, 0.0]), np.array([1.0, 1.0, 100.0]), np.array([2.0, 2.0, 300.0]), np.array([8.0, 8.0, 3000.0])
-)
-
-
-def feedback(arm=(0.0, 0.0), gripper=50.0, age=0.0):
-    return {"arm": JointFeedback(np.array(arm), age), "gripper": JointFeedback(np.array([gripper]), age)}
-
-
-def chunk(chunk_id=1, epoch=1, stamp=10 * S, target=(0.1, -0.1, 60.0), names=NAMES, rows=32):
-    return Chunk(chunk_id, epoch, stamp, STEP, names, np.tile(np.array(target, float), (rows, 1)))
+from .rig import STEP, TICK, Rig, S, check_limits
 
 
 @pytest.fixture
-def executor():
-    return Executor(CONFIG, LIMITER, NAMES, GROUPS)
+def rig():
+    return Rig()
 
 
 @pytest.fixture
-def armed(executor):
-    assert executor.arm(feedback()) == Reason.NONE
-    executor.step(10 * S, feedback())
-    return executor
+def armed(rig):
+    return rig.armed()
 
 
-def test_starts_disarmed_and_sends_nothing(executor):
-    executor.accept(chunk(), 10 * S)
-    command = executor.step(10 * S, feedback())
-    assert (command.state, command.reason, command.positions) == (State.DISARMED, Reason.NOT_ARMED, None)
+def shown(command):
+    return command.state, command.reason
+
+
+def test_starts_disarmed_and_sends_nothing(rig):
+    rig.accept(0.1)
+    command = rig.tick()
+    assert shown(command) == (State.DISARMED, Reason.NOT_ARMED)
+    assert command.motion is None
+
+
+def test_arming_needs_good_feedback_and_says_why(rig):
+    assert Rig().executor.arm() == Reason.NONE
+    rig.age["left_arm"] = 0.2
+    rig.tick()
+    assert rig.executor.arm() == Reason.FEEDBACK_STALE
+    rig.age.clear()
+    rig.invalid.add("right_arm")
+    rig.tick()
+    assert rig.executor.arm() == Reason.FEEDBACK_INVALID
+    rig.invalid.clear()
+    rig.run(0.3)
+    assert rig.executor.arm() == Reason.NONE
+
+
+def test_arming_is_refused_while_the_arms_move(rig):
+    for _ in range(30):
+        rig.joints[0] += 0.005
+        rig.tick()
+    assert rig.executor.arm() == Reason.NOT_STILL
+    rig.run(0.3)
+    assert rig.executor.arm() == Reason.NONE
 
 
 @pytest.mark.parametrize(
-    ("measured", "reason"),
-    [
-        ({"arm": JointFeedback(), "gripper": JointFeedback()}, Reason.FEEDBACK_MISSING),
-        (feedback(age=0.2), Reason.FEEDBACK_STALE),
-        (feedback() | {"arm": JointFeedback(np.zeros(2), 0.0, invalid=True)}, Reason.FEEDBACK_INVALID),
-    ],
+    ("joint", "value", "reason"),
+    [(1, 0.05, Reason.OUTSIDE_LIMITS), (6, -5.0, Reason.OUTSIDE_LIMITS), (1, 2.9, Reason.OUTSIDE_WORKSPACE)],
 )
-def test_arming_needs_good_feedback_and_says_why(executor, measured, reason):
-    assert executor.arm(measured) == reason
-    assert executor.step(10 * S, measured).state == State.DISARMED
+def test_arming_is_refused_outside_of_limits_and_workspace(joint, value, reason):
+    rig = Rig(feedback_jump=Watch(10.0, Reaction.FAULT))
+    rig.joints[joint] = value
+    rig.run(0.3)
+    assert rig.executor.arm() == reason
+    assert rig.tick().state == State.DISARMED
 
 
-def test_armed_it_holds_the_measured_pose_until_a_chunk_comes(executor):
-    executor.arm(feedback((0.3, -0.2), 40.0))
-    command = executor.step(10 * S, feedback((0.31, -0.2), 40.0))
-    assert (command.state, command.reason) == (State.HOLDING, Reason.ARMED)
-    np.testing.assert_array_equal(command.positions, [0.3, -0.2, 40.0])
+def test_armed_it_holds_the_measured_pose_until_a_chunk_comes(rig):
+    rig.joints[0] += 0.1
+    rig.run(0.3)
+    rig.armed()
+    command = rig.run(0.2)
+    assert shown(command) == (State.HOLDING, Reason.ARMED)
+    np.testing.assert_allclose(command.motion.position[:14], rig.joints[:14], atol=1e-3)
 
 
-def test_tracking_reaches_the_target_at_limited_speed_then_holds_when_the_plan_ends(armed):
-    assert armed.accept(chunk(target=(0.5, 0.0, 50.0), rows=16), 10 * S) == Reason.NONE
-    previous, now = np.array([0.0, 0.0, 50.0]), 10 * S
-    for _ in range(90):
-        now += TICK
-        command = armed.step(now, feedback())
-        assert command.state == State.TRACKING
-        assert (np.abs(command.positions - previous) <= LIMITER.velocity * 0.01 + 1e-9).all()
-        previous = command.positions
-    np.testing.assert_allclose(command.positions, [0.5, 0.0, 50.0], atol=1e-3)
-    now += 2 * STEP
-    for _ in range(5):
-        now += TICK
-        command = armed.step(now, feedback())
-    assert (command.state, command.reason) == (State.HOLDING, Reason.PLAN_ENDED)
-    np.testing.assert_allclose(command.positions, [0.5, 0.0, 50.0], atol=1e-3)
+def test_tracking_reaches_the_target_then_holds_when_the_plan_ends(armed):
+    armed.accept(0.4, rows=16)
+    command = armed.run(0.95)
+    assert shown(command) == (State.TRACKING, Reason.NONE)
+    np.testing.assert_allclose(command.motion.position[:6], armed.home[:6] + 0.4, atol=2e-3)
+    command = armed.run(0.5)
+    assert shown(command) == (State.HOLDING, Reason.STARVED)
+    check_limits(armed.sent, armed.executor.limiter)
 
 
-def test_when_the_chunks_end_in_motion_it_brakes_within_the_limits_and_then_holds(armed):
-    ramp = Chunk(1, 1, 10 * S, STEP, NAMES, np.linspace([0, 0, 50], [1.9, 0, 50], 32))
-    armed.accept(ramp, 10 * S)
-    now, positions, states = 10 * S, [], []
-    for _ in range(60):
-        now += TICK
-        positions.append(armed.step(now, feedback()).positions[0])
-    for _ in range(60):
-        now += TICK
-        command = armed.step(now, feedback(age=1.0))
-        positions.append(command.positions[0])
-        states.append(command.state)
+def test_when_the_chunks_end_in_motion_it_decelerates_and_holds(armed):
+    armed.accept(np.eye(14)[0] * 1.2, ramp=True)
+    armed.run(0.6)
+    assert armed.sent[-1].motion.velocity[0] > 0.4
+    armed.age["left_arm"] = 1.0
+    begin = len(armed.sent)
+    armed.run(0.6)
+    states = [command.state for command in armed.sent[begin:]]
     assert states[0] == State.STOPPING
     assert states[-1] == State.HOLDING
     assert states == sorted(states, reverse=True), "once at rest it stays"
-    velocity = np.diff(positions) / 0.01
-    assert velocity[50] > 0.5
-    assert (np.abs(np.diff(velocity) / 0.01) <= 8.0 + 1e-6).all()
-    assert velocity[-1] == 0
+    check_limits(armed.sent, armed.executor.limiter)
+
+
+def test_a_fast_plan_is_slowed_down_as_a_whole_and_keeps_its_path(armed):
+    """Joint 1 is asked to move at twice its limit, joint 6 slowly: their ratio must stay."""
+    offset = np.zeros(14)
+    offset[0], offset[5] = 1.2, 0.3
+    rows = 7  # 0.4 s: 3 rad/s
+    armed.accept(offset, rows=rows, ramp=True)
+    begin = len(armed.sent)
+    armed.run(1.5)
+    path = np.array([c.motion.position[[0, 5]] - armed.home[[0, 5]] for c in armed.sent[begin:]])
+    np.testing.assert_allclose(path[-1], [1.2, 0.3], atol=5e-3)
+    assert np.abs(path[:, 1] - 0.25 * path[:, 0]).max() < 0.03, "on the line from start to goal"
+    assert max(c.lag for c in armed.sent[begin:]) > 0.3
+    assert armed.executor.interventions[Reason.LIMIT_VELOCITY] >= 1
+    check_limits(armed.sent, armed.executor.limiter)
+
+
+def test_a_target_outside_of_a_joint_limit_does_not_stop_the_others(armed):
+    offset = np.zeros(14)
+    offset[0], offset[3] = -9.0, 0.3
+    armed.accept(offset)
+    command = armed.run(1.4)
+    assert command.motion.position[3] == pytest.approx(armed.home[3] + 0.3, abs=5e-3)
+    assert command.motion.position[0] == pytest.approx(armed.executor.limiter.lower[0], abs=1e-3)
+    assert command.limited[0] == Reason.LIMIT_POSITION
+
+
+def test_the_command_stays_near_a_blocked_arm(armed):
+    armed.lag = 1e9
+    armed.accept(0.0)
+    armed.accept(np.eye(14)[0] * 1.2, chunk_id=2)
+    armed.run(1.0)
+    reached = max(abs(c.motion.position[0] - armed.home[0]) for c in armed.sent if c.motion)
+    assert reached <= armed.executor.limiter.step[0] + 0.05
+    assert shown(armed.sent[-1]) == (State.FAULT, Reason.TRACKING_ERROR)
 
 
 def test_arming_again_while_moving_changes_nothing(armed):
-    armed.accept(chunk(target=(0.5, 0.0, 50.0)), 10 * S)
-    for tick in range(1, 20):
-        before = armed.step(10 * S + tick * TICK, feedback()).positions
-    assert armed.arm(feedback((-0.9, 0.0))) == Reason.NONE
-    after = armed.step(10 * S + 20 * TICK, feedback()).positions
-    assert np.abs(after - before).max() < 0.03
+    armed.accept(0.3)
+    before = armed.run(0.2).motion
+    assert armed.executor.arm() == Reason.NONE
+    after = armed.tick().motion
+    assert np.abs(after.position - before.position).max() < 0.03
 
 
 def test_a_stale_plan_is_not_followed(armed):
-    armed.accept(chunk(), 10 * S)
-    command = armed.step(10 * S + 1_600_000_000, feedback())
-    assert (command.state, command.reason) == (State.HOLDING, Reason.PLAN_STALE)
+    armed.accept(0.2, rows=64)
+    command = armed.run(1.6)
+    assert shown(command) == (State.HOLDING, Reason.PLAN_STALE)
 
 
 def test_lost_feedback_holds_and_recovers(armed):
-    armed.accept(chunk(), 10 * S)
-    command = armed.step(10 * S + TICK, feedback(age=0.2))
-    assert (command.state, command.reason) == (State.HOLDING, Reason.FEEDBACK_STALE)
-    np.testing.assert_array_equal(command.positions, [0, 0, 50])
-    assert armed.step(10 * S + 2 * TICK, feedback()).state == State.TRACKING
+    armed.accept(0.2)
+    armed.age["torso"] = 0.2
+    command = armed.tick()
+    assert shown(command) == (State.HOLDING, Reason.FEEDBACK_STALE)
+    assert command.detail.startswith("torso")
+    armed.age.clear()
+    assert armed.tick().state == State.TRACKING
 
 
 @pytest.mark.parametrize(
-    ("bad", "reason"),
+    ("change", "reason"),
     [
-        (chunk(names=["a1", "a2", "x"]), Reason.CHUNK_WRONG_JOINTS),
-        (chunk(target=(0.0, 0.0)), Reason.CHUNK_WRONG_JOINTS),
-        (chunk(rows=0), Reason.CHUNK_WRONG_JOINTS),
-        (chunk(target=(0.0, np.nan, 0.0)), Reason.CHUNK_NOT_FINITE),
-        (chunk(target=(0.0, np.inf, 0.0)), Reason.CHUNK_NOT_FINITE),
-        (chunk(epoch=0), Reason.CHUNK_OLD_EPOCH),
-        (chunk(chunk_id=5), Reason.CHUNK_OUT_OF_ORDER),
-        (chunk(chunk_id=9, stamp=8 * S), Reason.CHUNK_TOO_OLD),
-        (chunk(chunk_id=9, stamp=11 * S), Reason.CHUNK_FROM_FUTURE),
+        ({"names": ["x"] * 14}, Reason.CHUNK_WRONG_JOINTS),
+        ({"positions": np.zeros((32, 13))}, Reason.CHUNK_WRONG_JOINTS),
+        ({"positions": np.zeros((0, 14))}, Reason.CHUNK_WRONG_JOINTS),
+        ({"step_ns": 0}, Reason.CHUNK_WRONG_JOINTS),
+        ({"positions": np.full((32, 14), np.nan)}, Reason.CHUNK_NOT_FINITE),
+        ({"positions": np.full((32, 14), np.inf)}, Reason.CHUNK_NOT_FINITE),
+        ({"epoch": 0}, Reason.CHUNK_OLD_EPOCH),
+        ({"chunk_id": 5}, Reason.CHUNK_OUT_OF_ORDER),
+        ({"stamp_ns": 98 * S}, Reason.CHUNK_TOO_OLD),
+        ({"stamp_ns": 102 * S}, Reason.CHUNK_FROM_FUTURE),
     ],
 )
-def test_bad_chunks_are_dropped_with_a_reason_and_the_running_plan_stays(armed, bad, reason):
-    good = chunk(chunk_id=5)
-    armed.accept(good, 10 * S)
-    assert armed.accept(bad, 10 * S) == reason
-    assert armed.drops == {reason: 1}
-    assert armed.step(10 * S + TICK, feedback()).chunk.chunk_id == good.chunk_id
+def test_bad_chunks_are_dropped_with_a_reason_and_the_running_plan_stays(armed, change, reason):
+    armed.accept(0.1, chunk_id=5)
+    good = vars(armed.chunk(0.1, chunk_id=9))
+    assert armed.executor.accept(Chunk(**(good | change)), armed.now) == reason
+    assert armed.executor.drops == {reason: 1}
+    assert armed.tick().chunk.chunk_id == 5
 
 
 def test_joints_are_found_by_name_whatever_their_order(armed):
-    armed.accept(chunk(names=["g", "a2", "a1"], target=(51.0, 0.02, 0.01)), 10 * S)
-    for tick in range(1, 60):
-        command = armed.step(10 * S + tick * TICK, feedback())
-    np.testing.assert_allclose(command.positions, [0.01, 0.02, 51.0], atol=1e-3)
+    chunk = armed.chunk(np.arange(14) * 0.01)
+    order = np.random.default_rng(0).permutation(14)
+    names = [chunk.names[i] for i in order]
+    armed.executor.accept(Chunk(1, 1, chunk.stamp_ns, STEP, names, chunk.positions[:, order]), armed.now)
+    command = armed.run(1.0)
+    np.testing.assert_allclose(command.motion.position[:14], armed.home[:14] + np.arange(14) * 0.01, atol=2e-3)
 
 
 def test_a_new_epoch_starts_chunk_ids_again(armed):
-    armed.accept(chunk(chunk_id=7, epoch=3), 10 * S)
-    assert armed.accept(chunk(chunk_id=1, epoch=4), 10 * S) == Reason.NONE
-    assert armed.accept(chunk(chunk_id=8, epoch=3), 10 * S) == Reason.CHUNK_OLD_EPOCH
+    armed.accept(0.1, chunk_id=7, epoch=3)
+    assert armed.accept(0.1, chunk_id=1, epoch=4) == Reason.NONE
+    assert armed.accept(0.1, chunk_id=8, epoch=3) == Reason.CHUNK_OLD_EPOCH
 
 
-def test_stop_ignores_the_epochs_seen_so_far(armed):
-    armed.accept(chunk(epoch=3), 10 * S)
-    armed.stop()
-    command = armed.step(10 * S + TICK, feedback())
-    assert (command.state, command.reason) == (State.HOLDING, Reason.STOP_REQUESTED)
-    assert armed.accept(chunk(chunk_id=2, epoch=3), 10 * S) == Reason.CHUNK_OLD_EPOCH
-    assert armed.accept(chunk(chunk_id=1, epoch=4), 10 * S) == Reason.NONE
+def test_stop_decelerates_and_ignores_the_epochs_seen_so_far(armed):
+    armed.accept(np.eye(14)[0] * 1.2, ramp=True, epoch=3)
+    armed.run(0.5)
+    armed.executor.stop()
+    assert shown(armed.tick()) == (State.STOPPING, Reason.STOP_REQUESTED)
+    assert shown(armed.run(0.5)) == (State.HOLDING, Reason.STOP_REQUESTED)
+    assert armed.accept(0.1, chunk_id=2, epoch=3) == Reason.CHUNK_OLD_EPOCH
+    assert armed.accept(0.1, chunk_id=1, epoch=4) == Reason.NONE
+    check_limits(armed.sent, armed.executor.limiter)
 
 
-def test_a_backward_clock_discards_the_plan(armed):
-    armed.accept(chunk(), 10 * S)
-    command = armed.step(5 * S, feedback())
-    assert (command.state, command.reason) == (State.HOLDING, Reason.CLOCK_JUMPED_BACK)
-    assert armed.accept(chunk(stamp=5 * S), 5 * S) == Reason.NONE
-    assert armed.step(5 * S + TICK, feedback()).state == State.TRACKING
+def test_disarming_in_motion_decelerates_first(armed):
+    armed.accept(np.eye(14)[0] * 1.2, ramp=True)
+    armed.run(0.5)
+    armed.executor.disarm()
+    assert armed.tick().state == State.STOPPING
+    command = armed.run(0.5)
+    assert shown(command) == (State.DISARMED, Reason.NOT_ARMED)
+    assert command.motion is None
+    check_limits(armed.sent, armed.executor.limiter)
 
 
 def test_rearming_starts_from_the_measured_pose(armed):
-    armed.accept(chunk(target=(0.8, 0.8, 90.0)), 10 * S)
-    armed.step(10 * S + TICK, feedback())
-    armed.disarm()
-    assert armed.step(10 * S + 2 * TICK, feedback()).positions is None
-    armed.arm(feedback((-0.4, 0.2), 10.0))
-    np.testing.assert_array_equal(
-        armed.step(10 * S + 3 * TICK, feedback((-0.4, 0.2), 10.0)).positions, [-0.4, 0.2, 10.0]
-    )
+    armed.accept(0.4)
+    armed.run(0.3)
+    armed.executor.disarm()
+    armed.run(0.5)
+    armed.joints[:6] -= 0.15  # moved by hand
+    armed.run(0.3)
+    armed.armed()
+    np.testing.assert_allclose(armed.tick().motion.position[:14], armed.joints[:14], atol=1e-3)
+
+
+def test_a_backward_clock_discards_the_plan(armed):
+    armed.accept(0.1)
+    armed.run(0.2)
+    armed.now -= 5 * S
+    assert shown(armed.tick())[1] == Reason.CLOCK_JUMPED_BACK
+    assert shown(armed.run(0.3)) == (State.HOLDING, Reason.CLOCK_JUMPED_BACK)
+    assert armed.accept(0.1) == Reason.NONE
+    assert armed.tick().state == State.TRACKING
+    check_limits(armed.sent, armed.executor.limiter)
+
+
+def test_a_clock_that_jumps_ahead_discards_the_plan(armed):
+    armed.accept(0.1)
+    armed.run(0.2)
+    armed.now += S
+    assert shown(armed.tick())[1] == Reason.CLOCK_JUMPED_AHEAD
+    assert shown(armed.run(0.3)) == (State.HOLDING, Reason.CLOCK_JUMPED_AHEAD)
+
+
+def test_estop_latches_until_released_and_armed_again(armed):
+    armed.accept(np.eye(14)[0] * 1.2, ramp=True)
+    armed.run(0.5)
+    armed.executor.set_estop(True)
+    assert shown(armed.tick()) == (State.ESTOP, Reason.ESTOP_PRESSED)
+    command = armed.run(0.5)
+    assert shown(command) == (State.ESTOP, Reason.ESTOP_PRESSED)
+    assert not command.motion.velocity.any()
+    assert armed.executor.arm() == Reason.ESTOP_PRESSED
+    armed.executor.set_estop(False)
+    assert armed.tick().state == State.ESTOP, "released, but latched"
+    armed.accept(0.1, chunk_id=2)
+    assert armed.run(0.1).state == State.ESTOP
+    assert armed.executor.arm() == Reason.NONE
+    assert shown(armed.tick()) == (State.HOLDING, Reason.ARMED)
+    check_limits(armed.sent[:-1], armed.executor.limiter)
+
+
+def test_estop_of_a_disarmed_bridge_latches_too(rig):
+    rig.executor.set_estop(True)
+    rig.executor.set_estop(False)
+    assert rig.tick().state == State.ESTOP
+    assert rig.tick().motion is None
+    rig.armed()
+    assert rig.tick().state == State.HOLDING
+
+
+def test_a_driver_error_is_a_fault_while_it_lasts(armed):
+    armed.executor.set_driver_error("left", "overheated 7")
+    command = armed.tick()
+    assert shown(command) == (State.FAULT, Reason.DRIVER_ERROR)
+    assert command.detail == "left: overheated 7"
+    assert armed.executor.arm() == Reason.DRIVER_ERROR
+    armed.executor.set_driver_error("left", "")
+    assert armed.executor.arm() == Reason.NONE
+
+
+def test_frozen_feedback_is_a_fault(armed):
+    armed.accept(0.4, ramp=True, rows=20)
+    armed.run(0.3)
+    armed.frozen = True
+    armed.run(0.7)
+    assert shown(armed.sent[-1])[0] == State.FAULT
+    assert armed.sent[-1].reason in (Reason.FEEDBACK_FROZEN, Reason.TRACKING_ERROR)
+    check_limits(armed.sent, armed.executor.limiter)
+
+
+def test_feedback_that_stands_still_while_the_arm_holds_is_none(armed):
+    armed.frozen = True
+    assert shown(armed.run(2.0)) == (State.HOLDING, Reason.ARMED)
+
+
+def test_a_jump_of_the_feedback_is_a_fault(armed):
+    armed.accept(0.1)
+    armed.run(0.2)
+    armed.joints[2] -= 0.5
+    command = armed.tick()
+    assert shown(command) == (State.FAULT, Reason.FEEDBACK_JUMPED)
+    assert command.detail.startswith("left_arm")
+
+
+def test_a_late_control_loop_slows_the_plan():
+    armed = Rig(chunk_age=Watch(5.0, Reaction.HOLD)).armed()
+    armed.accept(np.eye(14)[0] * 1.2, ramp=True)
+    armed.run(0.4)
+    normal = armed.sent[-1].motion.velocity[0]
+    command = armed.tick(8 * TICK)
+    assert command.reason == Reason.CONTROL_OVERRUN
+    armed.run(0.3)
+    assert armed.sent[-1].motion.velocity[0] == pytest.approx(normal / 2, rel=0.1)
+    assert armed.run(0.9).reason == Reason.NONE
+
+
+def test_heartbeat_is_needed_when_it_is_required():
+    rig = Rig(heartbeat=Watch(0.5, Reaction.FAULT))
+    assert rig.executor.arm() == Reason.HEARTBEAT_LOST
+    rig.heartbeat_age = 0.1
+    rig.tick()
+    rig.armed()
+    assert rig.tick().state == State.HOLDING
+    rig.heartbeat_age = 0.6
+    assert shown(rig.tick()) == (State.FAULT, Reason.HEARTBEAT_LOST)
+    rig.heartbeat_age = 0.1
+    rig.tick()
+    assert rig.tick().state == State.FAULT, "latched"
+
+
+@pytest.mark.parametrize("reaction", [Reaction.HOLD, Reaction.FAULT])
+def test_the_reaction_of_a_watchdog_is_configured(reaction):
+    rig = Rig(feedback_age=Watch(0.1, reaction)).armed()
+    rig.age["left_arm"] = 0.3
+    assert rig.tick().state == (State.FAULT if reaction == Reaction.FAULT else State.HOLDING)
+    rig.age.clear()
+    rig.tick()
+    assert (rig.tick().state == State.HOLDING) == (reaction == Reaction.HOLD)
+
+
+def test_home_is_slow_and_ignores_chunks(armed):
+    armed.accept(0.4, rows=10)
+    armed.run(1.2)
+    assert armed.executor.home(armed.now) == Reason.NONE
+    begin = len(armed.sent)
+    assert shown(armed.tick()) == (State.TRACKING, Reason.HOMING)
+    assert armed.accept(0.1, chunk_id=2, epoch=9) == Reason.CHUNK_WHILE_HOMING
+    command = armed.run(6)
+    assert shown(command) == (State.HOLDING, Reason.AT_HOME)
+    np.testing.assert_allclose(command.motion.position[:14], armed.home[:14], atol=1e-3)
+    fastest = max(np.abs(c.motion.velocity[armed.executor.arms]).max() for c in armed.sent[begin:])
+    assert 0.2 < fastest <= 0.3 + 1e-6
+    assert not any(c.all_groups for c in armed.sent if c.motion)
+    assert armed.accept(0.1, chunk_id=2, epoch=1) == Reason.CHUNK_OLD_EPOCH
+    check_limits(armed.sent, armed.executor.limiter)
+
+
+def test_the_torso_moves_only_when_asked():
+    rig = Rig(feedback_jump=Watch(10.0, Reaction.FAULT))
+    rig.joints[14:] -= [0.2, 0.0, -0.1]
+    rig.run(0.3)
+    rig.armed()
+    rig.executor.home(rig.now)
+    rig.run(1.0)
+    np.testing.assert_allclose(rig.joints[14:] - rig.home[14:], [-0.2, 0.0, 0.1], atol=2e-3)
+    assert rig.executor.home(rig.now, torso=True) == Reason.NONE
+    arms = rig.sent[-1].motion.position[:14].copy()
+    assert rig.tick().all_groups
+    command = rig.run(8)
+    assert command.reason == Reason.AT_HOME
+    np.testing.assert_allclose(rig.joints[14:], rig.home[14:], atol=2e-3)
+    np.testing.assert_allclose(command.motion.position[:14], arms, atol=1e-9)
+    check_limits([c for c in rig.sent if c.all_groups], rig.executor.limiter, joints=17)
+
+
+@pytest.mark.parametrize("prepare", ["disarmed", "estop", "moving"])
+def test_home_is_refused_when_it_is_not_safe(rig, prepare):
+    expected = {"disarmed": Reason.NOT_ARMED, "estop": Reason.ESTOP_PRESSED, "moving": Reason.NOT_STILL}[prepare]
+    if prepare != "disarmed":
+        rig.armed()
+        rig.accept(0.4)
+        rig.run(0.2)
+    if prepare == "estop":
+        rig.executor.set_estop(True)
+    assert rig.executor.home(rig.now) == expected
 
 
 def test_seam_is_the_jump_of_the_arms_not_of_the_grippers(armed):
-    armed.accept(chunk(target=(0.1, 0.0, 10.0)), 10 * S)
-    armed.accept(chunk(chunk_id=2, target=(0.4, 0.0, 90.0)), 10 * S)
-    assert armed.seam == pytest.approx(0.3)
+    armed.accept(0.0)
+    armed.run(0.3)
+    offset = np.zeros(14)
+    offset[0], offset[6] = 0.3, -40
+    armed.accept(offset, chunk_id=2)
+    assert armed.executor.seam == pytest.approx(0.3, abs=1e-3)
 
 
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.floats(-3, 3),
-            st.floats(-200, 200),
-            st.integers(-40, 5),
-            st.integers(0, 4),
-            st.floats(0, 0.3),
-            st.booleans(),
-        ),
-        max_size=40,
-    )
-)
-def test_whatever_comes_commands_stay_inside_the_limits(events):
-    executor = Executor(CONFIG, LIMITER, NAMES, GROUPS)
-    executor.arm(feedback())
-    now, previous, speed, chunk_id = 10 * S, np.array([0.0, 0.0, 50.0]), np.zeros(3), 0
-    executor.step(now, feedback())
-    for arm, gripper, offset, ticks, age, nan in events:
-        chunk_id += 1
-        target = (np.nan if nan else arm, arm / 2, gripper)
-        executor.accept(chunk(chunk_id, 1, now + offset * STEP, target), now)
-        for _ in range(ticks):
-            now += TICK
-            command = executor.step(now, feedback(age=age))
-            assert np.isfinite(command.positions).all()
-            assert (command.positions >= LIMITER.lower).all()
-            assert (command.positions <= LIMITER.upper).all()
-            velocity = (command.positions - previous) / 0.01
-            assert (np.abs(velocity) <= LIMITER.velocity + 1e-9).all()
-            assert (np.abs(velocity - speed) <= LIMITER.acceleration * 0.01 + 1e-6).all()
-            previous, speed = command.positions, velocity
+def test_every_limit_on_the_way_is_counted_once(armed):
+    armed.accept(np.eye(14)[0] * 0.4)
+    armed.run(0.5)
+    counted = dict(armed.executor.interventions)
+    assert set(counted) == {Reason.LIMIT_ACCELERATION, Reason.LIMIT_VELOCITY}
+    assert armed.executor.interventions[Reason.LIMIT_VELOCITY] == 1
+    armed.accept(np.eye(14)[0] * 0.4, chunk_id=2)
+    armed.run(0.5)
+    assert armed.executor.interventions == counted, "a plan within the limits"

@@ -3,8 +3,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
+from galaxea_r1lite_bridge.execution.reasons import Reason
 
-LIMITER = Limiter(np.array([-1.0, 0.0]), np.array([1.0, 100.0]), np.array([0.5, 200.0]), np.array([4.0, 2000.0]))
+LIMITER = Limiter(
+    np.array([-1.0, 0.0]),
+    np.array([1.0, 100.0]),
+    np.array([0.5, 200.0]),
+    np.array([4.0, 2000.0]),
+    np.array([0.3, np.inf]),
+)
 REST = np.zeros(2)
 targets = st.tuples(st.floats(-5, 5), st.floats(-500, 500)).map(np.array)
 speeds = st.tuples(st.floats(-3, 3), st.floats(-900, 900)).map(np.array)
@@ -49,6 +56,30 @@ def test_a_target_that_cannot_be_followed_is_stayed_near():
     inner = np.array(path)[len(path) // 10 :]
     assert (np.abs(inner.mean(axis=0) - [0.2, 50.0]) < [0.15, 5.0]).all()
     assert np.abs(inner[:, 0] - 0.2).max() < 0.5
+
+
+def test_the_step_counts_from_the_measured_position():
+    motion, measured = Motion(np.array([0.0, 50.0]), REST), np.array([0.0, 0.0])
+    for _ in range(300):
+        motion, limited = LIMITER.follow(motion, np.array([0.8, 100.0]), REST, 0.01, measured)
+    np.testing.assert_allclose(motion.position, [0.3, 100.0], atol=1e-3)
+    assert limited.tolist() == [Reason.LIMIT_STEP, Reason.NONE]
+
+
+def test_every_limit_is_named():
+    motion = Motion(np.array([0.0, 50.0]), REST)
+    assert LIMITER.follow(motion, np.array([0.8, 50.0]), REST, 0.01)[1][0] == Reason.LIMIT_ACCELERATION
+    fast = Motion(np.array([0.0, 50.0]), np.array([0.5, 0.0]))
+    assert LIMITER.follow(fast, np.array([0.8, 50.0]), REST, 0.01)[1][0] == Reason.LIMIT_VELOCITY
+    assert LIMITER.follow(motion, np.array([1.8, 50.0]), REST, 0.01)[1][0] == Reason.LIMIT_POSITION
+
+
+def test_braking_ends_where_it_is_predicted_to():
+    motion = Motion(np.array([0.0, 50.0]), np.array([0.4, -150.0]))
+    predicted = LIMITER.braking(motion, 3)[-1]
+    while motion.velocity.any():
+        motion = LIMITER.brake(motion, 0.01)
+    assert (np.abs(motion.position - predicted) <= np.array([0.4, 150.0]) * 0.01).all()
 
 
 def test_braking_takes_the_acceleration_limit():

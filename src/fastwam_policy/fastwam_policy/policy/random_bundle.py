@@ -21,7 +21,7 @@ from fastwam_policy.model.vae import OFFICIAL_CONFIG
 from fastwam_policy.model.variants import VariantName
 from fastwam_policy.policy.bundle import FORMAT, POLICY_FILE, PROMPT_TEMPLATE, BundleConfig, save_embedding
 from fastwam_policy.policy.images import ROBOTWIN
-from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
 
 _HORIZON = 32
@@ -84,7 +84,7 @@ def write_random_bundle(
     context[_TEXT_TOKENS:] = 0  # the official convention: padding rows are zero, and visible
     save_embedding(folder, config.prompt_of(instruction), context, torch.ones(len(context), dtype=torch.bool))
 
-    lower, upper = robot.position_limits
+    lower, upper = limit_arrays(robot.commanded)[:2]
     entries = {
         "mean": (lower + upper) / 2, "std": (upper - lower) / 8,
         "min": lower, "max": upper, "q01": lower, "q99": upper,

@@ -1,4 +1,4 @@
-"""Position, velocity and acceleration limits as one pure function."""
+"""Position, velocity, acceleration and step limits as one pure function."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDING = 1e-6  # rad or mm: smaller changes are arithmetic, not an intervention
+from galaxea_r1lite_bridge.execution.reasons import Reason
+
+_ROUNDING = 1e-6  # rad or mm: smaller changes are arithmetic
+_NOTICEABLE = 1e-3  # rad or mm: what counts as an intervention
 _SHORTEST = 1e-6  # s: in less time than that nothing moves
 _REST = 1e-9  # rad/s or mm/s: slower is at rest
 
@@ -31,49 +34,79 @@ class Limiter:
         upper: highest position [D].
         velocity: largest speed [D], rad/s and mm/s.
         acceleration: largest change of speed [D], rad/s^2 and mm/s^2; also for braking.
+        step: largest distance between command and measured position [D]; infinity: none.
     """
 
     lower: Vector
     upper: Vector
     velocity: Vector
     acceleration: Vector
+    step: Vector
 
     def follow(
-        self, previous: Motion, position: Vector, velocity: Vector, dt: float
-    ) -> tuple[Motion, NDArray[np.bool_]]:
-        """Return the command nearest to a moving target that the limits allow, and which joints were limited [D].
+        self, previous: Motion, position: Vector, velocity: Vector, dt: float, measured: Vector | None = None
+    ) -> tuple[Motion, NDArray[np.int_]]:
+        """Return the command nearest to a moving target that the limits allow, and what limited each joint [D].
+
+        What limited a joint is the Reason of the limit, 0 where none did.
 
         Args:
             previous: last command.
             position: wanted position [D].
             velocity: wanted velocity [D] there.
             dt: time since the last command, s; 0 leaves the command as it is.
+            measured: position [D] that `step` counts from; None: no such limit.
         """
         if dt < _SHORTEST:
-            return previous, np.zeros(len(position), bool)
-        inside = np.clip(position, self.lower, self.upper)
+            return previous, np.zeros(len(position), int)
+        lower, upper = self.lower, self.upper
+        if measured is not None:
+            lower, upper = np.maximum(lower, measured - self.step), np.minimum(upper, measured + self.step)
+        inside = np.maximum(np.minimum(position, upper), lower)
         # A target faster than the limits cannot be matched: its velocity must not outweigh the way to its position.
         velocity = np.clip(velocity, -self.velocity, self.velocity)
         # Match the target's velocity, and close the remaining gap as fast as braking before it allows.
         gap = inside - (previous.position + velocity * dt)
-        command = self._bounded(previous, velocity + np.sign(gap) * self._reachable(np.abs(gap), dt), dt)
+        wanted = velocity + np.sign(gap) * self._reachable(np.abs(gap), dt)
+        command = self._bounded(previous, wanted, dt, lower, upper)
         # A gap that fits into this tick is closed exactly, if the next tick can then go on with the target's velocity.
         exact = (inside - previous.position) / dt
-        fits = np.abs(self._bounded(previous, exact, dt) - exact) < _ROUNDING
+        fits = np.abs(self._bounded(previous, exact, dt, lower, upper) - exact) < _ROUNDING
         fits &= np.abs(exact - velocity) <= self.acceleration * dt
         command = np.where(fits, exact, command)
         moved = Motion(previous.position + command * dt, command)
-        return moved, np.abs(moved.position - position) > np.maximum(_ROUNDING, np.abs(velocity) * dt)
+        return moved, self._causes(moved, position, velocity, dt, inside)
+
+    def _causes(
+        self, moved: Motion, position: Vector, velocity: Vector, dt: float, inside: Vector
+    ) -> NDArray[np.int_]:
+        """The Reason why each joint [D] is not where the target is; 0 where it is."""
+        off = np.abs(moved.position - position) > np.maximum(_NOTICEABLE, np.abs(velocity) * dt)
+        fast = np.abs(moved.velocity) >= self.velocity - _ROUNDING
+        outside = (position < self.lower) | (position > self.upper)
+        stepped = np.abs(inside - position) > _ROUNDING
+        causes = np.select(
+            [~off, outside, stepped, fast],
+            [Reason.NONE, Reason.LIMIT_POSITION, Reason.LIMIT_STEP, Reason.LIMIT_VELOCITY],
+            Reason.LIMIT_ACCELERATION,
+        )
+        return causes.astype(int)
 
     def brake(self, previous: Motion, dt: float) -> Motion:
         """Return the command that comes to rest soonest."""
         if dt < _SHORTEST:
             return previous
-        command = self._bounded(previous, np.zeros_like(previous.velocity), dt)
+        command = self._bounded(previous, np.zeros_like(previous.velocity), dt, self.lower, self.upper)
         command = np.where(np.abs(command) < _REST, 0.0, command)
         return Motion(previous.position + command * dt, command)
 
-    def _bounded(self, previous: Motion, wanted: Vector, dt: float) -> Vector:
+    def braking(self, motion: Motion, parts: int) -> NDArray[np.float64]:
+        """Positions [parts, D] on the way of braking from `motion`, evenly in time, the last one where it ends."""
+        needed = np.abs(motion.velocity) / self.acceleration
+        times = np.minimum(np.linspace(1 / parts, 1, parts)[:, None] * needed.max(), needed)
+        return motion.position + motion.velocity * times - np.sign(motion.velocity) * self.acceleration * times**2 / 2
+
+    def _bounded(self, previous: Motion, wanted: Vector, dt: float, lower: Vector, upper: Vector) -> Vector:
         """Velocity nearest to `wanted` within all limits.
 
         From a command of this function there is always a next one: it only allows speeds from which braking at the
@@ -81,8 +114,8 @@ class Limiter:
         """
         change = self.acceleration * dt
         low, high = previous.velocity - change, previous.velocity + change
-        towards_upper = self._reachable(np.maximum(self.upper - previous.position, 0.0), dt)
-        towards_lower = self._reachable(np.maximum(previous.position - self.lower, 0.0), dt)
+        towards_upper = self._reachable(np.maximum(upper - previous.position, 0.0), dt)
+        towards_lower = self._reachable(np.maximum(previous.position - lower, 0.0), dt)
         ceiling = np.minimum(self.velocity, towards_upper)
         floor = -np.minimum(self.velocity, towards_lower)
         # Outside of the box (an arm armed there) the way back stays open, and rest is always allowed.

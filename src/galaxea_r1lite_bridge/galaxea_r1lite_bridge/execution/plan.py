@@ -20,6 +20,7 @@ class Chunk:
         step_ns: time between two steps.
         names: joint name of each column.
         positions: absolute targets [H, D] in rad and mm; row k is for stamp_ns + k * step_ns.
+        committed_steps: leading rows that were taken over unchanged from the plan that was running.
     """
 
     chunk_id: int
@@ -28,6 +29,7 @@ class Chunk:
     step_ns: int
     names: Sequence[str]
     positions: NDArray[np.float64]
+    committed_steps: int = 0
 
     def ordered(self, names: Sequence[str]) -> Chunk | None:
         """The same chunk with its columns in the order of `names`; None where joints or shape do not match."""
@@ -74,3 +76,9 @@ class Chunk:
         if step == 0:
             return self.positions[1] - self.positions[0]
         return (self.positions[step + 1] - self.positions[step - 1]) / 2
+
+
+def minimum_jerk(start: NDArray[np.float64], goal: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    """Positions [steps + 1, D] of the smoothest motion from rest to rest; its peak speed is 15/8 of the mean."""
+    u = np.linspace(0, 1, steps + 1)[:, None]
+    return start + (10 * u**3 - 15 * u**4 + 6 * u**5) * (goal - start)

@@ -13,27 +13,55 @@ class State(IntEnum):
     HOLDING = 2
     TRACKING = 3
     STOPPING = 4
+    FAULT = 5
+    ESTOP = 6
+
+    @property
+    def text(self) -> str:
+        """One sentence for people."""
+        return _STATES[self]
 
 
 class Reason(IntEnum):
-    """Why it is doing it, or why a chunk was dropped."""
+    """Why it is doing it, why a chunk was dropped (4xx), or which limit changed a command (5xx)."""
 
     NONE = 0
     NOT_ARMED = 100
     ARMED = 101
-    PLAN_ENDED = 200
+    NOT_STILL = 110
+    OUTSIDE_LIMITS = 111
+    OUTSIDE_WORKSPACE = 112
+    STARVED = 200
     PLAN_STALE = 201
     CLOCK_JUMPED_BACK = 202
     STOP_REQUESTED = 203
+    CLOCK_JUMPED_AHEAD = 204
+    HOMING = 210
+    AT_HOME = 211
     FEEDBACK_MISSING = 300
     FEEDBACK_STALE = 301
     FEEDBACK_INVALID = 302
+    FEEDBACK_FROZEN = 303
+    FEEDBACK_JUMPED = 304
+    TRACKING_ERROR = 305
+    CONTROL_OVERRUN = 306
+    HEARTBEAT_LOST = 307
+    DRIVER_ERROR = 308
+    ESTOP_PRESSED = 309
     CHUNK_OLD_EPOCH = 400
     CHUNK_OUT_OF_ORDER = 401
     CHUNK_TOO_OLD = 402
     CHUNK_NOT_FINITE = 403
     CHUNK_WRONG_JOINTS = 404
     CHUNK_FROM_FUTURE = 405
+    CHUNK_WHILE_HOMING = 406
+    LIMIT_POSITION = 500
+    LIMIT_VELOCITY = 501
+    LIMIT_ACCELERATION = 502
+    LIMIT_STEP = 503
+    LIMIT_TABLE = 510
+    LIMIT_BOX = 511
+    LIMIT_ARM_DISTANCE = 512
 
     @property
     def text(self) -> str:
@@ -41,21 +69,53 @@ class Reason(IntEnum):
         return _TEXTS[self]
 
 
+_STATES = {
+    State.INACTIVE: "not activated; nothing is sent",
+    State.DISARMED: "watching only; nothing is sent",
+    State.HOLDING: "armed; the last command is repeated",
+    State.TRACKING: "armed; following a plan",
+    State.STOPPING: "decelerating to a hold",
+    State.FAULT: "stopped by a watchdog; arm again to go on",
+    State.ESTOP: "emergency stop; release it and arm again to go on",
+}
+
 _TEXTS = {
     Reason.NONE: "",
     Reason.NOT_ARMED: "not armed: call ~/arm",
     Reason.ARMED: "armed, waiting for a chunk",
-    Reason.PLAN_ENDED: "the last step of the newest chunk is over; no newer chunk came",
-    Reason.PLAN_STALE: "the newest chunk's observation is older than max_chunk_age",
+    Reason.NOT_STILL: "the arms are moving: wait until they are still",
+    Reason.OUTSIDE_LIMITS: "a joint is outside its limits in config/r1lite.yaml: move it inside by the robot's own means",
+    Reason.OUTSIDE_WORKSPACE: "a gripper is outside the workspace, or the arms are too close to each other: "
+    "move them by the robot's own means, or mend `workspace` in config/r1lite.yaml",
+    Reason.STARVED: "the last step of the newest chunk is over; no newer chunk came",
+    Reason.PLAN_STALE: "the newest chunk's observation is older than watchdog.chunk_age",
     Reason.CLOCK_JUMPED_BACK: "time went backwards; the plan was discarded",
     Reason.STOP_REQUESTED: "stop requested; chunks of the epochs seen so far are ignored",
+    Reason.CLOCK_JUMPED_AHEAD: "time jumped ahead; the plan was discarded",
+    Reason.HOMING: "moving slowly to the start pose; chunks are ignored meanwhile",
+    Reason.AT_HOME: "the move to the start pose is over",
     Reason.FEEDBACK_MISSING: "a joint stream has not been received",
-    Reason.FEEDBACK_STALE: "a joint stream is older than max_feedback_age",
+    Reason.FEEDBACK_STALE: "a joint stream is older than watchdog.feedback_age",
     Reason.FEEDBACK_INVALID: "a joint message has NaN or too few entries",
+    Reason.FEEDBACK_FROZEN: "a joint stream repeats the same positions although the arm is commanded to move",
+    Reason.FEEDBACK_JUMPED: "measured positions changed faster than the arm can move",
+    Reason.TRACKING_ERROR: "the arm does not follow its commands",
+    Reason.CONTROL_OVERRUN: "the control loop was late",
+    Reason.HEARTBEAT_LOST: "the operator's heartbeat stopped",
+    Reason.DRIVER_ERROR: "the robot's driver reports an error",
+    Reason.ESTOP_PRESSED: "emergency stop pressed",
     Reason.CHUNK_OLD_EPOCH: "chunk of an older epoch",
     Reason.CHUNK_OUT_OF_ORDER: "chunk not newer than the one in use",
-    Reason.CHUNK_TOO_OLD: "chunk's observation older than max_chunk_age on arrival",
+    Reason.CHUNK_TOO_OLD: "chunk's observation older than watchdog.chunk_age on arrival",
     Reason.CHUNK_NOT_FINITE: "chunk with NaN or infinity",
     Reason.CHUNK_WRONG_JOINTS: "chunk's joint names or shape do not match the robot",
     Reason.CHUNK_FROM_FUTURE: "chunk's observation stamp is ahead of this clock: synchronise the machines' clocks",
+    Reason.CHUNK_WHILE_HOMING: "chunk during the move to the start pose",
+    Reason.LIMIT_POSITION: "joint position limit",
+    Reason.LIMIT_VELOCITY: "joint velocity limit",
+    Reason.LIMIT_ACCELERATION: "joint acceleration limit",
+    Reason.LIMIT_STEP: "largest step from the measured position",
+    Reason.LIMIT_TABLE: "a gripper would go below the table plane",
+    Reason.LIMIT_BOX: "a gripper would leave the workspace box",
+    Reason.LIMIT_ARM_DISTANCE: "the arms would come too close to each other",
 }

@@ -2,74 +2,102 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Twist, TwistStamped
+from rclpy.clock import Clock, ClockType
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, Empty
 from std_srvs.srv import SetBool, Trigger
 
-from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount, StreamStatus
-from galaxea_r1lite_bridge.execution.executor import Command, Executor, ExecutorConfig, JointFeedback
-from galaxea_r1lite_bridge.execution.limits import Limiter
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount
+from galaxea_r1lite_bridge.execution.assembly import make_executor
+from galaxea_r1lite_bridge.execution.blending import Plan
+from galaxea_r1lite_bridge.execution.executor import Command, ExecutorConfig, Inputs
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
-from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, time_message
+from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch, WatchdogConfig
+from galaxea_r1lite_bridge.nodes import diagnostics
+from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, nanoseconds, time_message
 from galaxea_r1lite_bridge.nodes.deadline_loop import DeadlineLoop
+from galaxea_r1lite_bridge.nodes.joint_stream import JointStream
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions, share_directory
 
 _WARN_PERIOD = 2.0  # s between two equal warnings
+_MOVING = (State.TRACKING, State.STOPPING, State.HOLDING)
 
 
 class BridgeNode(ManagedNode):
-    """Node ``bridge_node``. Parameters: config/bridge_node.yaml. Services: ~/arm, ~/stop. Starts disarmed."""
+    """Node ``bridge_node``. Parameters: config/bridge_node.yaml. Interfaces: docs/nodes.md. Starts disarmed."""
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__("bridge_node", **kwargs)
 
     def configure(self) -> None:
         """Read the parameters and the robot's YAML."""
-        values = declare_parameters(self, share_directory() / "config" / "bridge_node.yaml")
+        self._values = values = declare_parameters(self, share_directory() / "config" / "bridge_node.yaml")
         self._rate: float = values["control_rate"]
         self._status_ticks = max(1, round(self._rate / values["status_rate"]))
         self._arm_wanted: bool = values["arm_on_start"]
         self._robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
-        lower, upper = self._robot.position_limits
-        self._limiter = Limiter(lower, upper, self._robot.velocity_limits, self._robot.acceleration_limits)
-        self._timing = ExecutorConfig(
-            max_chunk_age=values["max_chunk_age"],
-            max_feedback_age=values["max_feedback_age"],
+        self._config = ExecutorConfig(
+            _watchdogs(values),
             future_tolerance=values["future_tolerance"],
             max_dt=2.0 / self._rate,
+            follows=values["closed_loop"],
+            home_speed=values["home_speed"],
         )
 
     def activate(self) -> None:
         """Subscribe, and start the control thread in the disarmed state."""
-        robot = self._robot
+        robot, values = self._robot, self._values
         self._lock = threading.Lock()
-        self._executor = Executor(self._timing, self._limiter, robot.joint_names, robot.slices)
-        self._feedback = {group: _Stream(len(robot.groups[group].joints)) for group in robot.slices}
+        plan = Plan(values["blending"], values["blend_window"], values["ensemble_decay"])
+        self._executor = make_executor(robot, self._config, plan)
+        self._feedback = {name: JointStream(len(group.joints)) for name, group in robot.actuated.items()}
+        self._heartbeat_at: float | None = None
         self._tick_count = 0
         self._shown: tuple[State, Reason] | None = None
+        self._chunk_latency = 0.0
+        target_qos, sensor_qos = qos_profile(robot.qos.target), qos_profile(robot.qos.sensor)
         self._targets: dict[str, Publisher] = {
-            name: self.create_publisher(JointState, group.target, qos_profile(robot.qos.target))
-            for name, group in robot.commanded.items()
+            name: self.create_publisher(JointState, group.target, target_qos) for name, group in robot.actuated.items()
         }
+        base_type = Twist if robot.base.type.endswith("/Twist") else TwistStamped
+        self._base = self.create_publisher(base_type, robot.base.target, target_qos)
+        self._command = self.create_publisher(JointState, robot.interfaces.command, 10)
         self._status = self.create_publisher(BridgeStatus, robot.interfaces.bridge_status, 10)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._inputs = [
-            self.create_subscription(
-                JointState, robot.groups[name].feedback, self._feedback_callback(name), qos_profile(robot.qos.sensor)
-            )
-            for name in robot.slices
+            self.create_subscription(JointState, group.feedback, self._feedback_callback(name), sensor_qos)
+            for name, group in robot.actuated.items()
         ]
-        self._inputs.append(self.create_subscription(ActionChunk, robot.interfaces.action_chunk, self._on_chunk, 5))
+        self._inputs += [
+            self.create_subscription(ActionChunk, robot.interfaces.action_chunk, self._on_chunk, 5),
+            self.create_subscription(Bool, robot.interfaces.estop, self._on_estop, 10),
+            self.create_subscription(Empty, robot.interfaces.heartbeat, self._on_heartbeat, 10),
+            *self._driver_error_subscriptions(),
+        ]
         self._service_servers = [
             self.create_service(SetBool, "~/arm", self._on_arm),
             self.create_service(Trigger, "~/stop", self._on_stop),
+            self.create_service(Trigger, "~/home", self._home_callback(torso=False)),
+            self.create_service(Trigger, "~/home_torso", self._home_callback(torso=True)),
         ]
+        # Diagnostics must go on when a simulated clock stands still.
+        self._diagnostics_timer = self.create_timer(
+            diagnostics.PERIOD, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+        self._last_status = BridgeStatus()
         self._loop = DeadlineLoop(self._rate, self._tick, self._on_control_error)
         self._loop.start()
         self.get_logger().info(f"active at {self._rate:g} Hz, disarmed: call ~/arm to let chunks move the arms")
@@ -77,15 +105,15 @@ class BridgeNode(ManagedNode):
     def deactivate(self) -> None:
         """Stop commanding and let go of all topics."""
         self._loop.stop()
-        self._publish_status(
-            Command(State.INACTIVE, Reason.NONE, None, self._limiter.velocity < 0, None),
-            self.get_clock().now().nanoseconds,
-        )
+        self._hold_base()
+        inactive = Command(State.INACTIVE, Reason.NONE, "", None, np.zeros(len(self._robot.joint_names), int))
+        self._publish_status(inactive, self.get_clock().now().nanoseconds)
+        self.destroy_timer(self._diagnostics_timer)
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         for service in self._service_servers:
             self.destroy_service(service)
-        for publisher in (*self._targets.values(), self._status):
+        for publisher in (*self._targets.values(), self._base, self._command, self._status, self._diagnostics):
             self.destroy_publisher(publisher)
 
     def _feedback_callback(self, group: str) -> Callable[[JointState], None]:
@@ -104,51 +132,136 @@ class BridgeNode(ManagedNode):
 
         return store
 
+    def _driver_error_subscriptions(self) -> list[Any]:
+        package, _, name = self._robot.driver_errors.type.split("/")
+        try:
+            kind = getattr(importlib.import_module(f"{package}.msg"), name)
+        except (ImportError, AttributeError):
+            self.get_logger().info(f"{self._robot.driver_errors.type} is not installed: driver errors are not watched")
+            return []
+        qos = qos_profile(self._robot.qos.sensor)
+        return [
+            self.create_subscription(kind, topic, self._driver_error_callback(topic), qos)
+            for topic in self._robot.driver_errors.topics
+        ]
+
+    def _driver_error_callback(self, topic: str) -> Callable[[Any], None]:
+        def store(message: Any) -> None:
+            errors = "; ".join(
+                f"{error.name} {error.error_code} {' '.join(error.error_description)}".strip()
+                for error in message.errors
+                if error.error_code
+            )
+            with self._lock:
+                self._executor.set_driver_error(topic, errors)
+
+        return store
+
     def _on_chunk(self, message: ActionChunk) -> None:
+        now_ns = self.get_clock().now().nanoseconds
+        self._chunk_latency = (now_ns - nanoseconds(message.header.stamp)) / 1e9
         with self._lock:
-            chunk = chunk_from_message(message)
-            reason = self._executor.accept(chunk, self.get_clock().now().nanoseconds)
+            reason = self._executor.accept(chunk_from_message(message), now_ns)
         if reason != Reason.NONE:
             self.get_logger().warning(
                 f"chunk {message.chunk_id} dropped, {int(reason)}: {reason.text}", throttle_duration_sec=_WARN_PERIOD
             )
 
+    def _on_estop(self, message: Bool) -> None:
+        with self._lock:
+            self._executor.set_estop(message.data)
+
+    def _on_heartbeat(self, _: Empty) -> None:
+        with self._lock:
+            self._heartbeat_at = time.monotonic()
+
     def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._arm_wanted = False
         with self._lock:
             if request.data:
-                reason = self._executor.arm(self._measured())
+                reason = self._executor.arm()
             else:
-                self._arm_wanted = False
                 self._executor.disarm()
                 reason = Reason.NONE
-        response.success = reason == Reason.NONE
-        done = "armed" if request.data else "disarmed"
-        response.message = done if response.success else f"refused, {int(reason)}: {reason.text}"
-        self.get_logger().info(response.message)
-        return response
+        if request.data and reason == Reason.NONE:
+            self._hold_base()
+        return self._answer(response, reason, "armed" if request.data else "disarmed")
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self._lock:
             self._executor.stop()
-        response.success, response.message = True, "holding; chunks of the running epoch are ignored"
+        return self._answer(response, Reason.NONE, "stopping; chunks of the epochs seen so far are ignored")
+
+    def _home_callback(self, *, torso: bool) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
+        def home(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            with self._lock:
+                reason = self._executor.home(self.get_clock().now().nanoseconds, torso=torso)
+            return self._answer(response, reason, f"moving the {'torso' if torso else 'arms'} to the start pose")
+
+        return home
+
+    def _answer(self, response: Any, reason: Reason, done: str) -> Any:
+        response.success = reason == Reason.NONE
+        response.message = done if response.success else f"refused, {int(reason)}: {reason.text}"
+        self.get_logger().info(response.message)
         return response
 
     def _tick(self) -> None:
         now_ns = self.get_clock().now().nanoseconds
         with self._lock:
-            measured = self._measured()
-            if self._arm_wanted and self._executor.arm(measured) == Reason.NONE:
+            command = self._executor.step(self._collect(now_ns))
+            if self._arm_wanted and self._executor.arm() == Reason.NONE:
                 self._arm_wanted = False
-            command = self._executor.step(now_ns, measured)
-        if command.positions is not None:
-            stamp = time_message(now_ns)
-            for name, place in self._robot.slices.items():
-                message = JointState(name=self._robot.groups[name].joints, position=command.positions[place].tolist())
-                message.header.stamp = stamp
-                self._targets[name].publish(message)
+        if command.motion is not None:
+            self._send(command, now_ns)
         self._tick_count += 1
-        if self._tick_count % self._status_ticks == 0 or self._shown != (command.state, command.reason):
+        changed = self._shown != (command.state, command.reason)
+        if changed:
+            self._announce(command)
+        if changed or self._tick_count % self._status_ticks == 0:
             self._publish_status(command, now_ns)
+
+    def _collect(self, now_ns: int) -> Inputs:
+        heartbeat_age = -1.0 if self._heartbeat_at is None else time.monotonic() - self._heartbeat_at
+        feedback = {name: stream.feedback() for name, stream in self._feedback.items()}
+        return Inputs(now_ns, time.monotonic_ns(), feedback, heartbeat_age)
+
+    def _send(self, command: Command, now_ns: int) -> None:
+        motion, robot = command.motion, self._robot
+        assert motion is not None
+        stamp = time_message(now_ns)
+        sent = robot.actuated if command.all_groups else robot.commanded
+        for name, group in sent.items():
+            place = robot.actuated_slices[name]
+            message = JointState(name=group.joints, position=motion.position[place].tolist())
+            if group.unit == "rad" and group.moved_by == "policy":
+                # In this field the robot reads the largest speed at which to follow the position.
+                message.velocity = [float(value) for value in group.limits.velocity]
+            message.header.stamp = stamp
+            self._targets[name].publish(message)
+        count = len(robot.joint_names)
+        whole = JointState(
+            name=robot.joint_names,
+            position=motion.position[:count].tolist(),
+            velocity=motion.velocity[:count].tolist(),
+        )
+        whole.header.stamp = stamp
+        self._command.publish(whole)
+
+    def _announce(self, command: Command) -> None:
+        """Log a change of state or reason, and keep the base still whenever the arms stop."""
+        before = self._shown[0] if self._shown else State.INACTIVE
+        text = ": ".join(filter(None, (command.reason.text, command.detail)))
+        log = self.get_logger()
+        if command.state in (State.FAULT, State.ESTOP) and before != command.state:
+            self._hold_base()
+            log.error(f"{command.state.name}, {int(command.reason)}: {text}")
+        elif command.reason >= Reason.STARVED:
+            log.info(f"{command.state.name}, {int(command.reason)}: {text}")
+
+    def _hold_base(self) -> None:
+        """Zero speed: the base would go on with any other last command."""
+        self._base.publish(self._base.msg_type())
 
     def _publish_status(self, command: Command, now_ns: int) -> None:
         self._shown = (command.state, command.reason)
@@ -156,12 +269,13 @@ class BridgeNode(ManagedNode):
         message = BridgeStatus(
             state=int(command.state),
             reason=int(command.reason),
-            reason_text=command.reason.text,
+            reason_text=": ".join(filter(None, (command.reason.text, command.detail))),
             epoch=self._executor.epoch,
             plan_age=-1.0,
             plan_remaining=-1.0,
+            plan_lag=command.lag,
             seam=self._executor.seam,
-            limited=command.limited.tolist(),
+            limited=(command.limited[: len(self._robot.joint_names)] != 0).tolist(),
             control_rate=statistics.rate,
             control_period_p99=statistics.p99,
             control_period_max=statistics.longest,
@@ -170,15 +284,64 @@ class BridgeNode(ManagedNode):
         if command.chunk is not None:
             message.chunk_id = command.chunk.chunk_id
             message.plan_age = (now_ns - command.chunk.stamp_ns) / 1e9
-            message.plan_remaining = max(0.0, (command.chunk.end_ns - now_ns) / 1e9)
+            message.plan_remaining = max(0.0, (command.chunk.end_ns - now_ns) / 1e9 + command.lag)
         with self._lock:
             drops = sorted(self._executor.drops.items())
+            interventions = sorted(self._executor.interventions.items())
             message.feedback = [stream.status(name) for name, stream in self._feedback.items()]
-        message.drops = [DropCount(reason=int(reason), text=reason.text, count=count) for reason, count in drops]
+        message.drops = [DropCount(reason=int(r), text=r.text, count=count) for r, count in drops]
+        message.interventions = [DropCount(reason=int(r), text=r.text, count=count) for r, count in interventions]
+        self._last_status = message
         self._status.publish(message)
 
-    def _measured(self) -> dict[str, JointFeedback]:
-        return {name: stream.feedback() for name, stream in self._feedback.items()}
+    def _publish_diagnostics(self) -> None:
+        name, status = self.get_fully_qualified_name().lstrip("/"), self._last_status
+        state = State(status.state)
+        level = diagnostics.OK if state in _MOVING else diagnostics.WARN
+        level = diagnostics.ERROR if state in (State.FAULT, State.ESTOP) else level
+        late = status.control_period_max > 1e3 * self._config.watchdogs.overrun.limit
+        chunks = self.count_publishers(self._robot.interfaces.action_chunk)
+        message = DiagnosticArray(
+            status=[
+                diagnostics.diagnostic(
+                    name,
+                    "state",
+                    level,
+                    f"{state.name}: {status.reason_text or state.text}",
+                    {"reason": status.reason, "epoch": status.epoch} | diagnostics.counts(status.interventions),
+                ),
+                diagnostics.diagnostic(
+                    name,
+                    "control loop",
+                    diagnostics.WARN if late else diagnostics.OK,
+                    "late" if late else "ok",
+                    {
+                        "rate [Hz]": status.control_rate,
+                        "period p99 [ms]": status.control_period_p99,
+                        "period max [ms]": status.control_period_max,
+                    },
+                ),
+                self._chunk_diagnostic(name, status, chunks),
+                *diagnostics.stream_diagnostics(name, status.feedback, self._config.watchdogs.feedback_age.limit),
+            ]
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+    def _chunk_diagnostic(self, name: str, status: BridgeStatus, publishers: int) -> DiagnosticStatus:
+        level, text = diagnostics.OK, "ok"
+        if publishers != 1:
+            level = diagnostics.WARN
+            text = f"{publishers} publishers of chunks; the bridge follows the newest epoch only"
+        elif status.plan_age < 0:
+            text = "no plan"
+        values = {
+            "latency, observation to bridge [s]": self._chunk_latency,
+            "plan age [s]": status.plan_age,
+            "seam [rad]": status.seam,
+            **diagnostics.counts(status.drops),
+        }
+        return diagnostics.diagnostic(name, "chunks", level, text, values)
 
     def _on_control_error(self, error: BaseException) -> None:
         self.get_logger().fatal(f"control thread ended, no command is sent any more: {error!r}")
@@ -186,30 +349,15 @@ class BridgeNode(ManagedNode):
         self.finished.set()
 
 
-class _Stream:
-    """Newest message of one joint topic, aged by its arrival on the steady clock: a sensor's stamp may be wrong."""
+def _watchdogs(values: dict[str, Any]) -> WatchdogConfig:
+    def watch(name: str) -> Watch:
+        return Watch(values[f"watchdog.{name}.limit"], Reaction[values[f"watchdog.{name}.reaction"].upper()])
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._received = self._rejected = 0
-        self._newest = JointFeedback()
-        self._arrival = 0.0
-
-    def store(self, positions: object) -> None:
-        self._received += 1
-        if positions is None:
-            self._rejected += 1
-            self._newest.invalid = True
-        else:
-            self._newest = JointFeedback(positions)  # type: ignore[arg-type]
-            self._arrival = time.monotonic()
-
-    def feedback(self) -> JointFeedback:
-        age = -1.0 if self._newest.positions is None else time.monotonic() - self._arrival
-        return JointFeedback(self._newest.positions, age, self._newest.invalid)
-
-    def status(self, name: str) -> StreamStatus:
-        return StreamStatus(name=name, received=self._received, rejected=self._rejected, age=self.feedback().age)
+    names = (
+        "chunk_age", "feedback_age", "frozen_feedback", "feedback_jump", "tracking_error", "clock_jump", "overrun",
+    )  # fmt: skip
+    heartbeat = watch("heartbeat") if values["require_heartbeat"] else None
+    return WatchdogConfig(*(watch(name) for name in names), heartbeat=heartbeat)
 
 
 def main() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
@@ -37,11 +38,15 @@ class QosProfiles(StrictModel):
 
 
 class Limits(StrictModel):
-    """Limits of one group, one entry a joint: position [lower, upper], velocity and acceleration, in its unit and s."""
+    """Limits of one group, one entry a joint: position [lower, upper], velocity and acceleration, in its unit and s.
+
+    `step` is the largest distance of a command from the measured position; left out, there is no such limit.
+    """
 
     position: list[tuple[float, float]]
     velocity: list[PositiveFloat]
     acceleration: list[PositiveFloat]
+    step: list[PositiveFloat] | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Limits:
@@ -52,24 +57,29 @@ class Limits(StrictModel):
 
 
 class JointGroup(StrictModel):
-    """Joints that share one feedback and one target topic."""
+    """Joints that share one feedback and one target topic.
+
+    A group that is `moved_by` the policy is part of the state and action vector; one moved by `home` is only moved to
+    its start pose, on request.
+    """
 
     unit: Unit
     joints: list[str] = Field(min_length=1)
     feedback: Topic
-    target: Topic | None = None
-    limits: Limits | None = None
+    target: Topic
+    moved_by: Literal["policy", "home"] = "policy"
+    home: list[float]
+    limits: Limits
 
     @model_validator(mode="after")
     def _lengths(self) -> JointGroup:
-        if self.target is not None and self.limits is None:
-            raise ValueError("limits: required for a group with a target")
-        for key in ("position", "velocity", "acceleration"):
-            if self.limits is not None and len(getattr(self.limits, key)) != len(self.joints):
-                raise ValueError(
-                    f"limits.{key}: needs one entry for each of the {len(self.joints)} joints, "
-                    f"got {len(getattr(self.limits, key))}"
-                )
+        lists = {f"limits.{key}": getattr(self.limits, key) for key in ("position", "velocity", "acceleration", "step")}
+        for key, values in {**lists, "home": self.home}.items():
+            if values is not None and len(values) != len(self.joints):
+                raise ValueError(f"{key}: needs one entry for each of the {len(self.joints)} joints, got {len(values)}")
+        for index, (value, (lower, upper)) in enumerate(zip(self.home, self.limits.position, strict=True)):
+            if not lower <= value <= upper:
+                raise ValueError(f"home[{index}]: {value} must lie inside limits.position[{index}], [{lower}, {upper}]")
         return self
 
 
@@ -80,12 +90,87 @@ class Camera(StrictModel):
     type: ImageType
 
 
+class DriverErrors(StrictModel):
+    """Topics on which the robot's drivers report errors, and their message type, which may not be installed."""
+
+    type: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*/msg/[A-Za-z0-9]+$")]
+    topics: list[Topic]
+
+
+class Base(StrictModel):
+    """The mobile base, which is only ever told to stand still."""
+
+    target: Topic
+    type: Literal["geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped"]
+
+
+Coordinates = tuple[float, float, float]
+
+
+class ToolPoint(StrictModel):
+    """A point of a link, m in the link's frame."""
+
+    link: str
+    point: Coordinates
+
+
+class CapsuleConfig(StrictModel):
+    """All points within `radius` m of the line between the origins of two links; `end` may also be `tool`."""
+
+    begin: str
+    end: str
+    radius: PositiveFloat
+
+
+class ArmShape(StrictModel):
+    """What an arm occupies."""
+
+    tool: ToolPoint
+    capsules: list[CapsuleConfig] = Field(min_length=1)
+
+
+class WorkspaceConfig(StrictModel):
+    """Where the grippers may be and how close the arms may come to each other; m in `frame`."""
+
+    frame: str
+    table_height: float
+    box: tuple[Coordinates, Coordinates]
+    min_arm_distance: PositiveFloat
+    arms: dict[str, ArmShape] = Field(min_length=2, max_length=2)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> WorkspaceConfig:
+        for axis, low, high in zip("xyz", *self.box, strict=True):
+            if not low < high:
+                raise ValueError(f"box: the first corner must be the lower one, got {axis} from {low} to {high}")
+        return self
+
+
 class Interfaces(StrictModel):
-    """Topics between our own nodes."""
+    """Topics and services between our own nodes."""
 
     action_chunk: Topic
     policy_status: Topic
     bridge_status: Topic
+    command: Topic
+    estop: Topic
+    heartbeat: Topic
+    task_success: Topic
+    arm: Topic
+    stop: Topic
+    home: Topic
+    home_torso: Topic
+    run_task: Topic
+
+
+class LimitArrays(NamedTuple):
+    """Limits of several groups, each [D] in rad and mm (and per s); `step` is infinite where there is none."""
+
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    acceleration: NDArray[np.float64]
+    step: NDArray[np.float64]
 
 
 class RobotConfig(StrictModel):
@@ -96,13 +181,16 @@ class RobotConfig(StrictModel):
     qos: QosProfiles
     groups: dict[str, JointGroup]
     cameras: dict[str, Camera]
+    driver_errors: DriverErrors
+    base: Base
+    workspace: WorkspaceConfig
     interfaces: Interfaces
     recorded_prefix: Topic
 
     @model_validator(mode="after")
     def _unique(self) -> RobotConfig:
         topics = [group.feedback for group in self.groups.values()]
-        topics += [group.target for group in self.groups.values() if group.target]
+        topics += [group.target for group in self.groups.values()]
         topics += [camera.topic for camera in self.cameras.values()]
         joints = [joint for group in self.groups.values() for joint in group.joints]
         for kind, values in (("topic", topics), ("joint", joints)):
@@ -110,7 +198,7 @@ class RobotConfig(StrictModel):
             if twice:
                 raise ValueError(f"{kind} named more than once: {', '.join(twice)}")
         if not self.commanded:
-            raise ValueError("groups: at least one group needs a target")
+            raise ValueError("groups: at least one group must be moved_by the policy")
         return self
 
     @classmethod
@@ -132,14 +220,18 @@ class RobotConfig(StrictModel):
                     raise ConfigError(
                         f"{path.name}: groups.{name}.joints[{index}]: {joint} is not a joint of {config.urdf}"
                     )
-                if group.limits is None:
-                    continue
                 lower, upper = group.limits.position[index]
                 if lower < hardware[0] - _RAD_TOLERANCE or upper > hardware[1] + _RAD_TOLERANCE:
                     raise ConfigError(
                         f"{path.name}: groups.{name}.limits.position[{index}]: [{lower}, {upper}] rad must lie inside "
                         f"the hardware limits [{hardware[0]}, {hardware[1]}] rad of {joint} in {config.urdf}"
                     )
+        try:
+            kinematics.batch(config.workspace_links, [], config.workspace.frame)
+        except KeyError as error:
+            raise ConfigError(
+                f"{path.name}: workspace: {error} is not a link of {config.urdf} below {config.workspace.frame}"
+            ) from None
         return config
 
     @property
@@ -161,17 +253,31 @@ class RobotConfig(StrictModel):
 
     @cached_property
     def commanded(self) -> dict[str, JointGroup]:
-        """Groups with a target, in the order of the state and action vector."""
-        return {name: group for name, group in self.groups.items() if group.target is not None}
+        """Groups that the policy moves, in the order of the state and action vector."""
+        return {name: group for name, group in self.groups.items() if group.moved_by == "policy"}
+
+    @cached_property
+    def actuated(self) -> dict[str, JointGroup]:
+        """All groups: those that the policy moves, then the others."""
+        return self.commanded | self.groups
+
+    @cached_property
+    def workspace_links(self) -> list[str]:
+        """Links that the workspace limits need."""
+        links = [arm.tool.link for arm in self.workspace.arms.values()]
+        for arm in self.workspace.arms.values():
+            links += [end for capsule in arm.capsules for end in (capsule.begin, capsule.end) if end != "tool"]
+        return list(dict.fromkeys(links))
 
     @cached_property
     def slices(self) -> dict[str, slice]:
         """Where each commanded group lies in the state and action vector."""
-        result, start = {}, 0
-        for name, group in self.commanded.items():
-            result[name] = slice(start, start + len(group.joints))
-            start += len(group.joints)
-        return result
+        return _places(self.commanded)
+
+    @cached_property
+    def actuated_slices(self) -> dict[str, slice]:
+        """Where each group lies in the bridge's command, which begins with the state and action vector."""
+        return _places(self.actuated)
 
     @cached_property
     def joint_names(self) -> list[str]:
@@ -183,21 +289,23 @@ class RobotConfig(StrictModel):
         """Unit of each entry of the state and action vector."""
         return [group.unit for group in self.commanded.values() for _ in group.joints]
 
-    @cached_property
-    def position_limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lower and upper position limit, each [D], in rad and mm."""
-        rows = np.array([pair for group in self.commanded.values() for pair in group.limits.position], np.float64)  # type: ignore[union-attr]
-        return rows[:, 0], rows[:, 1]
 
-    @cached_property
-    def velocity_limits(self) -> NDArray[np.float64]:
-        """Velocity limit [D] in rad/s and mm/s."""
-        return np.array([v for group in self.commanded.values() for v in group.limits.velocity], np.float64)  # type: ignore[union-attr]
+def limit_arrays(groups: Mapping[str, JointGroup]) -> LimitArrays:
+    """Limits of all joints of `groups`, one after the other."""
+    position = [pair for group in groups.values() for pair in group.limits.position]
+    velocity = [value for group in groups.values() for value in group.limits.velocity]
+    acceleration = [value for group in groups.values() for value in group.limits.acceleration]
+    step = [value for group in groups.values() for value in group.limits.step or [math.inf] * len(group.joints)]
+    lower, upper = np.array(position, np.float64).T
+    return LimitArrays(lower, upper, *(np.array(values, np.float64) for values in (velocity, acceleration, step)))
 
-    @cached_property
-    def acceleration_limits(self) -> NDArray[np.float64]:
-        """Acceleration limit [D] in rad/s^2 and mm/s^2."""
-        return np.array([a for group in self.commanded.values() for a in group.limits.acceleration], np.float64)  # type: ignore[union-attr]
+
+def _places(groups: Mapping[str, JointGroup]) -> dict[str, slice]:
+    result, start = {}, 0
+    for name, group in groups.items():
+        result[name] = slice(start, start + len(group.joints))
+        start += len(group.joints)
+    return result
 
 
 def share_directory() -> Path:

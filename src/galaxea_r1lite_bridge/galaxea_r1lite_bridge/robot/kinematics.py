@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +81,51 @@ class Kinematics:
             link = joint.parent
         return transform
 
+    def batch(self, links: Sequence[str], joints: Sequence[str], base: str = "base_link") -> BatchKinematics:
+        """The same for many positions at once and only these `links`, for use in a control loop.
+
+        Args:
+            links: links whose poses are wanted.
+            joints: joint of each column of the positions; joints that are not named stand at 0.
+            base: an ancestor of all `links`.
+
+        Raises:
+            KeyError: a link is not in the URDF, or `base` is not above it.
+        """
+        order: list[str] = []
+        for link in links:
+            chain = []
+            while link != base and link not in order:
+                chain.append(link)
+                link = self._joint_of_link[link].parent
+            order += reversed(chain)
+        return BatchKinematics([(link, self._joint_of_link[link]) for link in order], joints, base)
+
+
+class BatchKinematics:
+    """Poses of some links for a batch of joint positions. Made by :meth:`Kinematics.batch`."""
+
+    def __init__(self, tree: Sequence[tuple[str, _Joint]], joints: Sequence[str], base: str) -> None:
+        self._tree = [(link, joint.parent) for link, joint in tree]
+        self._base = base
+        self._origins = np.array([joint.origin for _, joint in tree])
+        moving = [i for i, (_, joint) in enumerate(tree) if joint.kind == "revolute" and joint.name in joints]
+        self._moving = np.array(moving, int)
+        self._columns = np.array([list(joints).index(tree[i][1].name) for i in moving], int)
+        self._cross = np.array([_cross(tree[i][1].axis) for i in moving]).reshape(-1, 3, 3)
+        self._cross_squared = self._cross @ self._cross
+
+    def poses(self, positions: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Pose [K, 4, 4] of every link on the way to the wanted ones, for `positions` [K, joints] in rad."""
+        local = np.broadcast_to(self._origins, (len(positions), *self._origins.shape)).copy()
+        angles = positions[:, self._columns, None, None]
+        turn = np.eye(3) + np.sin(angles) * self._cross + (1 - np.cos(angles)) * self._cross_squared
+        local[:, self._moving, :3, :3] = local[:, self._moving, :3, :3] @ turn
+        poses = {self._base: np.broadcast_to(np.eye(4), (len(positions), 4, 4))}
+        for index, (link, parent) in enumerate(self._tree):
+            poses[link] = local[:, index] if parent == self._base else poses[parent] @ local[:, index]
+        return poses
+
 
 def _attribute(element: ElementTree.Element, child: str, name: str, default: str = "") -> str:
     found = element.find(child)
@@ -115,6 +160,10 @@ def _motion(joint: _Joint, position: float) -> Transform:
 
 def _rotation(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
     """Rodrigues' formula for a unit `axis` and `angle` in rad."""
-    x, y, z = axis
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    cross = _cross(axis)
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+
+
+def _cross(axis: NDArray[np.float64]) -> NDArray[np.float64]:
+    x, y, z = axis
+    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])

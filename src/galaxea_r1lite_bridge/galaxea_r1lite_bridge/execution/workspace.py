@@ -1,0 +1,94 @@
+"""Where the grippers may be and how close the arms may come to each other, by forward kinematics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxea_r1lite_bridge.execution.reasons import Reason
+from galaxea_r1lite_bridge.robot.kinematics import BatchKinematics
+
+Points = NDArray[np.float64]
+
+KINDS = (Reason.LIMIT_TABLE, Reason.LIMIT_BOX, Reason.LIMIT_ARM_DISTANCE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point [3] in m that is fixed to a link."""
+
+    link: str
+    point: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Capsule:
+    """All points within `radius` m of the line between two places."""
+
+    begin: Place
+    end: Place
+    radius: float
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Limits of the two arms' motion in the base frame, m.
+
+    Attributes:
+        kinematics: of all links named below.
+        tools: the point of each gripper that must stay inside.
+        table_height: z of the table plane.
+        box: lowest and highest x, y, z of a tool, [2, 3].
+        arms: capsules of the one and of the other arm.
+        min_arm_distance: between the surfaces of the two arms' capsules.
+    """
+
+    kinematics: BatchKinematics
+    tools: Sequence[Place]
+    table_height: float
+    box: NDArray[np.float64]
+    arms: tuple[Sequence[Capsule], Sequence[Capsule]]
+    min_arm_distance: float
+
+    def clearance(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far inside each limit of KINDS the arms are at joint `positions` [K, joints]: [K, 3] in m, < 0 outside."""
+        poses = self.kinematics.poses(positions)
+        tools = np.stack([_at(poses, tool) for tool in self.tools], axis=1)
+        table = tools[:, :, 2].min(axis=1) - self.table_height
+        inside = np.minimum(tools - self.box[0], self.box[1] - tools).min(axis=(1, 2))
+        (a0, a1, ra), (b0, b1, rb) = (self._segments(poses, arm) for arm in self.arms)
+        apart = segment_distance(a0[:, :, None], a1[:, :, None], b0[:, None], b1[:, None]) - ra[:, None] - rb
+        return np.stack([table, inside, apart.min(axis=(1, 2)) - self.min_arm_distance], axis=1)
+
+    def _segments(
+        self, poses: dict[str, NDArray[np.float64]], arm: Sequence[Capsule]
+    ) -> tuple[Points, Points, NDArray[np.float64]]:
+        begin = np.stack([_at(poses, capsule.begin) for capsule in arm], axis=1)
+        end = np.stack([_at(poses, capsule.end) for capsule in arm], axis=1)
+        return begin, end, np.array([capsule.radius for capsule in arm])
+
+
+def _at(poses: dict[str, NDArray[np.float64]], place: Place) -> Points:
+    pose = poses[place.link]
+    return pose[:, :3, :3] @ place.point + pose[:, :3, 3]
+
+
+def segment_distance(a0: Points, a1: Points, b0: Points, b1: Points) -> NDArray[np.float64]:
+    """Distance [...] between the segments a0-a1 and b0-b1 [..., 3], which have a length (Ericson 2005, section 5.1.9)."""
+    u, v, w = a1 - a0, b1 - b0, a0 - b0
+    uu, vv, uv = _dot(u, u), _dot(v, v), _dot(u, v)
+    uw, vw = _dot(u, w), _dot(v, w)
+    determinant = uu * vv - uv * uv
+    # Parallel segments: any s serves, 0 is taken; then the best t for it, then the best s for that t.
+    s = np.where(determinant > 1e-12, (uv * vw - uw * vv) / np.maximum(determinant, 1e-12), 0.0).clip(0, 1)
+    t = ((uv * s + vw) / vv).clip(0, 1)
+    s = ((uv * t - uw) / uu).clip(0, 1)
+    between = w + s[..., None] * u - t[..., None] * v
+    return np.sqrt(_dot(between, between))
+
+
+def _dot(a: Points, b: Points) -> NDArray[np.float64]:
+    return np.einsum("...i,...i->...", a, b)

@@ -1,0 +1,117 @@
+"""Stands in for the robot in checks: joints that follow their targets with a lag, and cameras. No physics."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import CompressedImage, JointState
+
+from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
+from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
+from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_DISCOVERY = 1.0  # s until other publishers are known
+_NOISE = 2e-4  # rad or mm: an encoder's least digit, without which the feedback would look frozen
+_SIZE = (320, 240)  # pixels, width and height of the images
+
+
+class EmulatorNode(ManagedNode):
+    """Node ``emulator_node``. Parameters: config/emulator_node.yaml; ``fault`` may be set while it runs."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__("emulator_node", **kwargs)
+
+    def configure(self) -> None:
+        """Read the parameters."""
+        self._values = declare_parameters(self, share_directory() / "config" / "emulator_node.yaml")
+        self._robot = RobotConfig.load(Path(self._values["robot_config"]) if self._values["robot_config"] else None)
+        self._random = np.random.default_rng(0)
+        image = self._random.integers(0, 255, (_SIZE[1] // 16, _SIZE[0] // 16, 3), np.uint8)
+        self._jpeg = cv2.imencode(".jpg", cv2.resize(image, _SIZE))[1].tobytes()
+
+    def activate(self) -> None:
+        """Publish feedback and images, follow targets."""
+        robot, sensor = self._robot, qos_profile(self._robot.qos.sensor)
+        self._refuse_beside_a_robot()
+        self._joints = {name: _Servo(np.array(group.home, float)) for name, group in robot.actuated.items()}
+        self._feedback = {n: self.create_publisher(JointState, g.feedback, sensor) for n, g in robot.actuated.items()}
+        self._cameras = {
+            name: self.create_publisher(CompressedImage, camera.topic, sensor)
+            for name, camera in robot.cameras.items()
+            if camera.type.endswith("CompressedImage")
+        }
+        for name, group in robot.actuated.items():
+            self.create_subscription(JointState, group.target, self._joints[name].follow, qos_profile(robot.qos.target))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._before = time.monotonic()
+        self.create_timer(1.0 / self._values["feedback_rate"], self._publish_joints, clock=steady)
+        if self._values["cameras"]:
+            self.create_timer(1.0 / self._values["camera_rate"], self._publish_images, clock=steady)
+        self.get_logger().info("emulating the robot's joints and cameras; nothing here is real")
+
+    def deactivate(self) -> None:
+        """Nothing to do: the process ends."""
+
+    def _refuse_beside_a_robot(self) -> None:
+        time.sleep(_DISCOVERY)
+        taken = [group.feedback for group in self._robot.groups.values() if self.count_publishers(group.feedback)]
+        if taken:
+            raise ConfigError(
+                f"somebody already publishes {taken[0]}: a robot, a replay or another emulator is in this ROS domain. "
+                "Use another ROS_DOMAIN_ID"
+            )
+
+    @property
+    def _fault(self) -> str:
+        return str(self.get_parameter("fault").value)
+
+    def _publish_joints(self) -> None:
+        now = time.monotonic()
+        dt, self._before = now - self._before, now
+        stamp, fault = self.get_clock().now().to_msg(), self._fault
+        for name, servo in self._joints.items():
+            servo.advance(dt, self._values["time_constant"])
+            if fault != "frozen":
+                servo.shown = servo.position + self._random.uniform(-_NOISE, _NOISE, len(servo.position))
+            shown = servo.shown
+            if name == "left_arm" and fault == "jump":
+                shown = shown + 0.5
+            if name == "left_arm" and fault == "nan":
+                shown = shown * np.nan
+            if name == "left_arm" and fault == "silent":
+                continue
+            message: Any = JointState(position=shown.tolist())
+            message.header.stamp = stamp
+            self._feedback[name].publish(message)
+
+    def _publish_images(self) -> None:
+        for name, publisher in self._cameras.items():
+            if name == "head" and self._fault == "camera":
+                continue
+            message: Any = CompressedImage(format="jpeg", data=self._jpeg)
+            message.header.stamp = self.get_clock().now().to_msg()
+            publisher.publish(message)
+
+
+class _Servo:
+    """First-order lag towards the last target."""
+
+    def __init__(self, position: np.ndarray) -> None:
+        self.position = self._target = self.shown = position
+
+    def follow(self, message: JointState) -> None:
+        self._target = np.array(message.position)
+
+    def advance(self, dt: float, time_constant: float) -> None:
+        self.position = self.position + (self._target - self.position) * (1 - np.exp(-dt / time_constant))
+
+
+def main() -> None:
+    """Entry point."""
+    run(EmulatorNode)
