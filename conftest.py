@@ -91,12 +91,18 @@ class Ros:
         while not self._closing.is_set():
             self._executor.spin_once(timeout_sec=0.05)
 
+    @staticmethod
+    def program(package: str, executable: str) -> str:
+        return str(Path(get_package_prefix(package)) / "lib" / package / executable)
+
     def start(self, package: str, executable: str, *arguments: str, **parameters: object) -> subprocess.Popen[bytes]:
-        program = Path(get_package_prefix(package)) / "lib" / package / executable
-        command = [str(program), "--ros-args", *arguments]
+        command = [self.program(package, executable), "--ros-args", *arguments]
         for name, value in parameters.items():
             command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-        log = self._folder / f"{executable}{len(self.processes)}.log"
+        return self.run(*command)
+
+    def run(self, *command: str) -> subprocess.Popen[bytes]:
+        log = self._folder / f"{Path(command[0]).name}{len(self.processes)}.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
         self.processes.append(process)

@@ -1,11 +1,19 @@
-"""bridge_node as a process, over real ROS 2."""
+"""bridge_node as a process, over real ROS 2, with emulator_node in the robot's place."""
 
 import math
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TwistStamped
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, Empty
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectoryPoint
 
@@ -15,30 +23,9 @@ from galaxea_r1lite_bridge.nodes.conversions import duration_message, time_messa
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 ROBOT = RobotConfig.load()
-START = [0.0, 1.5, -1.5, 0.5, 0.0, 0.0]
+HOME = [value for group in ROBOT.commanded.values() for value in group.home]
 STEP = 66_666_667
-
-
-class Arms:
-    """Stands in for the robot: feedback at 100 Hz of a fixed pose, which a test may change or stop."""
-
-    def __init__(self, ros):
-        self.positions = {name: [*START, 9.9] if "arm" in name else [50.0] for name in ROBOT.commanded}
-        self.on = True
-        self._publishers = {
-            name: ros.node.create_publisher(JointState, group.feedback, 1) for name, group in ROBOT.commanded.items()
-        }
-        ros.node.create_timer(0.01, self._publish)
-
-    def _publish(self):
-        if self.on:
-            for name, publisher in self._publishers.items():
-                publisher.publish(JointState(position=self.positions[name]))
-
-
-@pytest.fixture
-def arms(ros):
-    return Arms(ros)
+SLOW_MACHINE = {"watchdog.feedback_age.limit": 1.0, "watchdog.overrun.limit": 1.0}  # two shared cores are not a robot's
 
 
 @pytest.fixture
@@ -49,6 +36,20 @@ def status(ros):
 @pytest.fixture
 def commands(ros):
     return ros.collect(JointState, ROBOT.groups["left_arm"].target)
+
+
+@pytest.fixture
+def robot(ros):
+    return ros.start("galaxea_r1lite_bridge", "emulator_node", cameras=False)
+
+
+@pytest.fixture
+def chunks(ros):
+    return ros.node.create_publisher(ActionChunk, ROBOT.interfaces.action_chunk, 5)
+
+
+def start(ros, **parameters):
+    return ros.start("galaxea_r1lite_bridge", "bridge_node", **(SLOW_MACHINE | parameters))
 
 
 def chunk(target, *, chunk_id=1, epoch=1, age=0.0, names=None):
@@ -63,36 +64,67 @@ def in_state(status, state, reason=None):
     return lambda: status and status[-1].state == state and reason in (None, status[-1].reason)
 
 
-def test_arm_track_stop_disarm(ros, arms, status, commands):
-    publisher = ros.node.create_publisher(ActionChunk, ROBOT.interfaces.action_chunk, 5)
-    bridge = ros.start("galaxea_r1lite_bridge", "bridge_node")
+def arm(ros, *, on=True):
+    return ros.call(SetBool, ROBOT.interfaces.arm, SetBool.Request(data=on))
+
+
+def arm_when_ready(ros, status):
+    ros.until(lambda: status and all(stream.received > 50 for stream in status[-1].feedback))
+    ros.until(lambda: arm(ros).success)
+    ros.until(in_state(status, State.HOLDING, Reason.ARMED))
+
+
+def trigger(ros, name):
+    return ros.call(Trigger, getattr(ROBOT.interfaces, name), Trigger.Request())
+
+
+def emulate_fault(ros, fault):
+    value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=fault)
+    request = SetParameters.Request(parameters=[Parameter(name="fault", value=value)])
+    assert ros.call(SetParameters, "emulator_node/set_parameters", request).results[0].successful
+
+
+def near(*offsets):
+    return [value + offset for value, offset in zip(HOME, [*offsets, *[0.0] * (14 - len(offsets))], strict=True)]
+
+
+def test_arm_track_stop_home_disarm(ros, robot, chunks, status, commands):
+    whole = ros.collect(JointState, ROBOT.interfaces.command)
+    base = ros.collect(TwistStamped, ROBOT.base.target)
+    torso = ros.collect(JointState, ROBOT.groups["torso"].target)
+    bridge = start(ros)
     ros.until(in_state(status, State.DISARMED, Reason.NOT_ARMED))
     time.sleep(0.3)
     assert not commands, "a disarmed bridge sends nothing"
 
-    answer = ros.call(SetBool, "bridge_node/arm", SetBool.Request(data=True))
-    assert answer.success, answer.message
-    ros.until(in_state(status, State.HOLDING, Reason.ARMED))
-    ros.until(lambda: commands)
-    assert list(commands[-1].position) == START, "the 7th entry is not a joint"
+    arm_when_ready(ros, status)
+    ros.until(lambda: commands and base)
+    assert not any((base[-1].twist.linear.x, base[-1].twist.angular.z)), "the base is told to stand still"
+    assert list(commands[-1].velocity) == list(ROBOT.groups["left_arm"].limits.velocity), "the robot's speed limit"
 
-    target = [*[angle + 0.2 for angle in START], 20.0] * 2
-    publisher.publish(chunk(target))
+    chunks.publish(chunk(near(0.2)))
     ros.until(in_state(status, State.TRACKING))
-    ros.until(lambda: math.isclose(commands[-1].position[0], 0.2, abs_tol=1e-6))
+    ros.until(lambda: math.isclose(commands[-1].position[0], HOME[0] + 0.2, abs_tol=1e-5))
     first = [message.position[0] for message in commands]
-    assert max(b - a for a, b in zip(first, first[1:], strict=False)) < 1.5 * 0.02 + 1e-6, (
-        "1.5 rad/s, at most two periods"
-    )
+    assert max(b - a for a, b in zip(first, first[1:], strict=False)) < 1.5 * 0.02 + 1e-6, "1.5 rad/s, two periods"
     assert len(status[-1].limited) == 14
+    assert max(abs(message.velocity[0]) for message in whole) > 0.1
+    assert status[-1].interventions
 
-    answer = ros.call(Trigger, "bridge_node/stop", Trigger.Request())
-    assert answer.success
+    assert trigger(ros, "stop").success
     ros.until(in_state(status, State.HOLDING, Reason.STOP_REQUESTED))
-    publisher.publish(chunk(target, chunk_id=2))
+    chunks.publish(chunk(near(0.3), chunk_id=2))
     ros.until(lambda: any(drop.reason == Reason.CHUNK_OLD_EPOCH for drop in status[-1].drops))
 
-    ros.call(SetBool, "bridge_node/arm", SetBool.Request(data=False))
+    assert trigger(ros, "home").success
+    ros.until(in_state(status, State.TRACKING, Reason.HOMING))
+    ros.until(in_state(status, State.HOLDING, Reason.AT_HOME))
+    assert commands[-1].position[0] == pytest.approx(HOME[0], abs=1e-3)
+    assert not torso
+    assert trigger(ros, "home_torso").success
+    ros.until(lambda: torso)
+
+    arm(ros, on=False)
     ros.until(in_state(status, State.DISARMED))
     bridge.send_signal(signal.SIGINT)
     ros.finish(bridge)
@@ -100,40 +132,137 @@ def test_arm_track_stop_disarm(ros, arms, status, commands):
     ros.until(in_state(status, State.INACTIVE))
 
 
-def test_bad_feedback_and_bad_chunks(ros, arms, status, commands):
-    publisher = ros.node.create_publisher(ActionChunk, ROBOT.interfaces.action_chunk, 5)
-    arms.on = False
-    bridge = ros.start("galaxea_r1lite_bridge", "bridge_node", max_feedback_age=0.5)
-    answer = ros.call(SetBool, "bridge_node/arm", SetBool.Request(data=True))
+def test_bad_feedback_and_bad_chunks(ros, chunks, status, commands):
+    bridge = start(ros)
+    answer = arm(ros)
     assert not answer.success
     assert "300" in answer.message
 
-    arms.on = True
-    ros.until(lambda: status and all(stream.received for stream in status[-1].feedback))
-    assert ros.call(SetBool, "bridge_node/arm", SetBool.Request(data=True)).success
-    target = [*START, 50.0] * 2
-    publisher.publish(chunk(target, names=["x"] * 14))
-    publisher.publish(chunk([math.nan] * 14))
-    publisher.publish(chunk(target, age=9.0))
+    ros.start("galaxea_r1lite_bridge", "emulator_node", cameras=False)
+    arm_when_ready(ros, status)
+    chunks.publish(chunk(near(), names=["x"] * 14))
+    chunks.publish(chunk([math.nan] * 14))
+    chunks.publish(chunk(near(), age=9.0))
     wanted = {Reason.CHUNK_WRONG_JOINTS, Reason.CHUNK_NOT_FINITE, Reason.CHUNK_TOO_OLD}
     ros.until(lambda: {drop.reason for drop in status[-1].drops} == wanted)
 
-    arms.positions["left_arm"] = [math.nan] * 6
+    emulate_fault(ros, "nan")
     ros.until(in_state(status, State.HOLDING, Reason.FEEDBACK_INVALID))
     assert "hdas/feedback_arm_left" in ros.output(bridge)
-    arms.positions["left_arm"] = START
+    emulate_fault(ros, "none")
     ros.until(in_state(status, State.HOLDING, Reason.ARMED))
-    arms.on = False
+    emulate_fault(ros, "silent")
     ros.until(in_state(status, State.HOLDING, Reason.FEEDBACK_STALE))
+    assert status[-1].reason_text.endswith("s")
     assert all(math.isfinite(value) for message in commands for value in message.position)
 
 
-def test_wrong_parameters_are_named(ros):
-    for parameters, expected in (
+def test_estop_heartbeat_and_diagnostics(ros, robot, chunks, status):
+    diagnostics = ros.collect(DiagnosticArray, "/diagnostics")
+    estop = ros.node.create_publisher(Bool, ROBOT.interfaces.estop, 10)
+    heartbeat = ros.node.create_publisher(Empty, ROBOT.interfaces.heartbeat, 10)
+    bridge = start(ros, require_heartbeat=True)
+    ros.until(lambda: status and all(stream.received > 50 for stream in status[-1].feedback))
+    assert "307" in arm(ros).message
+    timer = ros.node.create_timer(0.05, lambda: heartbeat.publish(Empty()))
+    arm_when_ready(ros, status)
+
+    chunks.publish(chunk(near(0.4)))
+    ros.until(in_state(status, State.TRACKING))
+    estop.publish(Bool(data=True))
+    ros.until(in_state(status, State.ESTOP, Reason.ESTOP_PRESSED))
+    assert "309" in arm(ros).message
+    estop.publish(Bool(data=False))
+    ros.until(lambda: arm(ros).success)
+    timer.cancel()
+    ros.until(in_state(status, State.FAULT, Reason.HEARTBEAT_LOST))
+    assert "ESTOP, 309" in ros.output(bridge)
+
+    ros.until(lambda: any("FAULT" in s.message for message in diagnostics for s in message.status))
+    parts = {s.name: s for s in diagnostics[-1].status}
+    assert {f"bridge_node: stream {name}" for name in ROBOT.actuated} < set(parts)
+    assert parts["bridge_node: state"].level == b"\x02"
+    rate = {v.key: v.value for v in parts["bridge_node: stream torso"].values}["rate [Hz]"]
+    assert 50 < float(rate) < 400
+    assert float({v.key: v.value for v in parts["bridge_node: control loop"].values}["rate [Hz]"]) > 30
+
+
+def test_driver_errors_stop_the_arms_when_their_message_type_is_installed(ros, robot, status, tmp_path):
+    """A message package as the vendor's, built here from the documented fields."""
+    package = tmp_path / "src" / "hdas_msg"
+    (package / "msg").mkdir(parents=True)
+    (package / "msg" / "FeedbackStatusDetail.msg").write_text(
+        "string name\nuint32 error_code\nstring[] error_description\n"
+    )
+    (package / "msg" / "FeedbackStatus.msg").write_text(
+        "std_msgs/Header header\nstring name_id\nFeedbackStatusDetail[] errors\n"
+    )
+    (package / "package.xml").write_text(
+        '<package format="3"><name>hdas_msg</name><version>0.0.0</version><description>test</description>'
+        '<maintainer email="a@b.invalid">a</maintainer><license>MIT</license>'
+        "<buildtool_depend>ament_cmake</buildtool_depend><depend>std_msgs</depend>"
+        "<buildtool_depend>rosidl_default_generators</buildtool_depend>"
+        "<member_of_group>rosidl_interface_packages</member_of_group>"
+        "<export><build_type>ament_cmake</build_type></export></package>"
+    )
+    (package / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\nproject(hdas_msg)\nfind_package(ament_cmake REQUIRED)\n"
+        "find_package(rosidl_default_generators REQUIRED)\nfind_package(std_msgs REQUIRED)\n"
+        "rosidl_generate_interfaces(${PROJECT_NAME} msg/FeedbackStatus.msg msg/FeedbackStatusDetail.msg"
+        " DEPENDENCIES std_msgs)\nament_package()\n"
+    )
+    environment = os.environ | {"CMAKE_PREFIX_PATH": os.environ["AMENT_PREFIX_PATH"]}
+    build = subprocess.run(
+        [sys.executable, "-m", "colcon", "--log-base", "log", "build", "--cmake-args",
+         f"-DPython3_EXECUTABLE={sys.executable}"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert build.returncode == 0, build.stdout + build.stderr
+    setup = f". {tmp_path}/install/local_setup.bash"
+    publish = (
+        "import rclpy, time; from hdas_msg.msg import FeedbackStatus, FeedbackStatusDetail as D\n"
+        "rclpy.init(); n = rclpy.create_node('driver')\n"
+        f"p = n.create_publisher(FeedbackStatus, '{ROBOT.driver_errors.topics[0]}', 1)\n"
+        "end = time.time() + 60\n"
+        "while time.time() < end:\n"
+        "    p.publish(FeedbackStatus(errors=[D(name='motor3', error_code=12, error_description=['hot'])]))\n"
+        "    time.sleep(0.1)\n"
+    )
+    ros.run("bash", "-c", f"{setup}; exec {ros.program('galaxea_r1lite_bridge', 'bridge_node')}")
+    arm_when_ready(ros, status)
+    ros.run("bash", "-c", f'{setup}; exec {sys.executable} -c "{publish}"')
+    ros.until(in_state(status, State.FAULT, Reason.DRIVER_ERROR))
+    assert "motor3 12 hot" in status[-1].reason_text
+
+
+def test_without_that_type_the_bridge_says_so(ros, status):
+    bridge = start(ros)
+    ros.until(in_state(status, State.DISARMED))
+    assert "hdas_msg/msg/FeedbackStatus is not installed" in ros.output(bridge)
+
+
+def test_the_emulator_never_runs_beside_a_robot(ros):
+    feedback = ros.node.create_publisher(JointState, ROBOT.groups["left_arm"].feedback, 1)
+    emulator = ros.start("galaxea_r1lite_bridge", "emulator_node")
+    assert "already publishes hdas/feedback_arm_left" in ros.finish(emulator)
+    assert emulator.returncode == 2
+    feedback.destroy()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
         ({"control_rate": 5000.0}, "control_rate must be 10.0 to 500.0 Hz"),
         ({"control_rate": "fast"}, "parameter control_rate must be of type float, such as 100.0"),
         ({"robot_config": "/nowhere.yaml"}, "/nowhere.yaml: no such file"),
-    ):
-        node = ros.start("galaxea_r1lite_bridge", "bridge_node", **parameters)
-        assert expected in ros.finish(node)
-        assert node.returncode == 2
+        ({"blending": "melt"}, "parameter blending must be one of switch, ensemble, rtc"),
+        (
+            {"watchdog.overrun.reaction": "panic"},
+            "parameter watchdog.overrun.reaction must be one of slow, hold, fault",
+        ),
+    ],
+)
+def test_wrong_parameters_are_named(ros, parameters, expected):
+    node = ros.start("galaxea_r1lite_bridge", "bridge_node", **parameters)
+    assert expected in ros.finish(node)
+    assert node.returncode == 2

@@ -54,7 +54,11 @@ LEFT = ("groups", "left_arm")
         ((*LEFT, "limits"), None, "groups.left_arm.limits: Field required"),
         ((*LEFT, "limits", "step"), [0.1], r"limits.step: needs one entry .* 6 joints, got 1"),
         ((*LEFT, "home", 1), 3.5, r"home\[1\]: 3.5 must lie inside limits.position\[1\], \[0.1, 3.0\]"),
-        (("workspace", "box"), [[0, 0, 1], [1, 1, 0]], "box: the first corner must be the lower one, got z from 1.0 to 0"),
+        (
+            ("workspace", "box"),
+            [[0, 0, 1], [1, 1, 0]],
+            "box: the first corner must be the lower one, got z from 1.0 to 0",
+        ),
         (("workspace", "arms", "left_arm", "tool", "link"), "hand", "workspace: 'hand' is not a link of r1lite.urdf"),
         (("base", "type"), "Twist", "base.type"),
         ((*LEFT, "joints", 0), "elbow", "elbow is not a joint of r1lite.urdf"),

@@ -379,6 +379,21 @@ def test_the_torso_moves_only_when_asked():
     check_limits([c for c in rig.sent if c.all_groups], rig.executor.limiter, joints=17)
 
 
+def test_a_stop_on_the_way_decelerates_the_torso_too():
+    rig = Rig(feedback_jump=Watch(10.0, Reaction.FAULT))
+    rig.joints[14] -= 0.3
+    rig.run(0.3)
+    rig.armed()
+    rig.executor.home(rig.now, torso=True)
+    rig.run(1.5)
+    rig.executor.stop()
+    rig.run(1.0)
+    moving = [command for command in rig.sent if command.all_groups]
+    assert moving[-1].state == State.STOPPING or not moving[-1].motion.velocity[14:].any()
+    assert np.abs(moving[-1].motion.velocity[14:]).max() < 0.01
+    check_limits(moving, rig.executor.limiter, joints=17)
+
+
 @pytest.mark.parametrize("prepare", ["disarmed", "estop", "moving"])
 def test_home_is_refused_when_it_is_not_safe(rig, prepare):
     expected = {"disarmed": Reason.NOT_ARMED, "estop": Reason.ESTOP_PRESSED, "moving": Reason.NOT_STILL}[prepare]

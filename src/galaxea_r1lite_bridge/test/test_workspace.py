@@ -33,8 +33,7 @@ def test_clearance_is_that_of_the_kinematics():
     kinematics = ROBOT.kinematics()
     positions = dict(zip(JOINTS, HOME, strict=True))
     tools = [
-        (kinematics.pose(arm.tool.link, positions) @ [*arm.tool.point, 1])[:3]
-        for arm in ROBOT.workspace.arms.values()
+        (kinematics.pose(arm.tool.link, positions) @ [*arm.tool.point, 1])[:3] for arm in ROBOT.workspace.arms.values()
     ]
     table, box, apart = WORKSPACE.clearance(HOME[None])[0]
     low, high = np.array(ROBOT.workspace.box)

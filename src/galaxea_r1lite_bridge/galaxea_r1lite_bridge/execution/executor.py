@@ -140,8 +140,9 @@ class Executor:
         self._history: deque[tuple[int, NDArray[np.float64]]] = deque()
 
     @property
-    def _size(self) -> int:
-        return len(self.limiter.lower)
+    def _torso(self) -> slice:
+        """Place of what no policy moves."""
+        return slice(len(self.names), len(self.limiter.lower))
 
     def accept(self, chunk: Chunk, now_ns: int) -> Reason:
         """Take a chunk into use, or return why it was dropped (and count it)."""
@@ -207,7 +208,7 @@ class Executor:
             return self._reason if self._latched is not None else Reason.NOT_ARMED
         if self._motion.velocity.any():
             return Reason.NOT_STILL
-        own = slice(len(self.names), None) if torso else slice(0, len(self.names))
+        own = self._torso if torso else slice(0, len(self.names))
         goal = self._motion.position.copy()
         goal[own] = self.start_pose[own]
         speed = np.where(self.arms, np.minimum(self.limiter.velocity, self.config.home_speed), self.limiter.velocity)
@@ -275,9 +276,7 @@ class Executor:
         self._reset(reason)
         return replace(command, state=State.HOLDING, reason=reason)
 
-    def _follow(
-        self, now_ns: int, dt: float, pose: NDArray[np.float64] | None, slowed: Finding | None
-    ) -> Command:
+    def _follow(self, now_ns: int, dt: float, pose: NDArray[np.float64] | None, slowed: Finding | None) -> Command:
         """One tick along the plan."""
         previous = self._motion
         assert previous is not None
@@ -290,6 +289,8 @@ class Executor:
         rate *= _SLOW if slowed is not None else 1.0
         self.plan.delay(round((1.0 - rate) * dt * _SECOND))
         position, velocity = self.plan.sample(now_ns)
+        if not self._home_torso:
+            position[self._torso], velocity[self._torso] = previous.position[self._torso], 0.0
         measured = pose if self.config.follows else None
         motion, limited = self.limiter.follow(previous, position, velocity * rate, dt, measured)
         if share > 1.0 + 1e-6:
@@ -313,9 +314,7 @@ class Executor:
             reason, detail = barrier, ""
         state = State.HOLDING if barrier is not None and still else State.TRACKING
         chunk = None if self._homing else self.plan.newest
-        return Command(
-            state, reason, detail, motion, limited, chunk, self.plan.lag_ns / _SECOND, self._home_torso and self._homing
-        )
+        return Command(state, reason, detail, motion, limited, chunk, self.plan.lag_ns / _SECOND, self._torso_moves)
 
     def _bends(self, velocities: NDArray[np.float64]) -> float:
         """Speed 0..1 at which the plan may be followed if its velocities [now and _LOOK_AHEAD, D] are to be reached.
@@ -363,12 +362,14 @@ class Executor:
     def _brake(self, reason: Reason, detail: str, dt: float) -> Command:
         """Come to rest within the limits, then hold."""
         assert self._motion is not None
+        torso = self._torso_moves
         self._motion = self.limiter.brake(self._motion, dt)
         self._error = 0.0
         self._count(frozenset())
         state = State.STOPPING if self._motion.velocity.any() else State.HOLDING
         chunk = None if self._homing else self.plan.newest
-        return Command(state, reason, detail, self._motion, self._unlimited(), chunk, self.plan.lag_ns / _SECOND)
+        lag = self.plan.lag_ns / _SECOND
+        return Command(state, reason, detail, self._motion, self._unlimited(), chunk, lag, torso)
 
     def _reset(self, reason: Reason) -> None:
         """Forget the plan."""
@@ -384,7 +385,7 @@ class Executor:
 
     def _add(self, chunk: Chunk, now_ns: int) -> None:
         assert self._motion is not None
-        rest = np.tile(self._motion.position[len(self.names) :], (len(chunk.positions), 1))
+        rest = np.tile(self._motion.position[self._torso], (len(chunk.positions), 1))
         chunk = replace(chunk, positions=np.concatenate([chunk.positions, rest], axis=1))
         old = self.plan.sample(now_ns)[0] if self.plan else self._motion.position
         self.seam = float(np.abs(chunk.sample(now_ns)[0] - old)[self.arms].max(initial=0.0))
@@ -414,20 +415,22 @@ class Executor:
 
     def _follow_torso(self, pose: NDArray[np.float64] | None) -> None:
         """What no policy moves is where it is measured, except while it is moved to the start pose."""
-        if pose is not None and self._motion is not None and not (self._homing and self._home_torso):
-            own = slice(len(self.names), None)
-            position, velocity = self._motion.position.copy(), self._motion.velocity.copy()
-            if velocity[own].any():  # it is still coming to rest
-                return
-            position[own] = pose[own]
-            self._motion = Motion(position, velocity)
+        if pose is not None and self._motion is not None and not self._torso_moves:
+            position = self._motion.position.copy()
+            position[self._torso] = pose[self._torso]
+            self._motion = Motion(position, self._motion.velocity)
+
+    @property
+    def _torso_moves(self) -> bool:
+        """Whether the torso is on its way to the start pose, or coming to rest."""
+        return self._motion is not None and bool(self._home_torso or self._motion.velocity[self._torso].any())
 
     def _count(self, reasons: frozenset[Reason]) -> None:
         self.interventions.update(reasons - self._limiting)
         self._limiting = reasons
 
     def _unlimited(self) -> NDArray[np.int_]:
-        return np.zeros(self._size, int)
+        return np.zeros(len(self.limiter.lower), int)
 
     def _remember(self, inputs: Inputs, pose: NDArray[np.float64] | None) -> None:
         if pose is None:
@@ -445,7 +448,7 @@ class Executor:
         return bool((moved[self.arms] < _STILL).all())
 
     def _measured(self, inputs: Inputs) -> NDArray[np.float64] | None:
-        pose = np.empty(self._size)
+        pose = np.empty(len(self.limiter.lower))
         for group, place in self.groups.items():
             feedback = inputs.feedback[group]
             if feedback.invalid or feedback.positions is None:

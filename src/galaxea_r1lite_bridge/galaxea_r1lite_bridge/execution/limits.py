@@ -77,9 +77,7 @@ class Limiter:
         moved = Motion(previous.position + command * dt, command)
         return moved, self._causes(moved, position, velocity, dt, inside)
 
-    def _causes(
-        self, moved: Motion, position: Vector, velocity: Vector, dt: float, inside: Vector
-    ) -> NDArray[np.int_]:
+    def _causes(self, moved: Motion, position: Vector, velocity: Vector, dt: float, inside: Vector) -> NDArray[np.int_]:
         """The Reason why each joint [D] is not where the target is; 0 where it is."""
         off = np.abs(moved.position - position) > np.maximum(_NOTICEABLE, np.abs(velocity) * dt)
         fast = np.abs(moved.velocity) >= self.velocity - _ROUNDING

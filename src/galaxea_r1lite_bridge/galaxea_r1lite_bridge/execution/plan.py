@@ -54,7 +54,7 @@ class Chunk:
         place = (now_ns - self.stamp_ns) / self.step_ns
         last = len(self.positions) - 1
         if place <= 0 or place >= last:
-            edge = self.positions[0 if place <= 0 else last]
+            edge = self.positions[0 if place <= 0 else last].copy()
             return edge, np.zeros_like(edge)
         step = int(place)
         u = place - step
