@@ -40,6 +40,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
     demo.set_defaults(run=_demo)
 
+    operate = commands.add_parser("operate", help="arm, start, stop, home and emergency stop from a terminal")
+    operate.add_argument("--instruction", default="", help="task; the policy node's by default")
+    operate.add_argument("--time-limit", type=float, default=0.0, metavar="S", help="of a task; 0 for none")
+    operate.add_argument("--namespace", default="", help="namespace of the nodes")
+    operate.set_defaults(run=_operate)
+
     make = commands.add_parser(
         "make-bundle", help="write a bundle with random weights, to try the path without a download"
     )
@@ -148,6 +154,14 @@ def _demo(given: argparse.Namespace) -> int:
         given.output.resolve(),
         given.json,
     )
+
+
+def _operate(given: argparse.Namespace) -> int:
+    from fastwam_policy.nodes.operator import operate
+
+    if given.time_limit < 0:
+        raise ConfigError(f"--time-limit must not be negative, got {given.time_limit}")
+    return operate(given.instruction, given.time_limit, given.namespace)
 
 
 def _make_bundle(given: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""A simulated robot around an executor: clocks that a test moves, joints that follow their commands, a record of all."""
+"""A simulated robot around an executor: clocks that a test moves, joints that follow commands, a record of all."""
 
 import numpy as np
 

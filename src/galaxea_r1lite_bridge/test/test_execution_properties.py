@@ -16,6 +16,7 @@ from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch
 from .rig import ROBOT, STEP, TICK, Rig, S
 
 EXAMPLES = 200
+PERIODS = [TICK] * 5 + [TICK // 2, 3 * TICK, 12 * TICK]
 WORKSPACE_ROUNDING = 2e-3  # m: the way of braking is checked at a few points only
 SENT = (State.HOLDING, State.TRACKING, State.STOPPING, State.FAULT, State.ESTOP)
 
@@ -36,7 +37,7 @@ chunks = st.fixed_dictionaries(
 events = st.one_of(
     st.tuples(st.just("chunk"), chunks),
     st.tuples(st.just("chunk"), chunks),
-    st.tuples(st.just("tick"), st.tuples(st.integers(1, 60), st.sampled_from([TICK] * 5 + [TICK // 2, 3 * TICK, 12 * TICK]))),
+    st.tuples(st.just("tick"), st.tuples(st.integers(1, 60), st.sampled_from(PERIODS))),
     st.tuples(
         st.sampled_from(
             ["stop", "disarm", "home", "home_torso", "estop", "release", "driver", "driver_ok", "stale", "fresh",
@@ -149,8 +150,8 @@ def test_no_sequence_of_events_breaks_a_limit():
     def run(mode, follows, sequence):
         rig = Checked(mode, follows)
         rig.arm()
-        for name, given in sequence:
-            rig.do(name, given)
+        for name, details in sequence:
+            rig.do(name, details)
             rig.tick()
             if name in ("arm", "disarm", "estop", "driver"):  # most of the time something should be moving
                 for fix in ("release", "driver_ok", "fresh", "moving", "free"):

@@ -145,7 +145,7 @@ class FastWam(nn.Module):
             latents: noisy video whose frame 0 is the clean observation.
             actions: noisy actions [B, H, action_dim].
             frame_t: timestep of each latent frame [B, f].
-            action_t: timestep of the actions [B].
+            action_t: timestep of the actions [B], or of each step [B, H].
             context: from :meth:`context`.
             mask: bool, over [video, conditioning video, actions].
             conditioning: a second copy of the video and its frames' timesteps, for the actions to see.
@@ -176,8 +176,8 @@ class FastWam(nn.Module):
         return Stream(self.video, tokens, t_mod, rotary, context.video, context.mask), embedding
 
     def action_stream(self, actions: Tensor, t: Tensor, context: Context) -> Stream:
-        """Tokens of noisy actions [B, H, action_dim] at timestep `t` [B]."""
-        _, t_mod = self.action.embed_time(t[:, None])
+        """Tokens of noisy actions [B, H, action_dim] at timestep `t` [B], or [B, H] with one for each step."""
+        _, t_mod = self.action.embed_time(t[:, None] if t.ndim == 1 else t)
         rotary = action_rotary(actions.shape[1], self.config.action.head_dim, actions.device)
         return Stream(self.action, self.action.action_encoder(actions), t_mod, rotary, context.action, context.mask)
 

@@ -49,6 +49,8 @@ class Draws:
     condition_noise: Tensor | None = None
     condition_t: Tensor | None = None
     """Mode idm: noise and timestep of the conditioning video; timestep 0 leaves it clean."""
+    prefix: Tensor | None = None
+    """Leading actions of each sample [B] that are given clean, at timestep 0, and have no loss; None: no such."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,12 @@ class TimestepSampler:
         return torch.exp(-2 * ((t - TRAIN_TIMESTEPS / 2) / TRAIN_TIMESTEPS) ** 2)
 
 
-def draw(batch: Batch, mode: Mode, sampler: TimestepSampler) -> Draws:
-    """Random numbers of one batch, in the official order of drawing."""
+def draw(batch: Batch, mode: Mode, sampler: TimestepSampler, max_prefix: int = 0) -> Draws:
+    """Random numbers of one batch, in the official order of drawing.
+
+    With `max_prefix` the model learns to continue 0 to `max_prefix` given actions (arXiv 2512.05964): what they stand
+    for is the inference delay of real-time chunking.
+    """
     count, device, dtype = len(batch.actions), batch.actions.device, batch.latents.dtype
     draws = {
         "video_noise": torch.randn_like(batch.latents),
@@ -101,6 +107,8 @@ def draw(batch: Batch, mode: Mode, sampler: TimestepSampler) -> Draws:
         if noised.any():
             draws["condition_t"] = torch.where(noised, sampler.sample(count, device, dtype), draws["condition_t"])
             draws["condition_noise"] = torch.randn_like(batch.latents)
+    if max_prefix:
+        draws["prefix"] = torch.randint(0, max_prefix + 1, (count,), device=device)
     return Draws(**draws)
 
 
@@ -111,7 +119,11 @@ def training_loss(
     """Losses of one batch in one mode of a variant (see :mod:`fastwam_policy.model.variants`)."""
     context = model.context(batch.text, batch.text_mask, batch.proprio)
     video = _noised_video(batch.latents, draws.video_noise, draws.video_t)
-    actions = _noised(batch.actions, draws.action_noise, draws.action_t)
+    action_t, given = draws.action_t, None
+    if draws.prefix is not None:
+        given = torch.arange(batch.actions.shape[1], device=draws.prefix.device) < draws.prefix[:, None]
+        action_t = action_t[:, None].masked_fill(given, 0)
+    actions = _noised(batch.actions, draws.action_noise, action_t)
     frames, rows, columns = model.grid(batch.latents)
     mask = training_mask(mode, frames, rows * columns, batch.actions.shape[1]).to(actions.device)
     conditioning = None
@@ -122,14 +134,14 @@ def training_loss(
         conditioning = (clean, model.frame_times(clean, draws.condition_t))
     frame_t = model.frame_times(video, draws.video_t)
     video_velocity, action_velocity = model.joint_velocity(
-        video, actions, frame_t, draws.action_t, context, mask, conditioning
+        video, actions, frame_t, action_t, context, mask, conditioning
     )
 
     video_target, action_target = draws.video_noise - batch.latents, draws.action_noise - batch.actions
     per_frame = (video_velocity - video_target).float().square()[:, :, 1:].mean(dim=(1, 3, 4))
     per_step = (action_velocity - action_target).float().square().mean(dim=2)
     video_loss = _masked_mean(per_frame, _latent_padding(batch.image_is_pad, frames))
-    action_loss = _masked_mean(per_step, batch.action_is_pad)
+    action_loss = _masked_mean(per_step, _either(batch.action_is_pad, given))
     video_loss = (video_loss * sampler.weight(draws.video_t)).mean()
     action_loss = (action_loss * sampler.weight(draws.action_t)).mean()
     total = lambda_video * video_loss + lambda_action * action_loss
@@ -137,13 +149,18 @@ def training_loss(
 
 
 def _noised(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    sigma = (t / TRAIN_TIMESTEPS).view(-1, *[1] * (clean.ndim - 1))
+    sigma = (t / TRAIN_TIMESTEPS).view(*t.shape, *[1] * (clean.ndim - t.ndim))
     return (1 - sigma) * clean + sigma * noise
 
 
 def _noised_video(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """Frame 0, the observation, stays clean."""
     return torch.cat([clean[:, :, :1], _noised(clean, noise, t)[:, :, 1:]], dim=2)
+
+
+def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Elementwise `a or b`; None is all False."""
+    return b if a is None else a if b is None else a | b
 
 
 def _latent_padding(image_is_pad: Tensor | None, frames: int) -> Tensor | None:

@@ -11,19 +11,23 @@ from typing import Any
 
 import torch
 from ament_index_python.packages import get_package_share_directory
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from fastwam_msgs.msg import ActionChunk, DropCount, PolicyStatus, StreamStatus
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount, PolicyStatus, StreamStatus
 from fastwam_msgs.srv import SetInstruction
+from fastwam_policy.nodes.bridge_view import BridgeView
 from fastwam_policy.nodes.image_decoding import decode_compressed, image_decoder
+from fastwam_policy.nodes.task_server import TaskServer
 from fastwam_policy.policy.bundle import Bundle
 from fastwam_policy.runtime.fastwam_policy import FastWamPolicy, Options
 from fastwam_policy.runtime.inference_loop import ChunkResult, InferenceLoop
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer
-from fastwam_policy.runtime.reasons import PolicyReason
+from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
+from galaxea_r1lite_bridge.nodes import diagnostics
 from galaxea_r1lite_bridge.nodes.conversions import duration_message, nanoseconds, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
@@ -37,7 +41,7 @@ _IMAGE_TYPES = {"sensor_msgs/msg/CompressedImage": CompressedImage, "sensor_msgs
 
 
 class PolicyNode(ManagedNode):
-    """Node ``policy_node``. Parameters: config/policy_node.yaml. Service: ~/set_instruction."""
+    """Node ``policy_node``. Parameters: config/policy_node.yaml. Interfaces: docs/nodes.md."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("policy_node", **kwargs)
@@ -53,6 +57,9 @@ class PolicyNode(ManagedNode):
             )
         self._robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
         self._status_period: float = 1.0 / values["status_rate"]
+        self._run_on_start: bool = values["run_on_start"]
+        self._max_observation_age: float = values["max_observation_age"]
+        self._bridge = BridgeView()
         slices = self._robot.slices
         self._bundle: Bundle | None = None
 
@@ -86,6 +93,7 @@ class PolicyNode(ManagedNode):
             values["replan_interval"],
             # A restarted node must not reuse epochs that the bridge has seen: they begin at the wall clock's seconds.
             epoch=int(time.time()) % 2**32,
+            executing=self._bridge.executing,
         )
         self._loop.load(values["instruction"])
         bundle = self._loaded_bundle
@@ -94,7 +102,7 @@ class PolicyNode(ManagedNode):
         self.get_logger().info(f"bundle {bundle.config.name} on {values['device']}, task: {self._loop.instruction}")
 
     def activate(self) -> None:
-        """Subscribe and begin to compute chunks."""
+        """Subscribe, and begin to compute chunks or wait for a task."""
         robot = self._robot
         self._chunk_publisher = self.create_publisher(ActionChunk, robot.interfaces.action_chunk, 5)
         self._status_publisher = self.create_publisher(PolicyStatus, robot.interfaces.policy_status, 10)
@@ -107,30 +115,41 @@ class PolicyNode(ManagedNode):
             self.create_subscription(JointState, group.feedback, self._joint_callback(name), sensor)
             for name, group in robot.commanded.items()
         ]
+        self._inputs.append(
+            self.create_subscription(BridgeStatus, robot.interfaces.bridge_status, self._bridge.store, 10)
+        )
+        self._tasks = TaskServer(self, robot, self._loop, self._bridge, self._loaded_bundle.embedding)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._service = self.create_service(SetInstruction, "~/set_instruction", self._on_set_instruction)
         # Status must go on when a simulated clock stands still.
-        self._timer = self.create_timer(
-            self._status_period, self._publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._status_timers = [
+            self.create_timer(self._status_period, self._publish_status, clock=steady),
+            self.create_timer(diagnostics.PERIOD, self._publish_diagnostics, clock=steady),
+        ]
         self._jump = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
             post_callback=self._on_jump_back,
         )
         self._shown: tuple[int, int] | None = None
-        self._loop.activate()
-        self.get_logger().info("active")
+        self._committed = 0
+        self._last_status = PolicyStatus()
+        self._loop.activate(start=self._run_on_start)
+        self.get_logger().info("active" if self._run_on_start else "active, waiting for a task")
 
     def deactivate(self) -> None:
         """Stop computing and let go of all topics."""
         self._loop.deactivate()
         self._publish_status()
         self._jump.unregister()
-        self.destroy_timer(self._timer)
+        self._tasks.destroy()
+        for timer in self._status_timers:
+            self.destroy_timer(timer)
         self.destroy_service(self._service)
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
-        self.destroy_publisher(self._chunk_publisher)
-        self.destroy_publisher(self._status_publisher)
+        for publisher in (self._chunk_publisher, self._status_publisher, self._diagnostics):
+            self.destroy_publisher(publisher)
 
     def cleanup(self) -> None:
         """End the inference thread and free the model."""
@@ -185,7 +204,9 @@ class PolicyNode(ManagedNode):
             instruction=result.instruction,
             step=duration_message(chunk.step_ns),
             inference_start=time_message(result.inference_start_ns),
+            committed_steps=chunk.committed,
         )
+        self._committed = chunk.committed
         message.header.stamp = time_message(chunk.stamp_ns)
         message.decode_ms, message.encode_ms, message.prefill_ms, message.denoise_ms, message.total_ms = (
             result.latency_ms
@@ -206,6 +227,7 @@ class PolicyNode(ManagedNode):
         for name, stream in self._buffer.streams.items():
             drops.update({reason: n for reason, n in stream.rejected.items() if reason != PolicyReason.CORRUPT_IMAGE})
             newest = stream.entries[-1][0] if stream.entries else None
+            rate, jitter = self._buffer.arrivals(name)
             streams.append(
                 StreamStatus(
                     name=name,
@@ -213,6 +235,8 @@ class PolicyNode(ManagedNode):
                     rejected=stream.rejected.total(),
                     age=-1.0 if newest is None else (now_ns - newest) / 1e9,
                     skew=stream.skew_ns / 1e9,
+                    rate=rate,
+                    jitter=jitter,
                 )
             )
         message = PolicyStatus(
@@ -228,13 +252,42 @@ class PolicyNode(ManagedNode):
             latency_p50=loop.latency_percentile(50),
             latency_p99=loop.latency_percentile(99),
             streams=streams,
+            committed_steps=self._committed,
             drops=[DropCount(reason=int(reason), text=reason.text, count=n) for reason, n in sorted(drops.items())],
         )
         message.header.stamp = time_message(now_ns)
+        self._last_status = message
         self._status_publisher.publish(message)
         if self._shown != (message.state, message.reason) and message.reason:
             self.get_logger().warning(f"{message.reason}: {message.reason_text}", throttle_duration_sec=_WARN_PERIOD)
         self._shown = (message.state, message.reason)
+
+    def _publish_diagnostics(self) -> None:
+        name, status = self.get_fully_qualified_name().lstrip("/"), self._last_status
+        state = PolicyState(status.state)
+        level = {PolicyState.FAULT: diagnostics.ERROR, PolicyState.WAITING: diagnostics.WARN}.get(state, diagnostics.OK)
+        latency = dict(zip(("decode", "encode", "prefill", "denoise", "total"), status.latency_p50, strict=False))
+        message = DiagnosticArray(
+            status=[
+                diagnostics.diagnostic(
+                    name,
+                    "inference",
+                    level,
+                    f"{state.name}: {status.reason_text or status.instruction}",
+                    {
+                        "chunks": status.chunks,
+                        "chunk rate [Hz]": status.chunk_rate,
+                        "epoch": status.epoch,
+                        "committed steps": status.committed_steps,
+                        **{f"latency p50 {stage} [ms]": value for stage, value in latency.items()},
+                        **diagnostics.counts(status.drops),
+                    },
+                ),
+                *diagnostics.stream_diagnostics(name, status.streams, self._max_observation_age),
+            ]
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -78,6 +78,8 @@ class BundleConfig(StrictModel):
     video_frames: PositiveInt
     """Frames that the variants which imagine the future denoise, the observed one included."""
     seed: int
+    max_prefix: NonNegativeInt = 0
+    """Most leading steps that training gave clean (prefix conditioning); 0: the weights do not know them."""
     layout: Layout
     state: Vector
     action: Vector

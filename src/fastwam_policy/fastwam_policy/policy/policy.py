@@ -13,6 +13,19 @@ from fastwam_policy.policy.images import Pixels
 
 
 @dataclass(frozen=True)
+class RunningPlan:
+    """What the robot is executing while the next chunk is computed (real-time chunking).
+
+    Attributes:
+        actions: its targets [M, D] in rad and mm at the steps of the chunk to compute, from the first one on.
+        committed: leading steps that will have been executed when the chunk is ready, at most M.
+    """
+
+    actions: NDArray[np.float64]
+    committed: int
+
+
+@dataclass(frozen=True)
 class Observation:
     """What the robot sees and feels at one time.
 
@@ -21,12 +34,14 @@ class Observation:
         images: RGB uint8 [height, width, 3] by camera name.
         joints: position by joint name, rad and mm.
         instruction: task text without the prompt template.
+        running: what it is executing; None: it stands, or that is not known.
     """
 
     stamp_ns: int
     images: Mapping[str, Pixels]
     joints: Mapping[str, float]
     instruction: str
+    running: RunningPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,7 @@ class ActionChunk:
         names: joint of each column.
         actions: absolute targets [H, D] in rad and mm.
         timing: where the time went.
+        committed: leading rows taken over unchanged from the running plan.
     """
 
     stamp_ns: int
@@ -56,6 +72,7 @@ class ActionChunk:
     names: list[str]
     actions: NDArray[np.float64]
     timing: Timing
+    committed: int = 0
 
 
 class Policy(Protocol):

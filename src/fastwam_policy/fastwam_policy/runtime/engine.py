@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -19,8 +20,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from fastwam_policy.model.experts import Expert
 from fastwam_policy.model.fastwam import FastWam
-from fastwam_policy.model.flow import Schedule
+from fastwam_policy.model.flow import TRAIN_TIMESTEPS, Schedule
 from fastwam_policy.model.layers import Block, Projections, Rotary, action_rotary, video_rotary
+from fastwam_policy.model.realtime import guided_velocity
 
 EngineKind = Literal["eager", "compiled"]
 
@@ -33,7 +35,7 @@ class _Layer:
 
     block: Block
     modulation: Tensor
-    """[steps, 6, D]; one step for the video expert. Rows 1 and 4 hold 1 + scale."""
+    """[steps + 1, 6, D], the last one for timestep 0; one step for the video expert. Rows 1 and 4 hold 1 + scale."""
     context_key: Tensor
     context_value: Tensor
     """[1, heads, L, head_dim] of the prompt's tokens and, last, the joint state's."""
@@ -60,6 +62,7 @@ class Engine:
     ) -> None:  # fmt: skip
         self.model = model
         self._deltas = schedule.deltas.to(model.device)
+        self._sigmas = (schedule.timesteps.double() / TRAIN_TIMESTEPS).tolist()
         config, device, dtype = model.config, model.device, model.dtype
         self._heads = config.video.num_heads
         tokens, head_dim = grid[0] * grid[1], config.video.head_dim
@@ -75,7 +78,8 @@ class Engine:
         self._action: list[_Layer] = []
         zero = torch.zeros(1, device=device, dtype=dtype)
         video_modulation = model.video.embed_time(zero)[1]
-        action_modulation = model.action.embed_time(schedule.timesteps.to(device))[1]
+        timesteps = torch.cat([schedule.timesteps.to(device), zero])
+        action_modulation = model.action.embed_time(timesteps)[1]
         for index in range(config.video.num_layers):
             key, value = empty(tokens + horizon), empty(tokens + horizon)  # shared: the actions attend to the video's
             for layers, expert, t_mod in (
@@ -134,6 +138,41 @@ class Engine:
             actions = actions + self._deltas[step] * self._step(actions, modulations)
         return actions
 
+    def denoise_guided(self, noise: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Like :meth:`denoise`, steered towards a running plan; costs a backward pass a step (arXiv 2506.07339).
+
+        Args:
+            noise: [1, H, action_dim].
+            target: normalised running plan [1, H, action_dim].
+            mask: [H] from :func:`fastwam_policy.model.realtime.soft_mask`.
+        """
+        actions = noise
+        for step, sigma in enumerate(self._sigmas):
+            modulations = [layer.modulation[step] for layer in self._action]
+            network = partial(self._run_step, modulations=modulations, keep=False)
+            velocity = guided_velocity(network, actions, sigma, target, mask)
+            actions = actions + self._deltas[step] * velocity
+        return actions
+
+    def denoise_after(self, noise: Tensor, prefix: Tensor) -> Tensor:
+        """Like :meth:`denoise`, with the first steps given; for models trained with them (arXiv 2512.05964).
+
+        Args:
+            noise: [1, H, action_dim].
+            prefix: normalised first actions [1, P, action_dim], P < H.
+        """
+        given = prefix.shape[1]
+        actions = torch.cat([prefix, noise[:, given:]], dim=1)
+        for step in range(len(self._deltas)):
+            modulations = []
+            for layer in self._action:  # every step's own timestep: 0 where it is clean
+                clean = layer.modulation[-1][:, None].expand(-1, given, -1)
+                noisy = layer.modulation[step][:, None].expand(-1, noise.shape[1] - given, -1)
+                modulations.append(torch.cat([clean, noisy], dim=1))
+            velocity = self._run_step(actions, modulations)
+            actions = torch.cat([prefix, (actions + self._deltas[step] * velocity)[:, given:]], dim=1)
+        return actions
+
     def _experts(self) -> tuple[tuple[Expert, list[_Layer]], tuple[Expert, list[_Layer]]]:
         return (self.model.video, self._video), (self.model.action, self._action)
 
@@ -150,32 +189,47 @@ class Engine:
         for index, layer in enumerate(self._video):
             modulation = layer.modulation[0].unbind(0)
             u = self._norm(x, modulation[1], modulation[0])
-            self._fill_self(layer, u, self._video_rotary, rows)
+            layer.key[:, :, rows], layer.value[:, :, rows] = self._key_value(layer, u, self._video_rotary)
             if index < last:  # of the last layer only keys and values are read
-                x = self._finish(layer, x, u, modulation, self._video_rotary, rows)
+                seen = layer.key[:, :, rows], layer.value[:, :, rows]
+                x = self._finish(layer, x, u, modulation, self._video_rotary, seen)
 
-    def _run_step(self, actions: Tensor, modulations: Sequence[Tensor]) -> Tensor:
+    def _run_step(self, actions: Tensor, modulations: Sequence[Tensor], *, keep: bool = True) -> Tensor:
+        """Velocity of noisy actions [1, H, action_dim], for modulations [6, D] or [6, H, D] of each layer.
+
+        `keep` writes keys and values in place, which is the faster way but cannot be differentiated.
+        """
         x = self.model.action.action_encoder(actions)
-        new, every = slice(self._video_tokens, None), slice(None)
+        tokens = self._video_tokens
         for layer, rows in zip(self._action, modulations, strict=True):
             modulation = rows.unbind(0)
             u = self._norm(x, modulation[1], modulation[0])
-            self._fill_self(layer, u, self._action_rotary, new)
-            x = self._finish(layer, x, u, modulation, self._action_rotary, every)
+            key, value = self._key_value(layer, u, self._action_rotary)
+            if keep:
+                layer.key[:, :, tokens:], layer.value[:, :, tokens:] = key, value
+                seen = layer.key, layer.value
+            else:
+                seen = torch.cat([layer.key[:, :, :tokens], key], 2), torch.cat([layer.value[:, :, :tokens], value], 2)
+            x = self._finish(layer, x, u, modulation, self._action_rotary, seen)
         return self.model.action.head(x)
 
-    def _fill_self(self, layer: _Layer, u: Tensor, rotary: Rotary, rows: slice) -> None:
+    def _key_value(self, layer: _Layer, u: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
         attention: Projections = layer.block.self_attn
-        layer.key[:, :, rows] = _rotate(self._split(attention.norm_k(attention.k(u))), rotary)
-        layer.value[:, :, rows] = self._split(attention.v(u))
+        return _rotate(self._split(attention.norm_k(attention.k(u))), rotary), self._split(attention.v(u))
 
     def _finish(
-        self, layer: _Layer, x: Tensor, u: Tensor, modulation: Sequence[Tensor], rotary: Rotary, seen: slice
+        self,
+        layer: _Layer,
+        x: Tensor,
+        u: Tensor,
+        modulation: Sequence[Tensor],
+        rotary: Rotary,
+        seen: tuple[Tensor, Tensor],
     ) -> Tensor:
-        """Tokens after the layer; they attend to the rows `seen` of its keys and values."""
+        """Tokens after the layer; they attend to the keys and values `seen`."""
         block = layer.block
         query = _rotate(self._split(block.self_attn.norm_q(block.self_attn.q(u))), rotary)
-        attended = F.scaled_dot_product_attention(query, layer.key[:, :, seen], layer.value[:, :, seen])
+        attended = F.scaled_dot_product_attention(query, *seen)
         x = torch.addcmul(x, block.self_attn.o(attended.transpose(1, 2).flatten(2)), modulation[2])
         query = self._split(block.cross_attn.norm_q(block.cross_attn.q(block.norm3(x))))
         attended = F.scaled_dot_product_attention(query, layer.context_key, layer.context_value)
@@ -187,8 +241,10 @@ class Engine:
         return x.unflatten(-1, (self._heads, -1)).transpose(1, 2)
 
     def _norm(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """Modulated layer norm; `scale` already holds 1 + scale."""
-        return F.layer_norm(x, x.shape[-1:], scale, shift, eps=self.model.config.video.eps)
+        """Modulated layer norm; `scale` [D] or [N, D] already holds 1 + scale."""
+        if scale.ndim == 1:
+            return F.layer_norm(x, x.shape[-1:], scale, shift, eps=self.model.config.video.eps)
+        return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=self.model.config.video.eps), scale)
 
 
 def _head_major(rotary: Rotary) -> Rotary:

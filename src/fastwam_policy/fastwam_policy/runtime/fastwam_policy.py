@@ -14,6 +14,7 @@ from torch import Tensor
 from fastwam_policy.model.checkpoint import CheckpointError
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import TRAIN_TIMESTEPS, initial_noise, make_schedule
+from fastwam_policy.model.realtime import soft_mask
 from fastwam_policy.model.vae import ImageEncoder
 from fastwam_policy.model.variants import VARIANTS, Mode, imagine_and_act, imagine_then_act
 from fastwam_policy.policy.bundle import Bundle
@@ -28,6 +29,7 @@ _FRAMES_PER_LATENT = 4
 
 Quantization = Literal["none", "int8", "fp8"]
 Dtype = Literal["bundle", "float32", "bfloat16", "float16"]
+Realtime = Literal["off", "guidance", "prefix"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Options:
         denoise_steps: 0 for the bundle's number.
         warm_start: this many of the first denoise steps are replaced by the previous chunk, noised again.
         mode: way to infer, for a variant that has several; empty for its first.
+        realtime: how a chunk continues the running plan: not at all, by `guidance`, or by a `prefix` that the bundle
+            was trained with (:mod:`fastwam_policy.model.realtime`).
     """
 
     engine: EngineKind = "eager"
@@ -49,6 +53,7 @@ class Options:
     denoise_steps: int = 0
     warm_start: int = 0
     mode: str = ""
+    realtime: Realtime = "off"
 
     @property
     def torch_dtype(self) -> torch.dtype | None:
@@ -77,6 +82,16 @@ class FastWamPolicy:
                 f"mode must be one of {', '.join(modes)} for the variant {config.variant}, got {options.mode!r}"
             )
         self.mode: Mode = next(mode for mode in modes if options.mode in ("", mode))
+        if options.realtime != "off" and (self.mode != "first_frame" or options.warm_start):
+            raise ConfigError(
+                f"realtime {options.realtime} needs the mode first_frame and no warm_start; "
+                f"got mode {self.mode} and warm_start {options.warm_start}"
+            )
+        if options.realtime == "prefix" and not config.max_prefix:
+            raise ConfigError(
+                f"realtime prefix needs a bundle trained with prefix conditioning (max_prefix in policy.yaml); "
+                f"{config.name} was not. realtime guidance serves any bundle"
+            )
         self._schedule = make_schedule(steps, config.sigma_shift, model.dtype)
         self._video_schedule = make_schedule(steps, config.video_sigma_shift, model.dtype)
         try:
@@ -91,7 +106,7 @@ class FastWamPolicy:
         cells = (config.layout.height // _LATENT_PIXELS, config.layout.width // _LATENT_PIXELS)
         self._video_noise: Tensor | None = None
         self._engine: Engine | None = None
-        with torch.inference_mode():
+        with torch.no_grad():
             if self.mode == "first_frame":
                 self._engine = Engine(model, grid, config.horizon, self._schedule, config.prompt.length, options.engine)
             else:
@@ -113,7 +128,7 @@ class FastWamPolicy:
         self._text = context[None].to(model.device, model.dtype)
         self._text_mask = mask[None].to(model.device)
         if self._engine is not None:
-            with torch.inference_mode():
+            with torch.no_grad():
                 self._engine.set_prompt(self._text, self._text_mask)
         self._prepared = instruction
         tiles = self.bundle.config.layout.tiles
@@ -136,7 +151,7 @@ class FastWamPolicy:
                 f"{str(error).splitlines()[0]} The options dtype bfloat16 and quantize int8 need less memory"
             ) from error
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: guidance differentiates through what is computed here
     def _infer(self, observation: Observation) -> ActionChunk:
         if observation.instruction != self._prepared:
             raise ValueError(f"instruction not prepared: {observation.instruction!r}")
@@ -153,8 +168,7 @@ class FastWamPolicy:
         if self._engine is not None:
             self._engine.prefill(latents, proprio)
             marks.append(self._now())
-            start, first = self._start(observation.stamp_ns)
-            actions = self._engine.denoise(start, first)
+            actions = self._denoise(self._engine, observation)
         else:
             marks.append(marks[-1])
             actions = self._imagine(latents, proprio)
@@ -162,8 +176,29 @@ class FastWamPolicy:
         marks.append(self._now())
         self._previous = (observation.stamp_ns, actions)
         positions = self.bundle.action.backward(normalised).astype(np.float64)
+        running, committed = observation.running, 0
+        if running is not None and self.options.realtime != "off":
+            committed = min(running.committed, len(running.actions), config.horizon)
+            positions[:committed] = running.actions[:committed]
         timing = Timing(*(1e3 * np.diff(marks)).tolist())
-        return ActionChunk(observation.stamp_ns, config.step_ns, list(config.action.names), positions, timing)
+        names = list(config.action.names)
+        return ActionChunk(observation.stamp_ns, config.step_ns, names, positions, timing, committed)
+
+    def _denoise(self, engine: Engine, observation: Observation) -> Tensor:
+        """Normalised actions [1, H, D] for the observation in use."""
+        running = observation.running
+        if running is None or self.options.realtime == "off":
+            return engine.denoise(*self._start(observation.stamp_ns))
+        horizon = self.bundle.config.horizon
+        overlap = min(len(running.actions), horizon)
+        target = torch.zeros_like(self._noise)
+        plan = torch.from_numpy(self.bundle.action.forward(running.actions[:overlap]))
+        target[0, :overlap] = plan.to(target.device, target.dtype)
+        if self.options.realtime == "guidance":
+            mask = soft_mask(min(running.committed, overlap), overlap, horizon).to(target.device, target.dtype)
+            return engine.denoise_guided(self._noise, target, mask)
+        prefix = min(running.committed, overlap, self.bundle.config.max_prefix, horizon - 1)
+        return engine.denoise_after(self._noise, target[:, :prefix])
 
     def _imagine(self, latents: Tensor, proprio: Tensor | None) -> Tensor:
         """Actions of the variants that compute the future."""

@@ -12,17 +12,30 @@ from typing import Any
 import numpy as np
 
 from fastwam_policy.policy.images import Pixels
-from fastwam_policy.policy.policy import ActionChunk, Observation, Policy
+from fastwam_policy.policy.policy import ActionChunk, Observation, Policy, RunningPlan
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer, Snapshot
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
+from galaxea_r1lite_bridge.execution.plan import Chunk
 
 _POLL = 0.005  # s between two looks at the clock, which may be a simulated one
 _NS = 1_000_000_000
 _LATENCIES_KEPT = 100
+_LATENCIES_EXPECTED = 8  # the slowest of so many last inferences is what the next one is expected to take
+_CHUNKS_KEPT = 8  # for the bridge to say which of them it follows
+_TRANSPORT_NS = 20_000_000  # from the chunk's publication to its first command
 
 
 class ImageError(ValueError):
     """Image bytes that do not decode."""
+
+
+@dataclass(frozen=True)
+class Executing:
+    """Which chunk the bridge follows, and how far its plan lies behind the clock."""
+
+    epoch: int
+    chunk_id: int
+    lag_ns: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class InferenceLoop:
         publish: called on the thread with each chunk of the current epoch.
         replan_interval: s of the node's clock between the starts of two inferences.
         epoch: first epoch; later ones count up from it.
+        executing: what the bridge follows now, for real-time chunking; None: nothing.
     """
 
     def __init__(
@@ -68,7 +82,9 @@ class InferenceLoop:
         publish: Callable[[ChunkResult], None],
         replan_interval: float,
         epoch: int,
+        executing: Callable[[], Executing | None] = lambda: None,
     ) -> None:
+        self._executing = executing
         self._make_policy = make_policy
         self._buffer = buffer
         self._joints = dict(joints)
@@ -87,10 +103,12 @@ class InferenceLoop:
         self._started_ns: int | None = None
         self.epoch = epoch
         self.chunks = 0
-        self.state, self.reason, self.detail = PolicyState.INACTIVE, PolicyReason.NONE, ""
+        self.reason, self.detail = PolicyReason.NONE, ""
+        self._busy, self._resting = PolicyState.WAITING, PolicyState.INACTIVE
         self.drops: Counter[PolicyReason] = Counter()
         self.latencies: deque[tuple[float, ...]] = deque(maxlen=_LATENCIES_KEPT)
         self.published_at: deque[float] = deque(maxlen=_LATENCIES_KEPT)
+        self._results: deque[ChunkResult] = deque(maxlen=_CHUNKS_KEPT)
 
     def load(self, instruction: str) -> None:
         """Start the thread, and wait until the policy is loaded and warm.
@@ -104,18 +122,36 @@ class InferenceLoop:
         if self._load_error is not None:
             raise self._load_error
 
-    def activate(self) -> None:
-        """Begin to compute chunks, in a new epoch."""
+    @property
+    def state(self) -> PolicyState:
+        """What the loop is doing."""
+        return self._busy if self._active.is_set() else self._resting
+
+    def activate(self, *, start: bool = True) -> None:
+        """Begin to compute chunks in a new epoch, or with `start` False wait for :meth:`start`."""
         self.chunks = 0
-        self.state = PolicyState.WAITING
-        self.reset()
+        self.pause()
+        if start:
+            self.start()
+
+    def start(self) -> None:
+        """Compute chunks from now on."""
+        self._busy, self.reason, self.detail = PolicyState.WAITING, PolicyReason.NONE, ""
         self._active.set()
+
+    def pause(self) -> None:
+        """Compute no more until :meth:`start`; a running inference is finished and its chunk dropped."""
+        self._rest(PolicyState.IDLE)
 
     def deactivate(self) -> None:
         """Compute no more; a running inference is finished and its chunk dropped."""
+        self._rest(PolicyState.INACTIVE)
+
+    def _rest(self, state: PolicyState) -> None:
+        self._resting = state
         self._active.clear()
         self.reset()
-        self.state = PolicyState.INACTIVE
+        self.reason, self.detail = PolicyReason.NONE, ""
 
     def stop(self) -> None:
         """End the thread."""
@@ -130,6 +166,7 @@ class InferenceLoop:
             self.epoch += 1
             self._last_stamp_ns = 0
             self._started_ns = None
+            self._results.clear()
         self._buffer.clear()
         return self.epoch
 
@@ -173,7 +210,11 @@ class InferenceLoop:
                     self._policy.prepare(prepared)
                 self._attempt(prepared)
             except Exception as error:  # noqa: BLE001  a dead inference thread must be seen in the status
-                self.state, self.reason, self.detail = PolicyState.FAULT, PolicyReason.INFERENCE_FAILED, repr(error)
+                self._resting, self.reason, self.detail = (
+                    PolicyState.FAULT,
+                    PolicyReason.INFERENCE_FAILED,
+                    repr(error),
+                )
                 self._active.clear()
 
     def _attempt(self, instruction: str) -> None:
@@ -186,7 +227,7 @@ class InferenceLoop:
         found = self._buffer.sample(now_ns, newer_than)
         if not isinstance(found, Snapshot):
             if found.reason != PolicyReason.SAME_OBSERVATION:
-                self.state, self.reason, self.detail = PolicyState.WAITING, found.reason, found.detail
+                self._busy, self.reason, self.detail = PolicyState.WAITING, found.reason, found.detail
             return
         images = {}
         for camera, (stamp_ns, data) in found.images.items():
@@ -202,7 +243,8 @@ class InferenceLoop:
             for group, positions in found.joints.items()
             for name, value in zip(self._joints[group], positions, strict=True)
         }
-        chunk = self._policy.infer(Observation(found.stamp_ns, images, joints, instruction))
+        running = self._running_plan(found.stamp_ns, now_ns)
+        chunk = self._policy.infer(Observation(found.stamp_ns, images, joints, instruction, running))
         total_ms = 1e3 * (time.perf_counter() - begin)
         with self._lock:
             if epoch != self.epoch or instruction != self._instruction:
@@ -211,7 +253,32 @@ class InferenceLoop:
             self._last_stamp_ns, self._started_ns = found.stamp_ns, now_ns
             self.chunks += 1
             result = ChunkResult(chunk, self.chunks, epoch, instruction, now_ns, decode_ms, total_ms)
+            self._results.append(result)
         self._publish(result)
         self.latencies.append(result.latency_ms)
         self.published_at.append(time.monotonic())
-        self.state, self.reason, self.detail = PolicyState.RUNNING, PolicyReason.NONE, ""
+        self._busy, self.reason, self.detail = PolicyState.RUNNING, PolicyReason.NONE, ""
+
+    def _running_plan(self, stamp_ns: int, now_ns: int) -> RunningPlan | None:
+        """The plan that the bridge follows, at the steps of a chunk for `stamp_ns`; None when it follows none of ours.
+
+        Committed are the steps before the time at which the chunk is expected to be in use, and the one after it,
+        up to which the bridge interpolates.
+        """
+        executing = self._executing()
+        if executing is None or not self.latencies:
+            return None
+        with self._lock:
+            mine = [r for r in self._results if (r.epoch, r.chunk_id) == (executing.epoch, executing.chunk_id)]
+        if not mine:
+            return None
+        old = mine[0].chunk
+        curve = Chunk(mine[0].chunk_id, mine[0].epoch, old.stamp_ns, old.step_ns, old.names, old.actions)
+        shift = stamp_ns - executing.lag_ns
+        steps = (curve.end_ns - shift) // old.step_ns + 1
+        if steps <= 0:
+            return None
+        actions = np.array([curve.sample(shift + k * old.step_ns)[0] for k in range(min(steps, len(old.actions)))])
+        expected_ms = max(row[-1] for row in list(self.latencies)[-_LATENCIES_EXPECTED:])
+        delay_ns = now_ns - stamp_ns + round(1e6 * expected_ms) + _TRANSPORT_NS
+        return RunningPlan(actions, min(len(actions), -(-delay_ns // old.step_ns) + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastwam_policy.runtime.reasons import PolicyReason
+from galaxea_r1lite_bridge.execution.arrivals import Arrivals
 
 _NS = 1_000_000_000
 _FRAMES_KEPT = 8  # half a second of a 15 Hz camera
@@ -28,6 +30,7 @@ class StreamState:
     rejected: Counter[PolicyReason] = field(default_factory=Counter)
     skew_ns: int = 0
     """Stamp of the chosen message minus the observation's, in the last snapshot."""
+    arrivals: Arrivals = field(default_factory=Arrivals)
 
     def nearest(self, stamp_ns: int) -> tuple[int, Any]:
         """Entry whose stamp is nearest."""
@@ -76,6 +79,7 @@ class ObservationBuffer:
     def add_image(self, camera: str, stamp_ns: int, image: object) -> PolicyReason:
         """Store an undecoded image; return why it was refused, or NONE."""
         with self._lock:
+            self.streams[camera].arrivals.add(time.monotonic())
             return self._add(camera, stamp_ns, image)
 
     def add_joints(self, group: str, stamp_ns: int, positions: Iterable[float]) -> PolicyReason:
@@ -83,6 +87,7 @@ class ObservationBuffer:
         count = self._joints[group]
         values = np.asarray(positions, np.float64)[:count]
         with self._lock:
+            self.streams[group].arrivals.add(time.monotonic())
             if len(values) < count:
                 return self._reject(group, PolicyReason.TOO_FEW_ENTRIES)
             if not np.isfinite(values).all():
@@ -95,6 +100,12 @@ class ObservationBuffer:
             stream = self.streams[camera]
             stream.entries = deque((entry for entry in stream.entries if entry[0] != stamp_ns), maxlen=_FRAMES_KEPT)
             stream.rejected[PolicyReason.CORRUPT_IMAGE] += 1
+
+    def arrivals(self, name: str) -> tuple[float, float]:
+        """How regularly a stream's messages arrive: rate in Hz and jitter in ms."""
+        now = time.monotonic()
+        with self._lock:
+            return self.streams[name].arrivals.rate(now), self.streams[name].arrivals.jitter(now)
 
     def clear(self) -> None:
         """Forget all messages; counts stay."""

@@ -12,6 +12,7 @@ class PolicyState(IntEnum):
     WAITING = 1
     RUNNING = 2
     FAULT = 3
+    IDLE = 4
 
 
 class PolicyReason(IntEnum):

@@ -158,7 +158,7 @@ class Executor:
         return Reason.NONE
 
     def arm(self) -> Reason:
-        """Begin to command from the pose measured at the last tick; return NONE, or why it was refused. Ends a fault."""
+        """Begin to command from the pose measured last; return NONE, or why it was refused. Ends a fault."""
         if self._motion is not None and self._latched is None and not self._disarming:
             return Reason.NONE
         if self._pressed:
@@ -241,8 +241,8 @@ class Executor:
         elapsed = inputs.now_ns - before.now_ns
         pose = self._measured(inputs)
         self._remember(inputs, pose)
-        command = None if self._motion is None else self._motion.position
-        findings = self._watchdogs.check(inputs, pose, command)
+        last = None if self._motion is None else self._motion.position
+        findings = self._watchdogs.check(inputs, pose, last)
         worst = self._worst = findings[0] if findings else None
         for finding in findings:
             if finding.reason in (Reason.CLOCK_JUMPED_BACK, Reason.CLOCK_JUMPED_AHEAD):

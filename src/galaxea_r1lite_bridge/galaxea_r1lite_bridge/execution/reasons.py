@@ -84,7 +84,8 @@ _TEXTS = {
     Reason.NOT_ARMED: "not armed: call ~/arm",
     Reason.ARMED: "armed, waiting for a chunk",
     Reason.NOT_STILL: "the arms are moving: wait until they are still",
-    Reason.OUTSIDE_LIMITS: "a joint is outside its limits in config/r1lite.yaml: move it inside by the robot's own means",
+    Reason.OUTSIDE_LIMITS: "a joint is outside its limits in config/r1lite.yaml: "
+    "move it inside by the robot's own means",
     Reason.OUTSIDE_WORKSPACE: "a gripper is outside the workspace, or the arms are too close to each other: "
     "move them by the robot's own means, or mend `workspace` in config/r1lite.yaml",
     Reason.STARVED: "the last step of the newest chunk is over; no newer chunk came",

@@ -159,8 +159,10 @@ class Watchdogs:
         for group, place in self.groups.items():
             if not self.arms[place].any():
                 continue
-            now, before = inputs.feedback[group].positions, self._before and self._before.feedback[group].positions
-            if group not in self._moved_ns or not np.array_equal(now, before):
+            now = inputs.feedback[group].positions
+            before = None if self._before is None else self._before.feedback[group].positions
+            same = now is not None and before is not None and np.array_equal(now, before)
+            if group not in self._moved_ns or not same:
                 self._moved_ns[group], self._commanded[group] = inputs.steady_ns, command[place]
             standing = (inputs.steady_ns - self._moved_ns[group]) / _SECOND
             travel = float(np.abs(command[place] - self._commanded[group]).max())

@@ -54,7 +54,7 @@ class Workspace:
     min_arm_distance: float
 
     def clearance(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far inside each limit of KINDS the arms are at joint `positions` [K, joints]: [K, 3] in m, < 0 outside."""
+        """How far inside each limit of KINDS the arms are, [K, 3] in m, < 0 outside, at `positions` [K, joints]."""
         poses = self.kinematics.poses(positions)
         tools = np.stack([_at(poses, tool) for tool in self.tools], axis=1)
         table = tools[:, :, 2].min(axis=1) - self.table_height
@@ -77,7 +77,7 @@ def _at(poses: dict[str, NDArray[np.float64]], place: Place) -> Points:
 
 
 def segment_distance(a0: Points, a1: Points, b0: Points, b1: Points) -> NDArray[np.float64]:
-    """Distance [...] between the segments a0-a1 and b0-b1 [..., 3], which have a length (Ericson 2005, section 5.1.9)."""
+    """Distance [...] between segments a0-a1 and b0-b1 [..., 3] that have a length (Ericson 2005, section 5.1.9)."""
     u, v, w = a1 - a0, b1 - b0, a0 - b0
     uu, vv, uv = _dot(u, u), _dot(v, v), _dot(u, v)
     uw, vw = _dot(u, w), _dot(v, w)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import threading
 import time
@@ -193,7 +194,7 @@ class BridgeNode(ManagedNode):
         return self._answer(response, Reason.NONE, "stopping; chunks of the epochs seen so far are ignored")
 
     def _home_callback(self, *, torso: bool) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
-        def home(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def home(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
             with self._lock:
                 reason = self._executor.home(self.get_clock().now().nanoseconds, torso=torso)
             return self._answer(response, reason, f"moving the {'torso' if torso else 'arms'} to the start pose")
@@ -353,11 +354,8 @@ def _watchdogs(values: dict[str, Any]) -> WatchdogConfig:
     def watch(name: str) -> Watch:
         return Watch(values[f"watchdog.{name}.limit"], Reaction[values[f"watchdog.{name}.reaction"].upper()])
 
-    names = (
-        "chunk_age", "feedback_age", "frozen_feedback", "feedback_jump", "tracking_error", "clock_jump", "overrun",
-    )  # fmt: skip
-    heartbeat = watch("heartbeat") if values["require_heartbeat"] else None
-    return WatchdogConfig(*(watch(name) for name in names), heartbeat=heartbeat)
+    watches = {field.name: watch(field.name) for field in dataclasses.fields(WatchdogConfig)}
+    return WatchdogConfig(**watches | ({} if values["require_heartbeat"] else {"heartbeat": None}))
 
 
 def main() -> None:

@@ -1,0 +1,55 @@
+"""What the policy node knows of the bridge: its newest status."""
+
+from __future__ import annotations
+
+import time
+
+from fastwam_msgs.msg import BridgeStatus
+from fastwam_policy.runtime.inference_loop import Executing
+from galaxea_r1lite_bridge.execution.reasons import State
+
+_MAX_AGE = 1.0  # s: the bridge publishes at 10 Hz or more
+_ARMED = (State.HOLDING, State.TRACKING, State.STOPPING)
+
+
+class BridgeView:
+    """Newest BridgeStatus; one that is too old counts as no bridge at all."""
+
+    def __init__(self) -> None:
+        self._status: BridgeStatus | None = None
+        self._arrival = 0.0
+
+    def store(self, status: BridgeStatus) -> None:
+        """Callback of the status topic."""
+        self._status, self._arrival = status, time.monotonic()
+
+    @property
+    def status(self) -> BridgeStatus | None:
+        """Newest status, None when it is more than 1 s old."""
+        return self._status if time.monotonic() - self._arrival < _MAX_AGE else None
+
+    @property
+    def state(self) -> State:
+        """State of the bridge, INACTIVE when nothing is heard of it."""
+        status = self.status
+        return State.INACTIVE if status is None else State(status.state)
+
+    @property
+    def armed(self) -> bool:
+        """Whether chunks would move the arms."""
+        return self.state in _ARMED
+
+    @property
+    def text(self) -> str:
+        """State and reason for people."""
+        status = self.status
+        if status is None:
+            return "nothing is heard of the bridge"
+        return f"{State(status.state).name}, {status.reason} {status.reason_text}"
+
+    def executing(self) -> Executing | None:
+        """Which chunk is being followed."""
+        status = self.status
+        if status is None or status.state != State.TRACKING or not status.chunk_id:
+            return None
+        return Executing(status.epoch, status.chunk_id, round(1e9 * status.plan_lag))

@@ -1,0 +1,169 @@
+"""The RunTask action: one task from its start to success, time limit, cancel or fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.task import Future
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+
+from fastwam_msgs.action import RunTask
+from fastwam_policy.nodes.bridge_view import BridgeView
+from fastwam_policy.runtime.inference_loop import InferenceLoop
+from fastwam_policy.runtime.reasons import PolicyState
+from galaxea_r1lite_bridge.execution.reasons import State
+from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_PERIOD = 0.2  # s between two looks at a running task, and two feedback messages
+_STOP_TIME = 3.0  # s within which the arms come to rest
+_MOVING = (State.TRACKING, State.STOPPING)
+_Code = RunTask.Result
+
+
+@dataclass
+class _Task:
+    goal: Any
+    begin_ns: int
+    limit_ns: int
+    first_chunk: int
+    ended: Future = field(default_factory=Future)
+    success: bool = False
+
+
+class TaskServer:
+    """Serves RunTask for a policy node. Every end of a task stops the inference and lets the bridge decelerate.
+
+    Args:
+        node: where the interfaces are made.
+        robot: their names.
+        loop: what computes the chunks.
+        bridge: what is known of the bridge.
+        check: raises ConfigError for an instruction that the bundle does not know.
+    """
+
+    def __init__(
+        self, node: Node, robot: RobotConfig, loop: InferenceLoop, bridge: BridgeView, check: Callable[[str], object]
+    ) -> None:
+        self._node, self._loop, self._bridge, self._check_instruction = node, loop, bridge, check
+        self._task: _Task | None = None
+        self._server = ActionServer(
+            node,
+            RunTask,
+            robot.interfaces.run_task,
+            self._execute,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+        )
+        self._success = node.create_subscription(Bool, robot.interfaces.task_success, self._on_success, 10)
+        self._stop_client = node.create_client(Trigger, robot.interfaces.stop)
+        self._timer = node.create_timer(_PERIOD, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def destroy(self) -> None:
+        """End a running task and let go of everything."""
+        if self._task is not None and not self._task.ended.done():
+            self._task.ended.set_result((_Code.FAULT, "the policy node was deactivated"))
+        self._node.destroy_timer(self._timer)
+        self._node.destroy_subscription(self._success)
+        self._node.destroy_client(self._stop_client)
+        self._server.destroy()
+
+    def _on_success(self, message: Bool) -> None:
+        if self._task is not None and message.data:
+            self._task.success = True
+
+    async def _execute(self, goal: Any) -> RunTask.Result:
+        refusal = self._refusal(goal.request.instruction)
+        if refusal is not None:
+            goal.abort()
+            return self._result(*refusal)
+        instruction = goal.request.instruction or self._loop.instruction
+        task = self._task = _Task(
+            goal, self._node.get_clock().now().nanoseconds, nanoseconds(goal.request.time_limit), self._loop.chunks
+        )
+        self._loop.set_instruction(instruction)
+        self._loop.start()
+        self._node.get_logger().info(f"task started: {instruction}")
+        code, text = await task.ended
+        self._loop.pause()
+        await self._bring_to_rest()
+        self._task = None
+        if code == _Code.SUCCEEDED:
+            goal.succeed()
+        elif code == _Code.CANCELED:
+            goal.canceled()
+        else:
+            goal.abort()
+        return self._result(code, text)
+
+    def _refusal(self, instruction: str) -> tuple[int, str] | None:
+        if self._task is not None:
+            return _Code.BUSY, "another task is running: cancel it first"
+        if instruction:
+            try:
+                self._check_instruction(instruction)
+            except ConfigError as error:
+                return _Code.NO_EMBEDDING, str(error)
+        return self._bridge_problem()
+
+    def _bridge_problem(self) -> tuple[int, str] | None:
+        if self._bridge.state in (State.FAULT, State.ESTOP):
+            return _Code.FAULT, f"bridge: {self._bridge.text}"
+        if not self._bridge.armed:
+            return _Code.BRIDGE_NOT_ARMED, f"bridge: {self._bridge.text}"
+        return None
+
+    def _result(self, code: int, text: str) -> RunTask.Result:
+        self._node.get_logger().info(f"task ended, {code}: {text}")
+        return RunTask.Result(code=code, message=text)
+
+    def _look(self) -> None:
+        """Publish feedback, and see whether the running task is over."""
+        task = self._task
+        if task is None or task.ended.done():
+            return
+        elapsed_ns = max(0, self._node.get_clock().now().nanoseconds - task.begin_ns)
+        chunks = max(0, self._loop.chunks - task.first_chunk)
+        latency = self._loop.latencies[-1][-1] if self._loop.latencies else 0.0
+        task.goal.publish_feedback(
+            RunTask.Feedback(
+                elapsed=elapsed_ns / 1e9,
+                chunks=chunks,
+                latency=latency,
+                state=int(self._loop.state),
+                bridge_state=int(self._bridge.state),
+                message=": ".join(filter(None, (self._loop.reason.text, self._loop.detail))) or self._bridge.text,
+            )
+        )
+        problem = self._bridge_problem()
+        if task.goal.is_cancel_requested:
+            task.ended.set_result((_Code.CANCELED, f"canceled after {elapsed_ns / 1e9:.1f} s"))
+        elif task.success:
+            task.ended.set_result((_Code.SUCCEEDED, f"done after {elapsed_ns / 1e9:.1f} s"))
+        elif problem is not None:
+            task.ended.set_result(problem)
+        elif self._loop.state == PolicyState.FAULT:
+            task.ended.set_result((_Code.FAULT, f"policy: {self._loop.reason.text}: {self._loop.detail}"))
+        elif task.limit_ns and elapsed_ns > task.limit_ns:
+            task.ended.set_result((_Code.TIME_LIMIT, f"not done within {task.limit_ns / 1e9:g} s"))
+
+    async def _bring_to_rest(self) -> None:
+        """Let the bridge decelerate, and wait until it has."""
+        if self._stop_client.service_is_ready():
+            self._stop_client.call_async(Trigger.Request())
+        rested, steady = Future(), Clock(clock_type=ClockType.STEADY_TIME)
+        give_up = steady.now().nanoseconds + round(_STOP_TIME * 1e9)
+
+        def look() -> None:
+            if (self._bridge.state not in _MOVING or steady.now().nanoseconds > give_up) and not rested.done():
+                rested.set_result(None)
+
+        timer = self._node.create_timer(_PERIOD / 2, look, clock=steady)
+        await rested
+        self._node.destroy_timer(timer)

@@ -1,0 +1,205 @@
+"""The RunTask action and `fastwam operate`, with the real nodes and emulator_node in the robot's place."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from action_msgs.msg import GoalStatus
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.action import ActionClient
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool
+
+from fastwam_msgs.action import RunTask
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, PolicyStatus
+from fastwam_policy.runtime.reasons import PolicyState
+from galaxea_r1lite_bridge.execution.reasons import Reason, State
+from galaxea_r1lite_bridge.nodes.conversions import duration_message
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+ROBOT = RobotConfig.load()
+CODE = RunTask.Result
+# Two shared cores are not a robot's: what is tested here is not its timing.
+PATIENT = {"watchdog.feedback_age.limit": 1.0, "watchdog.overrun.limit": 1.0, "watchdog.feedback_jump.limit": 2.0}
+
+
+@pytest.fixture
+def world(ros, random_bundle):
+    """All nodes; the policy is idle."""
+    ros.start("galaxea_r1lite_bridge", "emulator_node", camera_rate=10.0, feedback_rate=60.0)
+    ros.start("galaxea_r1lite_bridge", "bridge_node", blending="rtc", **PATIENT)
+    ros.start(
+        "fastwam_policy", "policy_node", bundle=random_bundle, run_on_start=False, realtime="guidance",
+        max_observation_age=2.0, max_skew=0.2,
+    )  # fmt: skip
+    ros.bridge = ros.collect(BridgeStatus, ROBOT.interfaces.bridge_status)
+    ros.policy = ros.collect(PolicyStatus, ROBOT.interfaces.policy_status)
+    ros.chunks = ros.collect(ActionChunk, ROBOT.interfaces.action_chunk)
+    ros.until(lambda: ros.policy and ros.policy[-1].state == PolicyState.IDLE)
+    ros.until(lambda: ros.bridge and all(stream.received > 20 for stream in ros.bridge[-1].feedback))
+    return ros
+
+
+def arm(world):
+    world.until(lambda: world.call(SetBool, ROBOT.interfaces.arm, SetBool.Request(data=True)).success)
+    world.until(lambda: world.bridge[-1].state == State.HOLDING)
+
+
+class Client:
+    def __init__(self, world):
+        self.world, self.feedback = world, []
+        self.client = ActionClient(world.node, RunTask, ROBOT.interfaces.run_task)
+        assert self.client.wait_for_server(20)
+
+    def start(self, instruction="fold the towel", limit=0.0):
+        goal = RunTask.Goal(instruction=instruction, time_limit=duration_message(round(limit * 1e9)))
+        sent = self.client.send_goal_async(goal, lambda message: self.feedback.append(message.feedback))
+        self.world.until(sent.done)
+        return sent.result()
+
+    def result(self, goal):
+        future = goal.get_result_async()
+        self.world.until(future.done)
+        return future.result().status, future.result().result
+
+    def run(self, *args, **kwargs):
+        return self.result(self.start(*args, **kwargs))
+
+
+def test_a_task_from_refusal_to_success(world):
+    diagnostics = world.collect(DiagnosticArray, "/diagnostics")
+    client = Client(world)
+    status, result = client.run()
+    assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.BRIDGE_NOT_ARMED)
+    world.until(lambda: "not armed" in client.run()[1].message)  # until then nothing was heard of the bridge
+    arm(world)
+    status, result = client.run("dance")
+    assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.NO_EMBEDDING)
+    assert not world.chunks, "nothing is computed without a task"
+
+    goal = client.start()
+    world.until(lambda: world.bridge[-1].state == State.TRACKING)
+    assert client.run()[1].code == CODE.BUSY
+    world.until(lambda: len(world.chunks) > 3)
+    world.until(lambda: any(chunk.committed_steps for chunk in world.chunks))
+    frozen = next(index for index, chunk in enumerate(world.chunks) if chunk.committed_steps)
+    assert 1 <= world.chunks[frozen].committed_steps <= 32
+    world.until(lambda: client.feedback and client.feedback[-1].chunks > 2)
+    assert client.feedback[-1].latency > 0
+    publisher = world.node.create_publisher(Bool, ROBOT.interfaces.task_success, 10)
+    timer = world.node.create_timer(0.2, lambda: publisher.publish(Bool(data=True)))
+    status, result = client.result(goal)
+    timer.cancel()
+    assert (status, result.code) == (GoalStatus.STATUS_SUCCEEDED, CODE.SUCCEEDED)
+    world.until(lambda: (world.bridge[-1].state, world.bridge[-1].reason) == (State.HOLDING, Reason.STOP_REQUESTED))
+    world.until(lambda: world.policy[-1].state == PolicyState.IDLE)
+    names = {s.name for message in diagnostics for s in message.status}
+    assert {f"policy_node: stream {name}" for name in (*ROBOT.cameras, *ROBOT.commanded)} < names
+    assert "policy_node: inference" in names
+
+
+def test_cancel_time_limit_and_fault(world):
+    client = Client(world)
+    world.until(lambda: "not armed" in client.run()[1].message)
+    arm(world)
+    goal = client.start()
+    world.until(lambda: world.bridge[-1].state == State.TRACKING)
+    world.until(goal.cancel_goal_async().done)
+    status, result = client.result(goal)
+    assert (status, result.code) == (GoalStatus.STATUS_CANCELED, CODE.CANCELED)
+    world.until(lambda: world.bridge[-1].state == State.HOLDING)
+
+    status, result = client.run(limit=1.0)
+    assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.TIME_LIMIT)
+    assert "1 s" in result.message
+
+    goal = client.start()
+    world.until(lambda: world.bridge[-1].state == State.TRACKING)
+    estop = world.node.create_publisher(Bool, ROBOT.interfaces.estop, 10)
+    world.until(lambda: estop.get_subscription_count())
+    estop.publish(Bool(data=True))
+    status, result = client.result(goal)
+    assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.FAULT)
+    assert "ESTOP" in result.message
+
+
+class Terminal:
+    """`fastwam operate` on a pseudo-terminal."""
+
+    def __init__(self, *arguments):
+        self._master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fastwam_policy.cli", "operate", *arguments],
+            stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"COLUMNS": "200"},
+        )  # fmt: skip
+        os.close(slave)
+        self.text = ""
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        while True:
+            try:
+                self.text += os.read(self._master, 4096).decode(errors="replace")
+            except OSError:
+                return
+
+    def press(self, key):
+        os.write(self._master, key.encode())
+
+    def shows(self, pattern):
+        return re.search(pattern, self.text)
+
+    def press_until(self, ros, key, pattern):
+        """Press a key, and again every 2 s: services are discovered one by one."""
+        pressed = 0.0
+
+        def seen():
+            nonlocal pressed
+            if time.monotonic() - pressed > 2.0:
+                pressed = time.monotonic()
+                self.press(key)
+            return self.shows(pattern)
+
+        ros.until(seen)
+
+
+def test_operate(world):
+    terminal = Terminal("--instruction", "fold the towel")
+    try:
+        world.until(lambda: terminal.shows("SPACE emergency stop"))
+        world.until(lambda: terminal.shows(r"DISARMED, 100 .*policy IDLE"))
+        terminal.press_until(world, "a", "arm: armed")
+        terminal.press_until(world, "s", r"task \d+ s, \d+ chunks")
+        world.until(lambda: world.bridge[-1].state == State.TRACKING)
+        terminal.press("x")
+        world.until(lambda: terminal.shows("task canceled, 2"))
+        terminal.press("h")
+        world.until(lambda: terminal.shows("home: moving the arms to the start pose"))
+        terminal.press(" ")
+        world.until(lambda: world.bridge[-1].state == State.ESTOP)
+        assert terminal.shows("EMERGENCY STOP pressed")
+        terminal.press("a")
+        world.until(lambda: terminal.shows("refused, 309"))
+        terminal.press("r")
+        terminal.press_until(world, "a", r"(?s)released.*arm: armed")
+        terminal.press("?")
+        terminal.press("s")
+        world.until(lambda: world.bridge[-1].state == State.TRACKING)
+        terminal.press("q")
+        assert terminal.process.wait(20) == 0
+        world.until(lambda: world.bridge[-1].state == State.HOLDING)
+    finally:
+        terminal.process.kill()
+
+
+def test_operate_needs_a_terminal():
+    answer = subprocess.run(
+        [sys.executable, "-m", "fastwam_policy.cli", "operate"], input="", capture_output=True, text=True
+    )
+    assert answer.returncode == 2
+    assert "needs a terminal" in answer.stderr
