@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     operate.add_argument("--time-limit", type=float, default=0.0, metavar="S", help="of a task; 0 for none")
     operate.add_argument("--namespace", default="", help="namespace of the nodes")
     operate.set_defaults(run=_operate)
+
+    safety = commands.add_parser("check-safety", help="inject faults into the running nodes; needs no robot")
+    safety.add_argument("--write", type=Path, metavar="MD", help="file whose fault table to replace: docs/safety.md")
+    safety.add_argument("--json", type=Path, metavar="PATH", help="write the rows as JSON")
+    safety.set_defaults(run=_check_safety)
 
     make = commands.add_parser(
         "make-bundle", help="write a bundle with random weights, to try the path without a download"
@@ -162,6 +168,28 @@ def _operate(given: argparse.Namespace) -> int:
     if given.time_limit < 0:
         raise ConfigError(f"--time-limit must not be negative, got {given.time_limit}")
     return operate(given.instruction, given.time_limit, given.namespace)
+
+
+def _check_safety(given: argparse.Namespace) -> int:
+    import json
+    import platform
+
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from fastwam_policy.demo import private_domain
+    from fastwam_policy.evaluation.safety import as_json, markdown, write_table
+
+    with private_domain():
+        from fastwam_policy.nodes.safety_check import check_safety
+
+        rows = check_safety()
+    Console().print(Markdown(markdown(rows)))
+    if given.json:
+        given.json.write_text(json.dumps(as_json(rows), indent=2) + "\n", encoding="utf-8")
+    if given.write:
+        write_table(given.write, rows, f"Measured on {platform.system()} {platform.machine()}, {os.cpu_count()} cores.")
+    return int(any(row.violations or not row.as_expected for row in rows))
 
 
 def _make_bundle(given: argparse.Namespace) -> int:

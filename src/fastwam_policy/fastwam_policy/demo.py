@@ -6,7 +6,8 @@ import json
 import os
 import shlex
 import signal
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -53,16 +54,11 @@ def run_demo(mode: str, bag: Path, bundle: Path | None, output: Path, json_path:
         "session": str(session),
     }
 
-    with domain_id(iter(range(_FIRST_DOMAIN, _FIRST_DOMAIN + _DOMAINS)).__next__) as domain:
+    with private_domain() as domain:
         console.print(f"ROS_DOMAIN_ID {domain}, on this machine only; session in {session}")
-        environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"}
-        only_here = (
-            "ROS_LOCALHOST_ONLY" if os.environ.get("ROS_DISTRO") == "humble" else "ROS_AUTOMATIC_DISCOVERY_RANGE"
-        )
-        environment[only_here] = "1" if only_here == "ROS_LOCALHOST_ONLY" else "LOCALHOST"
         manager = Manager()
         for process in processes(mode, arguments):
-            manager.add_process(process.name, f"exec {shlex.join(process.command())}", env=environment)
+            manager.add_process(process.name, f"exec {shlex.join(process.command())}", env=dict(os.environ))
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         manager.loop()
 
@@ -86,6 +82,18 @@ def run_demo(mode: str, bag: Path, bundle: Path | None, output: Path, json_path:
         console.print("[red]no chunk was computed; the policy's warnings above say why[/red]")
         return 1
     return 0
+
+
+@contextmanager
+def private_domain() -> Iterator[int]:
+    """A ROS domain that nobody else on this machine uses, visible on this machine only, for all processes started."""
+    with domain_id(iter(range(_FIRST_DOMAIN, _FIRST_DOMAIN + _DOMAINS)).__next__) as domain:
+        os.environ |= {"ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"}
+        if os.environ.get("ROS_DISTRO") == "humble":
+            os.environ["ROS_LOCALHOST_ONLY"] = "1"
+        else:
+            os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        yield domain
 
 
 def _new_folder(parent: Path) -> Path:

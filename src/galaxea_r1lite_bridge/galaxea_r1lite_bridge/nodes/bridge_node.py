@@ -354,7 +354,7 @@ def _watchdogs(values: dict[str, Any]) -> WatchdogConfig:
     def watch(name: str) -> Watch:
         return Watch(values[f"watchdog.{name}.limit"], Reaction[values[f"watchdog.{name}.reaction"].upper()])
 
-    watches = {field.name: watch(field.name) for field in dataclasses.fields(WatchdogConfig)}
+    watches: dict[str, Any] = {field.name: watch(field.name) for field in dataclasses.fields(WatchdogConfig)}
     return WatchdogConfig(**watches | ({} if values["require_heartbeat"] else {"heartbeat": None}))
 
 

@@ -1,0 +1,121 @@
+"""Figures of the fault injection: what the bridge did, how soon it held, and how far every limit was used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxea_r1lite_bridge.robot.config import LimitArrays
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+BEGIN, END = "<!-- fault table: written by `fastwam check-safety` -->", "<!-- end of the fault table -->"
+_TOLERANCE = 1e-3  # share of a limit that rounding of stamps to ns explains
+_RESTING = 1e-6  # rad/s
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """Largest use of the limits by a sequence of commands; 1 is the limit itself."""
+
+    velocity: float
+    acceleration: float
+    outside: bool
+    """A position limit was passed, or a number was not finite."""
+
+    @property
+    def violated(self) -> bool:
+        """Whether any limit was passed."""
+        return self.outside or max(self.velocity, self.acceleration) > 1 + _TOLERANCE
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one fault led to.
+
+    Attributes:
+        fault: what was done.
+        state: of the bridge when it had settled.
+        reasons: numbered reasons and drops since the fault.
+        expected: what had to be among them, and whether it was.
+        to_hold: s from the fault to rest; None: the motion went on.
+        velocity: largest share of a joint's velocity limit.
+        acceleration: likewise.
+        violations: commands outside of limits.
+    """
+
+    fault: str
+    state: str
+    reasons: str
+    as_expected: bool
+    to_hold: float | None
+    velocity: float
+    acceleration: float
+    violations: int
+
+
+def extremes(stamps: NDArray[np.int64], positions: NDArray[np.float64], limits: LimitArrays, max_dt: float) -> Extremes:
+    """Use of the limits by commands at `stamps` [N] ns with `positions` [N, D].
+
+    A period longer than `max_dt` s counts as `max_dt`, as it does in the limiter. After a step back of the clock the
+    period is unknown: there only the velocity over `max_dt` is looked at.
+    """
+    if len(stamps) < 3:
+        return Extremes(0.0, 0.0, bool(len(positions)) and not np.isfinite(positions).all())
+    periods = np.diff(stamps)[:, None] / 1e9
+    unknown = periods[:, 0] <= 0
+    dt = np.where(unknown[:, None], max_dt, np.minimum(periods, max_dt))
+    velocity = np.diff(positions, axis=0) / dt
+    acceleration = np.diff(velocity, axis=0) / dt[1:]
+    acceleration[unknown[1:] | unknown[:-1]] = 0.0
+    inside = (positions >= limits.lower - 1e-9) & (positions <= limits.upper + 1e-9)
+    return Extremes(
+        float((np.abs(velocity) / limits.velocity).max()),
+        float((np.abs(acceleration) / limits.acceleration).max()),
+        not bool(inside.all()),  # NaN compares false
+    )
+
+
+def time_to_hold(times: Sequence[float], speeds: Sequence[float], since: float) -> float | None:
+    """S from `since` to the last command that moved; None when the last one still does, 0 when none moved."""
+    moving = [time for time, speed in zip(times, speeds, strict=True) if time >= since and speed > _RESTING]
+    if not moving:
+        return 0.0
+    return None if moving[-1] == times[-1] else moving[-1] - since
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table of docs/safety.md."""
+    lines = [
+        "| fault | state afterwards | reasons and drops | time to hold | velocity | acceleration | violations |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        hold = "goes on" if row.to_hold is None else f"{row.to_hold:.2f} s"
+        lines.append(
+            f"| {row.fault} | {row.state}{'' if row.as_expected else ' (UNEXPECTED)'} | {row.reasons} | {hold} "
+            f"| {row.velocity:.2f} | {row.acceleration:.2f} | {row.violations} |"
+        )
+    return "\n".join(lines)
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as plain data."""
+    return [asdict(row) for row in rows]
+
+
+def write_table(path: Path, rows: Sequence[Row], note: str) -> None:
+    """Replace the table in the Markdown file at `path`; ConfigError where its marks are missing."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    if BEGIN not in text or END not in text:
+        raise ConfigError(f"{path}: the marks {BEGIN} and {END}, between which the table goes, are missing")
+    head, rest = text.split(BEGIN, 1)
+    tail = rest.split(END, 1)[1]
+    path.write_text(f"{head}{BEGIN}\n{note}\n\n{markdown(rows)}\n{END}{tail}", encoding="utf-8")

@@ -1,0 +1,458 @@
+"""`fastwam check-safety`: faults are injected into the real nodes, over real ROS 2, while the arms move.
+
+The robot is emulator_node. Where the policy itself is the fault it is the real policy_node with random weights; otherwise
+chunks of one smooth motion come from this process, so that they can be delayed, reordered and spoilt.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import rclpy
+from ament_index_python.packages import get_package_prefix
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rich.progress import Progress
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, Empty
+from std_srvs.srv import SetBool
+from trajectory_msgs.msg import JointTrajectoryPoint
+
+from fastwam_msgs.msg import ActionChunk, BridgeStatus
+from fastwam_policy.evaluation.safety import Row, extremes, time_to_hold
+from fastwam_policy.policy.random_bundle import write_random_bundle
+from galaxea_r1lite_bridge.execution.reasons import Reason, State
+from galaxea_r1lite_bridge.nodes.conversions import duration_message, nanoseconds, time_message
+from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_STEP_NS = 66_666_667
+_HORIZON = 32
+_REPLAN, _LATENCY = 0.5, 0.1  # s
+_SWING, _PERIOD = 0.3, 3.0  # rad and s of the smooth motion: up to 0.63 rad/s
+_MOVING = 0.1  # rad/s: the fault comes while the arms move at least so fast
+_MAX_DT = 0.02  # s, two control periods
+_PATIENCE = 60.0  # s
+
+
+@dataclass
+class _Sent:
+    stamp_ns: int
+    arrival: float
+    positions: np.ndarray
+    speed: float
+
+
+class _World:
+    """The nodes, one after the other for each fault, and a record of what the bridge says and sends."""
+
+    def __init__(self, robot: RobotConfig, bundle: Path, log: Path) -> None:
+        self.robot, self._bundle, self._log = robot, bundle, log
+        self.node = Node("safety_check")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._closing = threading.Event()
+        threading.Thread(target=self._spin, daemon=True).start()
+        names = robot.interfaces
+        self.sent: list[_Sent] = []
+        self.statuses: list[tuple[float, BridgeStatus]] = []
+        self.node.create_subscription(JointState, names.command, self._on_command, 100)
+        self.node.create_subscription(
+            BridgeStatus, names.bridge_status, lambda m: self.statuses.append((time.monotonic(), m)), 100
+        )
+        self.chunks = self.node.create_publisher(ActionChunk, names.action_chunk, 5)
+        self.estop = self.node.create_publisher(Bool, names.estop, 10)
+        self.heartbeat = self.node.create_publisher(Empty, names.heartbeat, 10)
+        self.clock = self.node.create_publisher(Clock, "/clock", 10)
+        self._arm = self.node.create_client(SetBool, names.arm)
+        self._set = self.node.create_client(SetParameters, "emulator_node/set_parameters")
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.home = np.array([value for group in robot.commanded.values() for value in group.home], float)
+        self.arms = np.array([unit == "rad" for unit in robot.units])
+
+    def _spin(self) -> None:
+        while not self._closing.is_set():
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def _on_command(self, message: JointState) -> None:
+        speed = float(np.abs(np.array(message.velocity)).max())
+        self.sent.append(_Sent(nanoseconds(message.header.stamp), time.monotonic(), np.array(message.position), speed))
+
+    def start(self, package: str, name: str, **parameters: object) -> None:
+        program = Path(get_package_prefix(package)) / "lib" / package / name
+        words = [str(program), "--ros-args"]
+        for key, value in parameters.items():
+            words += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
+        with self._log.open("ab") as output:
+            self.processes[name] = subprocess.Popen(words, stdout=output, stderr=output)
+
+    def start_policy(self) -> None:
+        self.start("fastwam_policy", "policy_node", bundle=self._bundle)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self.processes[name].send_signal(number)
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.processes.clear()
+
+    def close(self) -> None:
+        self.end()
+        self._closing.set()
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+    def until(self, condition: Callable[[], Any], what: str) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not condition():
+            if time.monotonic() > deadline:
+                tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
+                raise ConfigError(f"{what}: not within {_PATIENCE:g} s. The nodes' last lines:\n{tail}")
+            time.sleep(0.01)
+
+    @property
+    def state(self) -> State | None:
+        return State(self.statuses[-1][1].state) if self.statuses else None
+
+    def arm(self) -> None:
+        self.until(self._arm.service_is_ready, "bridge_node")
+
+        def armed() -> bool:
+            future = self._arm.call_async(SetBool.Request(data=True))
+            self.until(future.done, "~/arm")
+            time.sleep(0.1)
+            return bool(future.result().success)
+
+        self.until(armed, "arming")
+
+    def emulate(self, fault: str) -> None:
+        value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=fault)
+        self._set.call_async(SetParameters.Request(parameters=[Parameter(name="fault", value=value)]))
+
+    def wait_for_motion(self) -> None:
+        def moving() -> bool:
+            fast = self.sent and float(np.abs(self._last_velocity()).max()) > _MOVING
+            return bool(fast and self.state == State.TRACKING)
+
+        self.until(moving, "motion of the arms")
+        time.sleep(0.5)
+        self.until(moving, "motion of the arms")
+
+    def _last_velocity(self) -> np.ndarray:
+        if len(self.sent) < 2:
+            return np.zeros(1)
+        a, b = self.sent[-2], self.sent[-1]
+        return (b.positions - a.positions)[self.arms] / max(1e-3, (b.stamp_ns - a.stamp_ns) / 1e9)
+
+
+@dataclass
+class _Chunks:
+    """Chunks of one smooth motion, published from a thread; `spoil` may change, hold back or multiply them."""
+
+    world: _World
+    epoch: int = 1
+    direction: float = 1.0
+    now_ns: Callable[[], int] = time.time_ns
+    latency: float = _LATENCY
+    spoil: Callable[[list[ActionChunk]], list[ActionChunk]] = lambda chunks: chunks
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> _Chunks:
+        self._begin_ns = self.now_ns()
+        threading.Thread(target=self._run, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._ended.is_set():
+            stamp_ns = self.now_ns()
+            begin, number = time.monotonic(), number + 1
+            if self._ended.wait(self.latency):
+                return
+            for chunk in self.spoil([self._make(number, stamp_ns)]):
+                self.world.chunks.publish(chunk)
+            self._ended.wait(max(0.0, begin + _REPLAN - time.monotonic()))
+
+    def _make(self, number: int, stamp_ns: int) -> ActionChunk:
+        world = self.world
+        t = (stamp_ns - self._begin_ns + _STEP_NS * np.arange(_HORIZON)) / 1e9
+        swing = self.direction * _SWING * np.sin(2 * math.pi * t / _PERIOD)
+        rows = world.home + np.where(world.arms, swing[:, None] * np.resize([1.0, 0.3, -0.5, 1.0, 0.5, 1.0], 14), 0.0)
+        chunk = ActionChunk(chunk_id=number, epoch=self.epoch, policy_id="smooth", step=duration_message(_STEP_NS))
+        chunk.header.stamp = time_message(stamp_ns)
+        chunk.trajectory.joint_names = world.robot.joint_names
+        chunk.trajectory.points = [JointTrajectoryPoint(positions=row.tolist()) for row in rows]
+        return chunk
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """One line of the table."""
+
+    name: str
+    run: Callable[[_World], Iterator[float]]
+    """Yields once the arms move, then injects and yields how long to watch; afterwards it may clean up."""
+    state: set[State]
+    reason: set[Reason]
+
+
+def _robot_and_bridge(world: _World, **parameters: object) -> None:
+    world.start("galaxea_r1lite_bridge", "emulator_node", feedback_rate=100.0)
+    world.start("galaxea_r1lite_bridge", "bridge_node", **parameters)
+    if "use_sim_time" not in parameters:
+        world.arm()
+
+
+def _policy_fault(inject: Callable[[_World], None], watch: float) -> Callable[[_World], Iterator[float]]:
+    def run(world: _World) -> Iterator[float]:
+        _robot_and_bridge(world)
+        world.start_policy()
+        world.wait_for_motion()
+        yield 0.0
+        inject(world)
+        yield watch
+
+    return run
+
+
+def _smooth_fault(
+    inject: Callable[[_World, _Chunks], None], watch: float, **parameters: object
+) -> Callable[[_World], Iterator[float]]:
+    def run(world: _World) -> Iterator[float]:
+        beat = world.node.create_timer(0.1, lambda: world.heartbeat.publish(Empty()))
+        _robot_and_bridge(world, **parameters)
+        with _Chunks(world) as chunks:
+            world.wait_for_motion()
+            yield 0.0
+            inject(world, chunks)
+            if parameters:
+                beat.cancel()
+            yield watch
+        beat.cancel()
+
+    return run
+
+
+def _spike(seconds: float) -> Callable[[_World, _Chunks], None]:
+    def inject(_: _World, chunks: _Chunks) -> None:
+        chunks.latency = seconds
+
+    return inject
+
+
+def _spoilt(spoil: Callable[[list[ActionChunk]], list[ActionChunk]]) -> Callable[[_World, _Chunks], None]:
+    def inject(_: _World, chunks: _Chunks) -> None:
+        chunks.spoil = spoil
+
+    return inject
+
+
+def _reordered() -> Callable[[list[ActionChunk]], list[ActionChunk]]:
+    waiting: list[ActionChunk] = []
+
+    def spoil(chunks: list[ActionChunk]) -> list[ActionChunk]:
+        waiting.extend(chunks)
+        if len(waiting) < 2:
+            return []
+        pair = waiting[::-1]
+        waiting.clear()
+        return pair
+
+    return spoil
+
+
+def _with_nan(chunks: list[ActionChunk]) -> list[ActionChunk]:
+    for chunk in chunks:
+        chunk.trajectory.points[5].positions[3] = math.nan
+    return chunks
+
+
+def _renamed(chunks: list[ActionChunk]) -> list[ActionChunk]:
+    for chunk in chunks:
+        chunk.trajectory.joint_names = [f"other_{name}" for name in chunk.trajectory.joint_names]
+    return chunks
+
+
+def _second_policy(world: _World, chunks: _Chunks) -> None:
+    """A newer policy with the opposite motion: it is followed, the older one is dropped."""
+    _Chunks(world, epoch=2, direction=-1.0, _ended=chunks._ended).__enter__()  # noqa: SLF001
+
+
+def _restart_policy(world: _World) -> None:
+    world.signal("policy_node", signal.SIGKILL)
+    world.processes.pop("policy_node").wait()
+    time.sleep(2.0)
+    world.start_policy()
+
+
+def _restart_bridge(world: _World, _: _Chunks) -> None:
+    world.signal("bridge_node", signal.SIGKILL)
+    world.processes.pop("bridge_node").wait()
+    world.start("galaxea_r1lite_bridge", "bridge_node")
+
+
+def _clock_back(world: _World) -> Iterator[float]:
+    offset = 0.0
+    timer = world.node.create_timer(
+        0.005, lambda: world.clock.publish(Clock(clock=time_message(time.time_ns() + round(1e9 * offset))))
+    )
+    _robot_and_bridge(world, use_sim_time=True)
+    world.arm()
+    with _Chunks(world, now_ns=lambda: time.time_ns() + round(1e9 * offset)) as chunks:
+        world.wait_for_motion()
+        yield 0.0
+        chunks.spoil = lambda _: []
+        offset = -5.0
+        yield 2.0
+    timer.cancel()
+
+
+_STILL = {State.HOLDING}
+FAULTS = [
+    _Fault(
+        "SIGKILL of policy_node", _policy_fault(lambda w: w.signal("policy_node", signal.SIGKILL), 3.5), _STILL,
+        {Reason.PLAN_STALE, Reason.STARVED},
+    ),
+    _Fault(
+        "SIGSTOP of policy_node", _policy_fault(lambda w: w.signal("policy_node", signal.SIGSTOP), 3.5), _STILL,
+        {Reason.PLAN_STALE, Reason.STARVED},
+    ),
+    _Fault(
+        "head camera stalls", _policy_fault(lambda w: w.emulate("camera"), 4.0), _STILL,
+        {Reason.PLAN_STALE, Reason.STARVED},
+    ),
+    _Fault(
+        "policy_node killed and started again", _policy_fault(_restart_policy, 14.0), {State.TRACKING},
+        {Reason.PLAN_STALE, Reason.STARVED},
+    ),
+    _Fault(
+        "SIGKILL of the robot", _smooth_fault(lambda w, _: w.signal("emulator_node", signal.SIGKILL), 2.0), _STILL,
+        {Reason.FEEDBACK_STALE},
+    ),
+    _Fault(
+        "SIGSTOP of the robot", _smooth_fault(lambda w, _: w.signal("emulator_node", signal.SIGSTOP), 2.0), _STILL,
+        {Reason.FEEDBACK_STALE},
+    ),
+    _Fault(
+        "feedback frozen, stamps go on", _smooth_fault(lambda w, _: w.emulate("frozen"), 3.0), {State.FAULT},
+        {Reason.FEEDBACK_FROZEN, Reason.TRACKING_ERROR},
+    ),
+    _Fault(
+        "left arm's feedback jumps by 0.5 rad", _smooth_fault(lambda w, _: w.emulate("jump"), 2.0), {State.FAULT},
+        {Reason.FEEDBACK_JUMPED},
+    ),
+    _Fault(
+        "left arm's feedback is NaN", _smooth_fault(lambda w, _: w.emulate("nan"), 2.0), _STILL,
+        {Reason.FEEDBACK_INVALID},
+    ),
+    _Fault("latency 400 ms", _smooth_fault(_spike(0.4), 3.0), {State.TRACKING}, {Reason.NONE}),
+    _Fault("latency 2 s", _smooth_fault(_spike(2.0), 5.0), _STILL, {Reason.CHUNK_TOO_OLD}),
+    _Fault(
+        "chunks reordered", _smooth_fault(_spoilt(_reordered()), 4.0), {State.TRACKING}, {Reason.CHUNK_OUT_OF_ORDER}
+    ),
+    _Fault(
+        "chunks duplicated", _smooth_fault(_spoilt(lambda chunks: chunks * 2), 3.0), {State.TRACKING},
+        {Reason.CHUNK_OUT_OF_ORDER},
+    ),
+    _Fault("chunks with NaN", _smooth_fault(_spoilt(_with_nan), 3.5), _STILL, {Reason.CHUNK_NOT_FINITE}),
+    _Fault("wrong joint names", _smooth_fault(_spoilt(_renamed), 3.5), _STILL, {Reason.CHUNK_WRONG_JOINTS}),
+    _Fault(
+        "two publishers of chunks", _smooth_fault(_second_policy, 3.0), {State.TRACKING}, {Reason.CHUNK_OLD_EPOCH}
+    ),
+    _Fault("/clock jumps back by 5 s", _clock_back, _STILL, {Reason.CLOCK_JUMPED_BACK}),
+    _Fault(
+        "emergency stop", _smooth_fault(lambda w, _: w.estop.publish(Bool(data=True)), 2.0), {State.ESTOP},
+        {Reason.ESTOP_PRESSED},
+    ),
+    _Fault(
+        "operator's heartbeat stops", _smooth_fault(lambda *_: None, 2.0, require_heartbeat=True), {State.FAULT},
+        {Reason.HEARTBEAT_LOST},
+    ),
+    _Fault(
+        "bridge_node killed and started again", _smooth_fault(_restart_bridge, 4.0), {State.DISARMED},
+        {Reason.NOT_ARMED},
+    ),
+]  # fmt: skip
+
+
+def check_safety() -> list[Row]:
+    """Inject every fault in turn, in this process's ROS domain, and return the table's rows.
+
+    Raises:
+        ConfigError: the nodes did not come up, or the arms did not begin to move.
+    """
+    robot = RobotConfig.load()
+    rclpy.init()
+    with TemporaryDirectory() as folder, Progress() as progress:
+        bundle = Path(folder) / "bundle"
+        write_random_bundle(bundle, robot, "fold the towel")
+        task, rows = progress.add_task("faults", total=len(FAULTS)), []
+        for fault in FAULTS:
+            progress.update(task, description=fault.name)
+            with _world(robot, bundle, Path(folder) / "nodes.log") as world:
+                rows.append(_inject(world, fault))
+            progress.advance(task)
+    rclpy.shutdown()
+    return rows
+
+
+@contextmanager
+def _world(robot: RobotConfig, bundle: Path, log: Path) -> Iterator[_World]:
+    world = _World(robot, bundle, log)
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+def _inject(world: _World, fault: _Fault) -> Row:
+    steps = fault.run(world)
+    next(steps)
+    drops = {drop.reason: drop.count for drop in world.statuses[-1][1].drops}
+    since, first = time.monotonic(), max(0, len(world.sent) - 2)
+    time.sleep(next(steps))
+    sent = list(world.sent)
+    statuses = [status for at, status in world.statuses if at >= since]
+    for _ in steps:
+        pass
+    limits = limit_arrays(world.robot.commanded)
+    whole = extremes(np.array([s.stamp_ns for s in sent]), np.array([s.positions for s in sent]), limits, _MAX_DT)
+    dropped = {Reason(d.reason) for s in statuses for d in s.drops if d.count > drops.get(d.reason, 0)}
+    seen = {Reason(status.reason) for status in statuses} | dropped
+    state = State(statuses[-1].state)
+    after = sent[first:]
+    return Row(
+        fault=fault.name,
+        state=state.name,
+        reasons=", ".join(f"{int(r)} {r.name}" for r in sorted(seen) if r != Reason.NONE) or "none",
+        as_expected=state in fault.state and bool(seen & fault.reason),
+        to_hold=time_to_hold([s.arrival for s in after], [s.speed for s in after], since),
+        velocity=whole.velocity,
+        acceleration=whole.acceleration,
+        violations=int(whole.violated),
+    )
