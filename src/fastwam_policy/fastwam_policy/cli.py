@@ -13,6 +13,8 @@ from ament_index_python.packages import get_package_share_directory
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
+_LONGEST_LATENCY = 1400  # ms: chunks of older observations are dropped
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exits with 2 and one clear message when the input is wrong."""
@@ -131,12 +133,32 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--plot", type=Path, metavar="PNG", help="write a figure")
     bench.set_defaults(run=_bench)
 
+    execution = commands.add_parser(
+        "bench-execution", help="seams, jerk and lag of every blending mode at several latencies; see docs/safety.md"
+    )
+    execution.add_argument("--bag", type=Path, help="recording whose targets the chunks vary around (default: sample)")
+    execution.add_argument("--latency", nargs="+", type=int, default=[0, 100, 200, 400], metavar="MS")
+    execution.add_argument("--seeds", type=int, default=5, help="runs with other chunks (default 5)")
+    execution.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
+    execution.set_defaults(run=_bench_execution)
+
+    loop = commands.add_parser("bench-loop", help="jitter of the bridge's control thread beside an rclpy timer")
+    loop.add_argument("--rate", nargs="+", type=float, default=[100.0, 200.0], metavar="HZ")
+    loop.add_argument("--seconds", type=float, default=15.0, help="for each rate (default 15)")
+    loop.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
+    loop.add_argument("--plot", type=Path, metavar="PNG", help="write a histogram")
+    loop.set_defaults(run=_bench_loop)
+
     report = commands.add_parser("report", help="rebuild summary and report of a session")
     report.add_argument("session", type=Path, help="folder that holds recording/")
     report.add_argument("--bag", type=Path, help="recording that was replayed, for its camera images")
     report.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
     report.set_defaults(run=_report)
     return parser
+
+
+def _sample_bag() -> Path:
+    return Path(get_package_share_directory("fastwam_policy")) / "bags" / "towel_fold_sample"
 
 
 # torch and matplotlib take seconds to import: each command imports what it needs.
@@ -152,10 +174,9 @@ def _demo(given: argparse.Namespace) -> int:
     processes(given.mode, {})
     from fastwam_policy.demo import run_demo
 
-    sample = Path(get_package_share_directory("fastwam_policy")) / "bags" / "towel_fold_sample"
     return run_demo(
         given.mode,
-        (given.bag or sample).resolve(),
+        (given.bag or _sample_bag()).resolve(),
         given.bundle.resolve() if given.bundle else None,
         given.output.resolve(),
         given.json,
@@ -175,16 +196,15 @@ def _check_safety(given: argparse.Namespace) -> int:
     import platform
 
     from rich.console import Console
-    from rich.markdown import Markdown
 
     from fastwam_policy.demo import private_domain
-    from fastwam_policy.evaluation.safety import as_json, markdown, write_table
+    from fastwam_policy.evaluation.safety import as_json, table, write_table
 
     with private_domain():
         from fastwam_policy.nodes.safety_check import check_safety
 
         rows = check_safety()
-    Console().print(Markdown(markdown(rows)))
+    Console().print(table(rows))
     if given.json:
         given.json.write_text(json.dumps(as_json(rows), indent=2) + "\n", encoding="utf-8")
     if given.write:
@@ -291,6 +311,44 @@ def _bench(given: argparse.Namespace) -> int:
             console.print(f"largest difference of the actions: {results[-1]['largest_difference']:.1e}")
         if given.json:
             given.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if given.plot:
+        plot(results, given.plot)
+    return 0
+
+
+def _bench_execution(given: argparse.Namespace) -> int:
+    import json
+
+    from rich.console import Console
+
+    from fastwam_policy.evaluation.bench_execution import bench_execution, table
+
+    if given.seeds < 1 or not 0 <= min(given.latency) <= max(given.latency) <= _LONGEST_LATENCY:
+        raise ConfigError(f"--seeds must be at least 1 and --latency 0 to {_LONGEST_LATENCY} ms")
+    results = bench_execution(given.bag or _sample_bag(), [1e-3 * value for value in given.latency], given.seeds)
+    Console().print(table(results))
+    if given.json:
+        given.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _bench_loop(given: argparse.Namespace) -> int:
+    import json
+
+    from rich.console import Console
+
+    from fastwam_policy.demo import private_domain
+    from fastwam_policy.evaluation.loop_figures import plot, table
+
+    if min(given.rate) <= 0 or given.seconds < 1:
+        raise ConfigError("--rate must be above 0 Hz and --seconds at least 1")
+    with private_domain():
+        from fastwam_policy.nodes.loop_benchmark import bench_loop
+
+        results = bench_loop(given.rate, given.seconds)
+    Console().print(table(results))
+    if given.json:
+        given.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if given.plot:
         plot(results, given.plot)
     return 0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastwam_policy.evaluation.session import read_session
-from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
 
 
 def demo(*arguments):
@@ -52,6 +52,9 @@ def test_a_recording_runs_to_the_report(short_bag, random_bundle, tmp_path):
     assert summary["skew"]["max"] <= 50
     assert 50 < summary["command"]["rate_hz"] < 101
     assert summary["drops"]["policy"] == {}
+    assert summary["states"]["TRACKING"] > 0.3
+    assert sum(summary["states"].values()) == pytest.approx(1.0)
+    assert "limits began to act" in result.stdout
     assert set(summary["open_loop_error"]) == {"left_arm", "left_gripper", "right_arm", "right_gripper"}
     assert "RANDOM weights" in result.stdout
 
@@ -64,13 +67,13 @@ def test_a_recording_runs_to_the_report(short_bag, random_bundle, tmp_path):
 
     robot = RobotConfig.load()
     data = read_session(session / "recording", robot)
-    lower, upper = robot.position_limits
+    limits = limit_arrays(robot.commanded)
     for group, place in robot.slices.items():
         commands = data.commands[group]
-        assert (commands.positions >= lower[place]).all()
-        assert (commands.positions <= upper[place]).all()
+        assert (commands.positions >= limits.lower[place]).all()
+        assert (commands.positions <= limits.upper[place]).all()
         steps, moved = np.diff(commands.times), np.abs(np.diff(commands.positions, axis=0)).max(axis=1)
-        assert (moved <= robot.velocity_limits[place].max() * np.maximum(steps, 0.02) + 1e-6).all()
+        assert (moved <= limits.velocity[place].max() * np.maximum(steps, 0.02) + 1e-6).all()
         assert len(data.recorded[group].times) > 30
 
 

@@ -1,11 +1,12 @@
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fastwam_policy.policy.policy import ActionChunk, Timing
-from fastwam_policy.runtime.inference_loop import ImageError, InferenceLoop
+from fastwam_policy.runtime.inference_loop import Executing, ImageError, InferenceLoop
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -139,3 +140,66 @@ def test_a_policy_that_does_not_load_is_reported_to_the_caller():
 
     with pytest.raises(ConfigError, match="no such bundle"):
         World(fail).loop.load("")
+
+
+def test_pausing_and_starting(world):
+    world.loop.activate(start=False)
+    world.advance(10)
+    time.sleep(0.05)
+    assert world.loop.state == PolicyState.IDLE
+    assert not world.published
+    epoch = world.loop.epoch
+    world.loop.start()
+    world.advance(10)
+    world.until(lambda: world.published)
+    assert world.loop.state == PolicyState.RUNNING
+    world.loop.pause()
+    assert world.loop.state == PolicyState.IDLE
+    assert world.loop.epoch > epoch
+
+
+def test_the_running_plan_is_what_the_bridge_says_it_follows(world):
+    loop, seen = world.loop, []
+    infer = world.policy.infer
+    world.policy.infer = lambda observation: seen.append(observation.running) or infer(observation)
+    loop.activate()
+    world.advance(10)
+    world.until(lambda: world.published)
+    world.advance(500)
+    world.until(lambda: len(world.published) == 2)
+    assert seen == [None, None], "the bridge follows nothing"
+
+    first = world.published[1].chunk
+    loop.latencies[-1] = (0, 0, 0, 0, 100.0)
+    loop._executing = lambda: Executing(loop.epoch, 2, 33 * MS)
+    world.now += 400 * MS
+    world.advance(100)
+    world.until(lambda: len(world.published) == 3)
+    assert seen[2] is None, "its four steps are over"
+
+    loop.latencies.clear()
+    loop.latencies.append((0, 0, 0, 0, 20.0))
+    old = replace(world.published[2], chunk=replace(first, actions=np.arange(64.0).reshape(32, 2)))
+    loop._results[-1] = old
+    loop._executing = lambda: Executing(loop.epoch, 3, 33 * MS)
+    stamp = old.chunk.stamp_ns
+    world.advance(500)
+    world.until(lambda: len(world.published) == 4)
+    running = seen[3]
+    ahead = (world.now - 33 * MS - stamp) / (66 * MS)
+    np.testing.assert_allclose(running.actions[:5, 0], 2 * (ahead + np.arange(5)), atol=1e-6)
+    assert len(running.actions) == int((31 - ahead) + 1)
+    assert running.committed == 2, "20 ms of inference and 20 ms of transport are one step, and the next one"
+
+
+def test_another_epoch_is_not_ours_to_continue(world):
+    loop, seen = world.loop, []
+    infer = world.policy.infer
+    world.policy.infer = lambda observation: seen.append(observation.running) or infer(observation)
+    loop._executing = lambda: Executing(loop.epoch - 1, 1, 0)
+    loop.activate()
+    for _ in range(3):
+        world.advance(500)
+        count = len(world.published)
+        world.until(lambda count=count: len(world.published) > count)
+    assert seen == [None, None, None]

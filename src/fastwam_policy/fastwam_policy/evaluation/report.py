@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from fastwam_policy.evaluation.session import STAGES, Session
 from fastwam_policy.evaluation.summary import open_loop_error, rows
 from fastwam_policy.recordings import open_recording
+from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 _THUMBNAILS = 5
@@ -131,17 +132,18 @@ def _bridge(session: Session) -> Figure | None:
         return None
     begin = status[0].header.stamp
     times = [s.header.stamp.sec - begin.sec + (s.header.stamp.nanosec - begin.nanosec) / 1e9 for s in status]
-    figure = Figure(figsize=(12, 3.2), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True)
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    states, upper, lower = figure.subplots(3, 1, sharex=True)
+    states.plot(times, [s.state for s in status], color="0.3", ds="steps-post")
+    states.set_yticks(range(len(State)), [state.name.lower() for state in State])
+    before = 0
+    for at, one in zip(times, status, strict=True):
+        if one.reason and one.reason != before:
+            states.annotate(str(one.reason), (at, one.state), fontsize=7, xytext=(2, 3), textcoords="offset points")
+        before = one.reason
     upper.plot(times, [s.plan_age for s in status], label="plan age [s]")
+    upper.plot(times, [s.plan_lag for s in status], label="plan lag, slowed down [s]")
     upper.plot(times, [s.seam for s in status], label="seam at the last chunk [rad]")
-    upper.plot(
-        times,
-        [s.state for s in status],
-        color="0.5",
-        ds="steps-post",
-        label="state (1 disarmed, 2 holding, 3 tracking, 4 stopping)",
-    )
     lower.plot(times, [s.control_period_p99 for s in status], label="control period p99 [ms]")
     lower.plot(times, [s.control_period_max for s in status], label="control period max [ms]")
     lower.set(xlabel="time [s]")

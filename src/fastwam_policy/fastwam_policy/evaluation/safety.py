@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.table import Table
 
 from galaxea_r1lite_bridge.robot.config import LimitArrays
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -86,6 +87,19 @@ def time_to_hold(times: Sequence[float], speeds: Sequence[float], since: float) 
     if not moving:
         return 0.0
     return None if moving[-1] == times[-1] else moving[-1] - since
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The rows for a terminal."""
+    shown = Table(title="Faults", show_lines=True)
+    for name in ("fault", "afterwards", "reasons and drops", "time to hold", "velocity", "acceleration", "violations"):
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        state = row.state if row.as_expected else f"[red]{row.state}, unexpected[/red]"
+        hold = "goes on" if row.to_hold is None else f"{row.to_hold:.2f} s"
+        use = (f"{row.velocity:.2f}", f"{row.acceleration:.2f}", str(row.violations))
+        shown.add_row(row.fault, state, row.reasons.replace(", ", "\n"), hold, *use)
+    return shown
 
 
 def markdown(rows: Sequence[Row]) -> str:

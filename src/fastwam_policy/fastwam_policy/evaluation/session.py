@@ -67,9 +67,8 @@ def read_session(recording: Path, robot: RobotConfig) -> Session:
         for name, group in robot.groups.items():
             count = len(group.joints)
             series[group.feedback] = (session.feedback, name, count)
-            if group.target is not None:
-                series[group.target] = (session.commands, name, count)
-                series[f"{robot.recorded_prefix}/{group.target}"] = (session.recorded, name, count)
+            series[group.target] = (session.commands, name, count)
+            series[f"{robot.recorded_prefix}/{group.target}"] = (session.recorded, name, count)
         samples: dict[str, list[tuple[float, NDArray[np.float64]]]] = {topic: [] for topic in series}
         # A namespace stands before every topic alike: the chunk topic tells it.
         prefix = next(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from fastwam_policy.evaluation.session import STAGES, Session
-from galaxea_r1lite_bridge.execution.reasons import State
+from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 
@@ -52,6 +54,8 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
             side: {f"{drop.reason} {drop.text}": int(drop.count) for drop in message.drops} if message else {}
             for side, message in (("policy", status), ("bridge", bridge))
         },
+        "states": _shares(session.bridge_status),
+        "interventions": {f"{c.reason} {c.text}": int(c.count) for c in bridge.interventions} if bridge else {},
         "tracking_share": len(tracking) / len(session.bridge_status) if session.bridge_status else 0.0,
         "command": {
             "rate_hz": float(np.median([s.control_rate for s in tracking])),
@@ -71,6 +75,15 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
             if np.isfinite(values).any()
         },
     }
+
+
+def _shares(statuses: Sequence[Any]) -> dict[str, float]:
+    """Share of the status messages by state, and by reason where it is not simply tracking."""
+    names = Counter(
+        State(status.state).name + (f" ({status.reason} {Reason(status.reason).name})" if status.reason else "")
+        for status in statuses
+    )
+    return {name: count / len(statuses) for name, count in names.most_common()}
 
 
 def table(summary: dict[str, Any]) -> Table:
@@ -100,7 +113,10 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         )
     for side, drops in summary["drops"].items():
         lines.append((f"drops, {side}", "; ".join(f"{count} x {reason}" for reason, count in drops.items()) or "none"))
-    lines.append(("bridge tracking", f"{100 * summary['tracking_share']:.0f} % of its status messages"))
+    states = (f"{state} {100 * share:.0f} %" for state, share in summary["states"].items())
+    lines.append(("bridge states", ", ".join(states) or "no status"))
+    limits = (f"{count} x {limit}" for limit, count in summary["interventions"].items())
+    lines.append(("limits began to act", "; ".join(limits) or "never"))
     if summary["command"]:
         command = summary["command"]
         lines.append(

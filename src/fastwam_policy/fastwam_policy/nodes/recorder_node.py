@@ -48,12 +48,12 @@ class RecorderNode(ManagedNode):
             robot.interfaces.action_chunk: (ActionChunk, reliable),
             robot.interfaces.policy_status: (PolicyStatus, reliable),
             robot.interfaces.bridge_status: (BridgeStatus, reliable),
+            robot.interfaces.command: (JointState, reliable),
         }
         for group in robot.groups.values():
             self._topics[group.feedback] = (JointState, best_effort)
-            if group.target is not None:
-                self._topics[group.target] = (JointState, reliable)
-                self._topics[f"{robot.recorded_prefix}/{group.target}"] = (JointState, reliable)
+            self._topics[group.target] = (JointState, reliable)
+            self._topics[f"{robot.recorded_prefix}/{group.target}"] = (JointState, reliable)
 
     def activate(self) -> None:
         """Open the file and subscribe."""

@@ -18,7 +18,8 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _DISCOVERY = 1.0  # s until other publishers are known
 _NOISE = 2e-4  # rad or mm: an encoder's least digit, without which the feedback would look frozen
-_SIZE = (320, 240)  # pixels, width and height of the images
+_SIZES = {"head": (1280, 720)}  # pixels, width and height as the robot's
+_SIZE = (640, 360)
 
 
 class EmulatorNode(ManagedNode):
@@ -32,8 +33,9 @@ class EmulatorNode(ManagedNode):
         self._values = declare_parameters(self, share_directory() / "config" / "emulator_node.yaml")
         self._robot = RobotConfig.load(Path(self._values["robot_config"]) if self._values["robot_config"] else None)
         self._random = np.random.default_rng(0)
-        image = self._random.integers(0, 255, (_SIZE[1] // 16, _SIZE[0] // 16, 3), np.uint8)
-        self._jpeg = cv2.imencode(".jpg", cv2.resize(image, _SIZE))[1].tobytes()
+        image = self._random.integers(0, 255, (45, 80, 3), np.uint8)
+        sizes = {name: _SIZES.get(name, _SIZE) for name in self._robot.cameras}
+        self._jpeg = {name: cv2.imencode(".jpg", cv2.resize(image, size))[1].tobytes() for name, size in sizes.items()}
 
     def activate(self) -> None:
         """Publish feedback and images, follow targets."""
@@ -94,7 +96,7 @@ class EmulatorNode(ManagedNode):
         for name, publisher in self._cameras.items():
             if name == "head" and self._fault == "camera":
                 continue
-            message: Any = CompressedImage(format="jpeg", data=self._jpeg)
+            message: Any = CompressedImage(format="jpeg", data=self._jpeg[name])
             message.header.stamp = self.get_clock().now().to_msg()
             publisher.publish(message)
 

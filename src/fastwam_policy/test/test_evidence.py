@@ -1,0 +1,131 @@
+"""The commands that measure execution and safety measure what they say."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from ament_index_python.packages import get_package_share_directory
+
+from fastwam_policy.cli import main
+from fastwam_policy.evaluation.bench_execution import Flow, read_reference
+from fastwam_policy.evaluation.safety import BEGIN, END, Row, extremes, time_to_hold, write_table
+from galaxea_r1lite_bridge.robot.config import LimitArrays, RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+LIMITS = LimitArrays(*(np.array([value]) for value in (-1.0, 1.0, 2.0, 10.0, np.inf)))
+MS = 1_000_000
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as status:
+        main([str(argument) for argument in arguments])
+    return status.value.code
+
+
+def motion(positions, periods=10):
+    stamps = np.cumsum(np.broadcast_to(np.array(periods) * MS, len(positions)))
+    return extremes(stamps, np.array(positions)[:, None], LIMITS, 0.02)
+
+
+def test_extremes_find_every_violation():
+    good = motion(0.5 * 10 * (0.01 * np.arange(15)) ** 2)
+    assert good.acceleration == pytest.approx(1.0)
+    assert not good.violated
+    assert motion(np.linspace(0, 0.5, 20)).velocity == pytest.approx(0.5 / 19 / 0.01 / 2)
+    assert motion([0.0, 0.0, 0.001, 0.004, 0.004]).violated, "acceleration"
+    assert motion([0.0, 0.02, 0.05]).violated, "velocity"
+    assert motion([0.995, 1.0, 1.005]).outside
+    assert motion([0.0, np.nan, 0.0]).violated
+    late = motion([0.0, 0.02, 0.04, 0.06, 0.1], [10, 10, 10, 10, 60])
+    assert late.velocity == pytest.approx(1.0), "a late tick may move as far as two periods allow"
+
+
+def test_time_to_hold():
+    times = [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert time_to_hold(times, [1, 1, 1, 0, 0], 0.1) == pytest.approx(0.1)
+    assert time_to_hold(times, [1, 1, 1, 1, 1], 0.1) is None
+    assert time_to_hold(times, [0, 0, 0, 0, 0], 0.1) == 0.0
+
+
+def test_the_table_replaces_what_is_between_its_marks(tmp_path):
+    row = Row("a fault", "HOLDING", "201 PLAN_STALE", True, 0.5, 0.9, 1.0, 0)
+    path = tmp_path / "page.md"
+    path.write_text(f"before\n{BEGIN}\noutdated\n{END}\nafter\n")
+    for _ in range(2):
+        write_table(path, [row], "Measured here.")
+    text = path.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "outdated" not in text
+    assert text.count("| a fault | HOLDING |") == 1
+    path.write_text("nothing")
+    with pytest.raises(ConfigError, match="the marks"):
+        write_table(path, [row], "")
+
+
+def test_every_fault_ends_as_it_should_and_no_limit_is_passed(tmp_path):
+    """All of `fastwam check-safety`: the real nodes, killed, stopped and fed with nonsense."""
+    figures = tmp_path / "faults.json"
+    status = run("check-safety", "--json", figures)
+    rows = json.loads(figures.read_text())
+    assert len(rows) == 20
+    assert [row["fault"] for row in rows if row["violations"]] == []
+    assert [row for row in rows if not row["as_expected"]] == []
+    assert status == 0
+    killed = rows[0]
+    assert killed["fault"] == "SIGKILL of policy_node"
+    assert 0 < killed["to_hold"] < 3
+    assert 0 < killed["velocity"] <= 1.001
+
+
+def test_samples_of_the_flow_have_its_distribution():
+    steps = np.arange(8) / 15
+    covariance = torch.from_numpy(np.exp(-0.5 * ((steps[:, None] - steps) / 0.3) ** 2) + 1e-6 * np.eye(8))
+    mean = torch.linspace(0, 1, 8).double()[:, None].expand(8, 200)
+    chunks = Flow(mean, covariance).sample(0)
+    assert (chunks - mean).mean(dim=1).abs().max() < 0.25
+    measured = torch.cov(chunks)
+    assert (measured - covariance).abs().max() < 0.35, "ten Euler steps are not exact"
+
+
+def test_real_time_chunking_is_not_worse_than_switching(tmp_path):
+    figures = tmp_path / "execution.json"
+    assert run("bench-execution", "--latency", 0, 200, "--seeds", 2, "--json", figures) == 0
+    rows = {(row["latency_ms"], row["mode"]): row for row in json.loads(figures.read_text())}
+    assert set(rows) == {(latency, mode) for latency in (0, 200) for mode in ("switch", "ensemble", "rtc")}
+    assert rows[200, "switch"]["seam_mean"] > 0.1, "the chunks disagree"
+    assert rows[200, "rtc"]["seam_mean"] < 0.5 * rows[200, "switch"]["seam_mean"]
+    assert all(row["peak_velocity"] <= 1 + 1e-6 for row in rows.values())
+    assert all(0 <= row["without_plan"] < 0.2 for row in rows.values())
+
+
+def test_a_recording_without_targets_is_named(short_bag, tmp_path, capsys):
+    reference = read_reference(short_bag, RobotConfig.load())
+    assert reference.at(np.array([-1.0, 0.0, 99.0])).shape == (3, 14)
+    assert run("bench-execution", "--bag", tmp_path / "none") == 2
+    assert "no such recording" in capsys.readouterr().err
+    assert run("bench-execution", "--latency", 5000) == 2
+
+
+def test_bench_loop_measures_all_loops(tmp_path):
+    figures, picture = tmp_path / "loop.json", tmp_path / "loop.png"
+    assert run("bench-loop", "--rate", 100, "--seconds", 2, "--json", figures, "--plot", picture) == 0
+    (result,) = json.loads(figures.read_text())
+    assert set(result["loops"]) == {"deadline thread", "rclpy timer", "rclpy timer, decoding"}
+    assert all(len(loop["periods"]) > 50 and loop["p99"] <= loop["longest"] for loop in result["loops"].values())
+    assert picture.stat().st_size > 5000
+
+
+def test_parameters_of_the_watchdogs_are_those_of_the_executor():
+    import dataclasses
+    from pathlib import Path
+
+    import yaml
+
+    from galaxea_r1lite_bridge.execution.watchdogs import WatchdogConfig
+
+    share = Path(get_package_share_directory("galaxea_r1lite_bridge"))
+    parameters = yaml.safe_load((share / "config" / "bridge_node.yaml").read_text())
+    names = {name.split(".")[1] for name in parameters if name.startswith("watchdog.")}
+    assert names == {field.name for field in dataclasses.fields(WatchdogConfig)}
