@@ -41,7 +41,10 @@ def test_params_files_name_only_parameters_that_exist(mode):
     for pattern, block in yaml.safe_load((SHARE / "config" / f"{mode}.yaml").read_text()).items():
         known = {"use_sim_time"}
         if pattern != "/**":
-            known |= set(yaml.safe_load((SHARE / "config" / f"{pattern.removeprefix('/**/')}.yaml").read_text()))
+            node = pattern.removeprefix("/**/")
+            package = next(process.package for process in processes(mode, {}) if process.name == node)
+            path = Path(get_package_share_directory(package)) / "config" / f"{node}.yaml"
+            known |= set(yaml.safe_load(path.read_text()))
         assert set(block["ros__parameters"]) <= known
 
 

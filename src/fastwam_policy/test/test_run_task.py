@@ -188,7 +188,8 @@ def test_operate(world):
         terminal.press("r")
         terminal.press_until(world, "a", r"(?s)released.*arm: armed")
         terminal.press("?")
-        terminal.press("s")
+        # Until the policy node has heard of it, the bridge is still in ESTOP, and a task is refused.
+        terminal.press_until(world, "s", r"(?s)released.*task \d+ s, \d+ chunks")
         world.until(lambda: world.bridge[-1].state == State.TRACKING)
         terminal.press("q")
         assert terminal.process.wait(20) == 0

@@ -47,6 +47,7 @@ _SWING, _PERIOD = 0.3, 3.0  # rad and s of the smooth motion: up to 0.63 rad/s
 _MOVING = 0.1  # rad/s: the fault comes while the arms move at least so fast
 _MAX_DT = 0.02  # s, two control periods
 _PATIENCE = 60.0  # s
+_ANSWER = 1.0  # s until a service is asked again
 
 
 @dataclass
@@ -140,16 +141,27 @@ class _World:
         self.until(self._arm.service_is_ready, "bridge_node")
 
         def armed() -> bool:
-            future = self._arm.call_async(SetBool.Request(data=True))
-            self.until(future.done, "~/arm")
-            time.sleep(0.1)
-            return bool(future.result().success)
+            answer = self._ask(self._arm, SetBool.Request(data=True))
+            return answer is not None and bool(answer.success)
 
         self.until(armed, "arming")
 
+    @staticmethod
+    def _ask(client: Any, request: Any) -> Any:
+        """Answer of a service, None when none came in time: a request to a node that is just starting may be lost."""
+        future = client.call_async(request)
+        deadline = time.monotonic() + _ANSWER
+        while not future.done() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return future.result() if future.done() else None
+
+    def emulator_is_ready(self) -> bool:
+        return bool(self._set.service_is_ready())
+
     def emulate(self, fault: str) -> None:
         value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=fault)
-        self._set.call_async(SetParameters.Request(parameters=[Parameter(name="fault", value=value)]))
+        request = SetParameters.Request(parameters=[Parameter(name="fault", value=value)])
+        self.until(lambda: self._ask(self._set, request), f"fault {fault} of the emulator")
 
     def wait_for_motion(self) -> None:
         def moving() -> bool:
@@ -224,6 +236,7 @@ class _Fault:
 def _robot_and_bridge(world: _World, **parameters: object) -> None:
     world.start("galaxea_r1lite_bridge", "emulator_node", feedback_rate=100.0)
     world.start("galaxea_r1lite_bridge", "bridge_node", **parameters)
+    world.until(world.emulator_is_ready, "emulator_node")
     if "use_sim_time" not in parameters:
         world.arm()
 

@@ -62,7 +62,7 @@ class Engine:
     ) -> None:  # fmt: skip
         self.model = model
         self._deltas = schedule.deltas.to(model.device)
-        self._sigmas = (schedule.timesteps.double() / TRAIN_TIMESTEPS).tolist()
+        self._timesteps = schedule.timesteps
         config, device, dtype = model.config, model.device, model.dtype
         self._heads = config.video.num_heads
         tokens, head_dim = grid[0] * grid[1], config.video.head_dim
@@ -147,7 +147,7 @@ class Engine:
             mask: [H] from :func:`fastwam_policy.model.realtime.soft_mask`.
         """
         actions = noise
-        for step, sigma in enumerate(self._sigmas):
+        for step, sigma in enumerate((self._timesteps.double() / TRAIN_TIMESTEPS).tolist()):
             modulations = [layer.modulation[step] for layer in self._action]
             network = partial(self._run_step, modulations=modulations, keep=False)
             velocity = guided_velocity(network, actions, sigma, target, mask)
