@@ -8,7 +8,7 @@ from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch_ros.actions import Node
 
-from fastwam_policy.processes import ARGUMENTS, processes
+from fastwam_policy.processes import ARGUMENTS, parse_argument, processes
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
@@ -16,10 +16,7 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Turn the description in config/processes.yaml into launch actions."""
     given = context.launch_configurations
-    arguments = {
-        name: given[name].lower() == "true" if isinstance(default, bool) else given[name]
-        for name, (default, _) in ARGUMENTS.items()
-    }
+    arguments = {name: parse_argument(name, given[name]) for name in ARGUMENTS}
     actions: list[LaunchDescriptionEntity] = []
     for process in processes(given["mode"], arguments):
         node = Node(

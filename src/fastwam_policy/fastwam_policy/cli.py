@@ -35,8 +35,10 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="run the nodes on a recording, then print a summary and write a report")
     demo.add_argument(
-        "--mode", default="replay", help="replay (default); sim and real: see launch/towel_fold.launch.py"
+        "--mode", default="replay", help="replay (default) or sim; for real see launch/towel_fold.launch.py"
     )
+    demo.add_argument("--seed", type=int, default=0, help="scene of mode sim")
+    demo.add_argument("--duration", type=float, default=20.0, help="longest simulated time of mode sim, s (default 20)")
     demo.add_argument("--bag", type=Path, help="recording to replay; the shipped sample by default")
     demo.add_argument("--bundle", type=Path, help="policy bundle; one with random weights by default")
     demo.add_argument("--output", type=Path, default=Path("output"), help="folder for sessions")
@@ -180,6 +182,8 @@ def _demo(given: argparse.Namespace) -> int:
         given.bundle.resolve() if given.bundle else None,
         given.output.resolve(),
         given.json,
+        given.seed,
+        given.duration,
     )
 
 

@@ -31,15 +31,20 @@ _FIRST_DOMAIN, _DOMAINS = 60, 40  # robots use small domain ids; above 101 the p
 _INTERRUPTED = 130
 
 
-def run_demo(mode: str, bag: Path, bundle: Path | None, output: Path, json_path: Path | None) -> int:
+def run_demo(
+    mode: str, bag: Path, bundle: Path | None, output: Path, json_path: Path | None, seed: int, duration: float
+) -> int:
     """Run the demo and return the exit status: 0 when chunks were computed and the report is there.
 
-    Bag and bundle are checked before anything starts; ConfigError says what is wrong with them.
+    Mode replay plays `bag`; mode sim runs `seed` until the towel is folded, for `duration` s at most. Bag and bundle
+    are checked before anything starts; ConfigError says what is wrong with them.
     """
     console = Console()
     robot = RobotConfig.load()
-    with closing(open_recording(bag)) as reader:
-        check_topics(reader, robot, bag)
+    source = bag if mode == "replay" else None
+    if source is not None:
+        with closing(open_recording(source)) as reader:
+            check_topics(reader, robot, source)
     if bundle is not None:
         Bundle.load(bundle).check_robot(robot)
     session = _new_folder(output / "sessions")
@@ -47,7 +52,9 @@ def run_demo(mode: str, bag: Path, bundle: Path | None, output: Path, json_path:
         bundle = session / "bundle"
         write_random_bundle(bundle, robot, INSTRUCTION)
     arguments: dict[str, Argument] = {
-        "bag": str(bag),
+        "bag": str(source or ""),
+        "seed": seed,
+        "duration": duration,
         "bundle": str(bundle),
         "arm": True,
         "record": True,
@@ -72,7 +79,8 @@ def run_demo(mode: str, bag: Path, bundle: Path | None, output: Path, json_path:
     data = read_session(recording, robot)
     summary = summarise(data, robot)
     report = session / "report.html"
-    write_report(report, data, summary, robot, bag, f"Fast-WAM on a recording of the R1 Lite: {bag.name}")
+    title = f"a recording of the R1 Lite: {source.name}" if source else f"the simulated R1 Lite, seed {seed}"
+    write_report(report, data, summary, robot, source, f"Fast-WAM on {title}")
     console.print(table(summary))
     _write_json(session / "summary.json", summary)
     if json_path is not None:
@@ -87,13 +95,18 @@ def run_demo(mode: str, bag: Path, bundle: Path | None, output: Path, json_path:
 @contextmanager
 def private_domain() -> Iterator[int]:
     """A ROS domain that nobody else on this machine uses, visible on this machine only, for all processes started."""
+    before = dict(os.environ)
     with domain_id(iter(range(_FIRST_DOMAIN, _FIRST_DOMAIN + _DOMAINS)).__next__) as domain:
         os.environ |= {"ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"}
         if os.environ.get("ROS_DISTRO") == "humble":
             os.environ["ROS_LOCALHOST_ONLY"] = "1"
         else:
             os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-        yield domain
+        try:
+            yield domain
+        finally:  # the domain may be given to somebody else now
+            os.environ.clear()
+            os.environ |= before
 
 
 def _new_folder(parent: Path) -> Path:

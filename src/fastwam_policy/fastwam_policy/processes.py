@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,7 +15,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, loa
 
 Mode = Literal["real", "sim", "replay"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-Argument = str | bool
+Argument = str | bool | int | float
 
 ARGUMENTS: dict[str, tuple[Argument, str]] = {
     "bag": ("", "recording to replay, mode replay"),
@@ -23,9 +24,24 @@ ARGUMENTS: dict[str, tuple[Argument, str]] = {
     "arm": (False, "arm the bridge as soon as feedback comes; leave it false on a robot and call ~/arm"),
     "rviz": (False, "start RViz and what it needs; only with a full ROS 2 installation"),
     "record": (False, "write chunks, commands, feedback and status to an mcap"),
+    "seed": (0, "what the simulated scene is drawn from, mode sim"),
+    "duration": (0.0, "simulated seconds, or success before, after which mode sim ends; 0 for never"),
     "session": ("", "folder of that recording; empty for ~/fastwam_sessions/TIME"),
 }
 """Default and meaning of each argument of the launch file."""
+
+
+def parse_argument(name: str, text: str) -> Argument:
+    """Value of an argument that was given as text; ConfigError where it is not of the default's type."""
+    default = ARGUMENTS[name][0]
+    if isinstance(default, bool):
+        return text.lower() == "true"
+    if isinstance(default, (int, float)):
+        try:
+            return type(default)(text)
+        except ValueError:
+            raise ConfigError(f"argument {name} must be a number such as {default}, got {text!r}") from None
+    return text
 
 
 class _Entry(StrictModel):
@@ -73,8 +89,11 @@ def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
     """
     if mode not in MODES:
         raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-    if mode == "sim":
-        raise ConfigError("mode sim: the simulator (galaxea_r1lite_sim) is not part of this version; use mode replay")
+    if mode == "sim" and find_spec("mujoco") is None:
+        raise ConfigError(
+            "mode sim needs MuJoCo, which has no wheel for this Python: use Python 3.11 or newer "
+            "(make clean; make setup PYTHON=python3.11)"
+        )
     unknown = sorted(set(arguments) - set(ARGUMENTS))
     if unknown:
         raise ConfigError(f"unknown argument {', '.join(unknown)}; known are {', '.join(ARGUMENTS)}")

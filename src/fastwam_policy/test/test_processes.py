@@ -51,8 +51,6 @@ def test_params_files_name_only_parameters_that_exist(mode):
 def test_wrong_input_is_named():
     with pytest.raises(ConfigError, match="mode must be one of real, sim, replay, got 'fly'"):
         processes("fly", {})
-    with pytest.raises(ConfigError, match="simulator .* is not part of this version"):
-        processes("sim", {})
     with pytest.raises(ConfigError, match="unknown argument speed"):
         processes("replay", {"speed": "1"})
 
@@ -60,7 +58,7 @@ def test_wrong_input_is_named():
 @pytest.mark.skipif(
     importlib.util.find_spec("launch_ros") is None, reason="launch_ros comes with a ROS 2 installation only"
 )
-@pytest.mark.parametrize("mode", ["real", "replay"])
+@pytest.mark.parametrize("mode", ["real", "sim", "replay"])
 def test_the_launch_file_starts_the_same(mode):
     from launch_ros.actions import Node
 

@@ -69,7 +69,7 @@ def test_two_replays_in_one_domain_are_refused(ros, short_bag):
     first = ros.start("fastwam_policy", "replay_node", bag=short_bag, loop=True)
     ros.until(lambda: images)
     second = ros.start("fastwam_policy", "replay_node", bag=short_bag)
-    assert "a robot, a simulator or another replay is in this ROS domain" in ros.finish(second)
+    assert "a robot, a simulator or a replay is in this ROS domain" in ros.finish(second)
     assert second.returncode == 2
     assert first.poll() is None
 

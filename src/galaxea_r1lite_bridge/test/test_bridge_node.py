@@ -244,7 +244,7 @@ def test_without_that_type_the_bridge_says_so(ros, status):
 def test_the_emulator_never_runs_beside_a_robot(ros):
     feedback = ros.node.create_publisher(JointState, ROBOT.groups["left_arm"].feedback, 1)
     emulator = ros.start("galaxea_r1lite_bridge", "emulator_node")
-    assert "already publishes hdas/feedback_arm_left" in ros.finish(emulator)
+    assert "somebody publishes hdas/feedback_arm_left already" in ros.finish(emulator)
     assert emulator.returncode == 2
     feedback.destroy()
 

@@ -29,8 +29,7 @@ _NS = 1_000_000_000
 _POLL = 0.1  # s between two questions to a node that is not active yet
 _LOG_STEP = 10  # percent between two progress lines where there is no terminal
 _QUEUE = 10  # messages a topic
-_OTHERS = 2.0  # s for other publishers in the domain to be seen, on a busy machine too
-_DISCOVERY = 0.5  # s for our publishers to be found before the first message
+_DISCOVERY = 2.0  # s for our publishers to be found before the first message
 
 
 class ReplayNode(ManagedNode):
@@ -66,14 +65,8 @@ class ReplayNode(ManagedNode):
 
     def activate(self) -> None:
         """Make the publishers and start to play on a thread of its own."""
-        time.sleep(_OTHERS)
         topics = [self.resolve_topic_name(topic) for topic in self._outputs.values()]
-        taken = [topic for topic in topics if self.count_publishers(topic)]
-        if taken:
-            raise ConfigError(
-                f"somebody publishes {', '.join(taken)} already: a robot, a simulator or another replay is in this ROS "
-                "domain. End it, or set another ROS_DOMAIN_ID"
-            )
+        self.refuse_beside_others(topics)
         self._outlets: dict[str, Publisher] = {}
         for connection in self._connections:
             kind, topic = _message_class(connection.msgtype), self._outputs[connection.topic]

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ _SWING, _PERIOD = 0.3, 3.0  # rad and s of the smooth motion: up to 0.63 rad/s
 _MOVING = 0.1  # rad/s: the fault comes while the arms move at least so fast
 _MAX_DT = 0.02  # s, two control periods
 _PATIENCE = 60.0  # s
+_LAST = 20  # status messages, one second of them, that the state afterwards is taken from
 _ANSWER = 1.0  # s until a service is asked again
 
 
@@ -321,6 +323,7 @@ def _restart_policy(world: _World) -> None:
     world.processes.pop("policy_node").wait()
     time.sleep(2.0)
     world.start_policy()
+    world.until(lambda: world.state == State.TRACKING, "motion after the restart")
 
 
 def _restart_bridge(world: _World, _: _Chunks) -> None:
@@ -360,7 +363,7 @@ FAULTS = [
         {Reason.PLAN_STALE, Reason.STARVED},
     ),
     _Fault(
-        "policy_node killed and started again", _policy_fault(_restart_policy, 14.0), {State.TRACKING},
+        "policy_node killed and started again", _policy_fault(_restart_policy, 2.0), {State.TRACKING},
         {Reason.PLAN_STALE, Reason.STARVED},
     ),
     _Fault(
@@ -457,7 +460,7 @@ def _inject(world: _World, fault: _Fault) -> Row:
     whole = extremes(np.array([s.stamp_ns for s in sent]), np.array([s.positions for s in sent]), limits, _MAX_DT)
     dropped = {Reason(d.reason) for s in statuses for d in s.drops if d.count > drops.get(d.reason, 0)}
     seen = {Reason(status.reason) for status in statuses} | dropped
-    state = State(statuses[-1].state)
+    state = State(Counter(status.state for status in statuses[-_LAST:]).most_common(1)[0][0])
     after = sent[first:]
     return Row(
         fault=fault.name,

@@ -14,9 +14,7 @@ from sensor_msgs.msg import CompressedImage, JointState
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-_DISCOVERY = 1.0  # s until other publishers are known
 _NOISE = 2e-4  # rad or mm: an encoder's least digit, without which the feedback would look frozen
 _SIZES = {"head": (1280, 720)}  # pixels, width and height as the robot's
 _SIZE = (640, 360)
@@ -40,7 +38,7 @@ class EmulatorNode(ManagedNode):
     def activate(self) -> None:
         """Publish feedback and images, follow targets."""
         robot, sensor = self._robot, qos_profile(self._robot.qos.sensor)
-        self._refuse_beside_a_robot()
+        self.refuse_beside_others(group.feedback for group in robot.groups.values())
         self._joints = {name: _Servo(np.array(group.home, float)) for name, group in robot.actuated.items()}
         self._feedback = {n: self.create_publisher(JointState, g.feedback, sensor) for n, g in robot.actuated.items()}
         self._cameras = {
@@ -59,15 +57,6 @@ class EmulatorNode(ManagedNode):
 
     def deactivate(self) -> None:
         """Nothing to do: the process ends."""
-
-    def _refuse_beside_a_robot(self) -> None:
-        time.sleep(_DISCOVERY)
-        taken = [group.feedback for group in self._robot.groups.values() if self.count_publishers(group.feedback)]
-        if taken:
-            raise ConfigError(
-                f"somebody already publishes {taken[0]}: a robot, a replay or another emulator is in this ROS domain. "
-                "Use another ROS_DOMAIN_ID"
-            )
 
     @property
     def _fault(self) -> str:

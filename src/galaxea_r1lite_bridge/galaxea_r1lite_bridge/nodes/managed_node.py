@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import rclpy
@@ -19,6 +20,7 @@ from galaxea_r1lite_bridge.robot.config import Qos
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _FAILED = 2  # exit status of a node that could not be configured
+_DISCOVERY = 3.0  # s for other publishers in the domain to be seen, on a busy machine too
 _SPIN = 0.1  # s, longest time until a signal or the node's own end is seen
 
 
@@ -66,6 +68,19 @@ class ManagedNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle callback."""
         return self._attempt(self.cleanup)
+
+    def refuse_beside_others(self, topics: Iterable[str]) -> None:
+        """Wait until other publishers are known, and raise ConfigError where one has any of `topics` already.
+
+        For what takes the robot's place: two sources of joint feedback would be followed in turn.
+        """
+        time.sleep(_DISCOVERY)
+        taken = [topic for topic in topics if self.count_publishers(topic)]
+        if taken:
+            raise ConfigError(
+                f"somebody publishes {', '.join(taken)} already: a robot, a simulator or a replay is in this ROS "
+                "domain. End it, or set another ROS_DOMAIN_ID"
+            )
 
     def autostart(self) -> bool:
         """Configure and activate when the parameter says so; return whether the node may go on."""

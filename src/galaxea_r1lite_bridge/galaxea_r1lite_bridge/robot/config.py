@@ -156,6 +156,8 @@ class Interfaces(StrictModel):
     estop: Topic
     heartbeat: Topic
     task_success: Topic
+    simulation: Topic
+    reset: Topic
     arm: Topic
     stop: Topic
     home: Topic

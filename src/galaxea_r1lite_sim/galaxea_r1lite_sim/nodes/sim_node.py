@@ -1,0 +1,255 @@
+"""The simulated robot on the real robot's topics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from ament_index_python.packages import get_package_share_directory
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, JointState
+from std_msgs.msg import Bool
+
+from fastwam_msgs.msg import SimulationStatus
+from fastwam_msgs.srv import ResetSimulation
+from galaxea_r1lite_bridge.nodes.conversions import time_message
+from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
+from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
+from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+from galaxea_r1lite_sim.camera import Cameras
+from galaxea_r1lite_sim.expert import STEP, Expert, UnreachableError
+from galaxea_r1lite_sim.randomization import LEVELS, draw
+from galaxea_r1lite_sim.scene import TIMESTEP
+from galaxea_r1lite_sim.simulation import Simulation
+
+_NS = 1_000_000_000
+_EPOCH_NS = 1_000 * _NS  # simulated time begins here: a stamp of zero means "not stamped"
+_STATUS_PERIOD = 0.1  # s
+_EXTRA = 0.0  # the 7th entry that the robot's arm messages may carry
+_SUCCESS_TIME = 0.5  # s that the towel must lie folded before the task is called done
+_BEHIND = 0.5  # s by which simulated time may lag before it is given up to catch up
+
+
+class SimNode(ManagedNode):
+    """Node ``sim_node``. Parameters: config/sim_node.yaml. Interfaces: those of the robot, and docs/simulator.md."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("sim_node", **kwargs)
+
+    def configure(self) -> None:
+        """Read the parameters and build the first scene."""
+        share = Path(get_package_share_directory("galaxea_r1lite_sim"))
+        self._values = values = declare_parameters(self, share / "config" / "sim_node.yaml")
+        self._robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
+        raw = [name for name, camera in self._robot.cameras.items() if not camera.type.endswith("CompressedImage")]
+        if raw:
+            raise ConfigError(f"cameras.{raw[0]}.type: the simulator publishes CompressedImage only, as the robot does")
+        self._level: str = values["randomization"]
+        self._lock = threading.Lock()
+        self._begin(values["seed"], self._level)
+        if values["viewer"]:
+            self._open_viewer()
+
+    def activate(self) -> None:
+        """Make the robot's topics and start the physics thread."""
+        robot, sensor = self._robot, qos_profile(self._robot.qos.sensor)
+        self.refuse_beside_others(group.feedback for group in robot.groups.values())
+        self._feedback = {n: self.create_publisher(JointState, g.feedback, sensor) for n, g in robot.actuated.items()}
+        self._images = {n: self.create_publisher(CompressedImage, c.topic, sensor) for n, c in robot.cameras.items()}
+        self._clock = self.create_publisher(Clock, "/clock", 10) if self._values["clock"] else None
+        self._success = self.create_publisher(Bool, robot.interfaces.task_success, 10)
+        self._status = self.create_publisher(SimulationStatus, robot.interfaces.simulation, 10)
+        target = qos_profile(robot.qos.target)
+        group = MutuallyExclusiveCallbackGroup()
+        self._targets = [
+            self.create_subscription(JointState, g.target, self._target_callback(n), target, callback_group=group)
+            for n, g in robot.commanded.items()
+        ]
+        self._reset_service = self.create_service(ResetSimulation, "~/reset", self._on_reset)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="physics", daemon=True)
+        self._thread.start()
+        self.get_logger().info(f"simulating seed {self._seed}, randomization {self._level}")
+
+    def deactivate(self) -> None:
+        """Stop the physics."""
+        self._stopping.set()
+        self._thread.join()
+        for subscription in self._targets:
+            self.destroy_subscription(subscription)
+        self.destroy_service(self._reset_service)
+        for publisher in (*self._feedback.values(), *self._images.values(), self._success, self._status):
+            self.destroy_publisher(publisher)
+
+    def _begin(self, seed: int, level: str) -> None:
+        """A new scene, ready to step."""
+        simulation = Simulation(self._robot, draw(seed, level))  # type: ignore[arg-type]
+        cameras = Cameras(simulation, self._values["image_height"], self._values["image_height"] * 16 // 9)
+        for camera in self._robot.cameras:
+            cameras.render(camera)  # compiled before time begins
+        plan = Expert(self._robot, simulation.joints, simulation.towel()).targets if self._values["expert"] else None
+        self._simulation, self._cameras, self._plan = simulation, cameras, plan
+        self._seed, self._level, self._step = seed, level, 0
+        self._folded_since: float | None = None
+        self._delayed: deque[tuple[float, slice, np.ndarray, np.ndarray | None]] = deque()
+
+    def _open_viewer(self) -> None:
+        import mujoco.viewer
+
+        try:
+            self._viewer = mujoco.viewer.launch_passive(self._simulation.model, self._simulation.data)
+        except Exception as error:  # noqa: BLE001  GLFW raises whatever it likes
+            raise ConfigError(
+                f"parameter viewer: no window could be opened ({error}). A screen and OpenGL are needed "
+                "(Debian: sudo apt install libgl1 libglfw3); without them leave it false, the cameras need neither"
+            ) from None
+
+    def _target_callback(self, name: str) -> Callable[[JointState], None]:
+        place = self._robot.slices[name]
+
+        def store(message: JointState) -> None:
+            positions = joint_positions(message.position, place.stop - place.start)
+            if positions is None or self._plan is not None:
+                return
+            speed = joint_positions(message.velocity, place.stop - place.start)
+            with self._lock:
+                due = self._simulation.time + self._values["latency"]
+                self._delayed.append((due, place, positions, speed))
+
+        return store
+
+    def _on_reset(
+        self, request: ResetSimulation.Request, response: ResetSimulation.Response
+    ) -> ResetSimulation.Response:
+        level = request.randomization or self._level
+        if level not in LEVELS or request.seed < 0:
+            response.message = f"randomization must be one of {', '.join(LEVELS)}, and seed at least 0"
+            return response
+        try:
+            with self._lock:
+                self._offset_ns += round(self._simulation.time * _NS)  # /clock never goes back
+                self._begin(request.seed, level)
+        except UnreachableError as error:
+            response.message = f"seed {request.seed}: {error}"
+            return response
+        response.success, response.message = True, f"seed {request.seed}, randomization {level}"
+        self.get_logger().info(response.message)
+        return response
+
+    def _run(self) -> None:
+        try:
+            self._offset_ns = _EPOCH_NS
+            factor, begin, base = self._values["real_time_factor"], time.monotonic(), self._now_ns()
+            recent: deque[tuple[float, int]] = deque()
+            while not self._stopping.is_set():
+                with self._lock:
+                    self._advance(recent)
+                ahead = (self._now_ns() - base) / _NS / factor - (time.monotonic() - begin)
+                if ahead > 0:
+                    time.sleep(ahead)
+                elif ahead < -_BEHIND:
+                    begin, base = time.monotonic(), self._now_ns()
+        except Exception as error:  # noqa: BLE001  a dead physics thread must end the process, with its reason
+            self.get_logger().fatal(f"the simulation ended: {error!r}")
+            self.exit_status = 1
+            self.finished.set()
+
+    def _now_ns(self) -> int:
+        return self._offset_ns + round(self._simulation.time * _NS)
+
+    def _advance(self, recent: deque[tuple[float, int]]) -> None:
+        """One step of physics, and what is due to be published."""
+        simulation = self._simulation
+        while self._delayed and self._delayed[0][0] <= simulation.time:
+            _, place, positions, speed = self._delayed.popleft()
+            simulation.target[place] = positions
+            if speed is not None and (speed > 0).all():
+                simulation.speed_limit[place] = speed
+        if self._plan is not None:
+            simulation.target = self._plan[min(int(simulation.time / STEP), len(self._plan) - 1)].copy()
+        simulation.step()
+        self._step += 1
+        now_ns = self._now_ns()
+        if self._clock is not None:
+            self._clock.publish(Clock(clock=time_message(now_ns)))
+        else:
+            now_ns = self.get_clock().now().nanoseconds
+        if self._is_due(self._values["feedback_rate"]):
+            self._publish_joints(now_ns)
+        for index, camera in enumerate(self._robot.cameras):  # one after the other, as cameras without a trigger
+            if self._is_due(self._values["camera_rate"], index * 2):
+                self._publish_image(camera, now_ns)
+        if self._is_due(1 / _STATUS_PERIOD, 1):
+            recent.append((time.monotonic(), self._now_ns()))
+            while len(recent) > 1 + round(1 / _STATUS_PERIOD):
+                recent.popleft()
+            self._publish_status(now_ns, recent)
+
+    def _is_due(self, rate: float, shift: int = 0) -> bool:
+        period = max(1, round(1 / (rate * TIMESTEP)))
+        return self._step % period == shift % period
+
+    def _publish_joints(self, now_ns: int) -> None:
+        stamp = time_message(now_ns)
+        positions, velocities = self._simulation.joints, self._simulation.joint_velocities
+        for name, publisher in self._feedback.items():
+            if name in self._robot.slices:
+                place = self._robot.slices[name]
+                position, velocity = positions[place].tolist(), velocities[place].tolist()
+            else:
+                position, velocity = self._simulation.torso.tolist(), [0.0] * len(self._simulation.torso)
+            if self._robot.groups[name].unit == "rad" and name in self._robot.slices:
+                position.append(_EXTRA)
+            message: Any = JointState(position=position, velocity=velocity)
+            message.header.stamp = stamp
+            publisher.publish(message)
+
+    def _publish_image(self, camera: str, now_ns: int) -> None:
+        image = cv2.cvtColor(self._cameras.render(camera), cv2.COLOR_RGB2BGR)
+        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._values["jpeg_quality"]])[1]
+        # The robot's head camera does not write plain "jpeg" either: decode the bytes, not the label.
+        label = "rgb8; jpeg compressed bgr8" if camera == "head" else "jpeg"
+        message: Any = CompressedImage(format=label, data=data.tobytes())
+        message.header.stamp = time_message(now_ns)
+        message.header.frame_id = f"camera_{camera}"
+        self._images[camera].publish(message)
+
+    def _publish_status(self, now_ns: int, recent: deque[tuple[float, int]]) -> None:
+        simulation, progress = self._simulation, self._simulation.progress()
+        (wall, begin), (wall_now, now) = recent[0], recent[-1]
+        message = SimulationStatus(
+            seed=self._seed,
+            time=simulation.time,
+            success=progress.success,
+            corner_distance=progress.corner_distance,
+            footprint=progress.footprint,
+            held=list(progress.held),
+            grasps=list(progress.grasps.values()),
+            real_time_factor=(now - begin) / _NS / (wall_now - wall) if wall_now > wall else 0.0,
+        )
+        message.header.stamp = time_message(now_ns)
+        self._status.publish(message)
+        if not progress.success:
+            self._folded_since = None
+        elif self._folded_since is None:
+            self._folded_since = simulation.time
+        done = self._folded_since is not None and simulation.time - self._folded_since > _SUCCESS_TIME
+        if done:
+            self._success.publish(Bool(data=True))
+        duration = self._values["duration"]
+        if duration and (done or simulation.time > duration) and not self.finished.is_set():
+            self.get_logger().info(f"{'folded' if done else 'not folded'} after {simulation.time:.1f} s")
+            self.finished.set()
+
+
+def main() -> None:
+    """Entry point."""
+    run(SimNode)

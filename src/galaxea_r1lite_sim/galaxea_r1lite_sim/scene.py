@@ -1,0 +1,174 @@
+"""The scene as MJCF: the R1 Lite from its URDF, a table and a cloth."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_sim.randomization import Conditions
+
+TIMESTEP = 1 / 240  # s
+VERTICES = 11  # along each edge of the towel
+TABLE_CENTER, TABLE_HALF = (0.56, 0.0), (0.30, 0.60)  # m
+_TOWEL_RADIUS, _TOWEL_MASS = 0.003, 0.08  # m, kg
+_GAINS = (400, 500, 400, 200, 120, 80)  # Nm/rad of joints 1 to 6
+_DAMPING = 0.08  # s, of the gains
+_FINGER_GAIN = 300  # N/m
+_ARMATURE = 0.02  # kg m^2: what a geared motor adds
+_MASS, _INERTIA = 0.5, 0.002  # kg, kg m^2 of a link; gravity is compensated, so only inertia matters
+
+_HEAD = """<mujoco model="r1lite_towel">
+  <compiler angle="radian" balanceinertia="true"/>
+  <option timestep="{timestep}" integrator="discrete" solver="CG" iterations="40" tolerance="1e-6"/>
+  <size memory="64M"/>
+  <worldbody>
+    <geom name="table" type="plane" pos="{x} {y} {z}" size="{half_x} {half_y} 0.01" contype="4" conaffinity="4"
+          friction="{friction}" condim="3"/>
+"""
+_TOWEL = """    <flexcomp name="towel" type="grid" dim="2" count="{n} {n} 1" spacing="{spacing} {spacing} {spacing}"
+              pos="{x} {y} {z}" euler="0 0 {yaw}" mass="{mass}" radius="{radius}">
+      <contact condim="3" friction="{friction}" solref="0.01 1" selfcollide="auto" contype="12" conaffinity="9"/>
+      <elasticity young="2e4" poisson="0" damping="0.02" thickness="0.002" elastic2d="both"/>
+    </flexcomp>
+  </worldbody>
+"""
+
+
+def build(robot: RobotConfig, conditions: Conditions) -> str:
+    """MJCF of the whole scene; the torso stands still in its start pose."""
+    urdf = ElementTree.parse(robot.urdf_path).getroot()
+    table = robot.workspace.table_height
+    parts = [
+        _HEAD.format(
+            timestep=TIMESTEP, x=TABLE_CENTER[0], y=TABLE_CENTER[1], z=table, half_x=TABLE_HALF[0],
+            half_y=TABLE_HALF[1], friction=conditions.friction,
+        ),
+        _link(urdf, "base_link", dict(zip(robot.groups["torso"].joints, robot.groups["torso"].home, strict=True))),
+        _TOWEL.format(
+            n=VERTICES, spacing=conditions.towel_size / (VERTICES - 1), x=conditions.towel_center[0],
+            y=conditions.towel_center[1], z=table + 2 * _TOWEL_RADIUS, yaw=conditions.towel_yaw, mass=_TOWEL_MASS,
+            radius=_TOWEL_RADIUS, friction=conditions.friction,
+        ),
+        _grasps(robot),
+        _actuators(robot),
+        "</mujoco>\n",
+    ]  # fmt: skip
+    return "".join(parts)
+
+
+def rotation(rpy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotation matrix of the URDF's roll, pitch and yaw."""
+    (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
+    return np.array(
+        [
+            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+            [-sp, cp * sr, cp * cr],
+        ]
+    )
+
+
+def _link(urdf: ElementTree.Element, name: str, fixed: dict[str, float]) -> str:
+    """A link as a body with everything below it."""
+    joint = next((j for j in urdf.iterfind("joint") if _attributes(j, "child")["link"] == name), None)
+    pose, hinge = "", ""
+    if joint is not None:
+        position, turn = origin(joint)
+        axis = np.array([float(v) for v in _attributes(joint, "axis").get("xyz", "1 0 0").split()])
+        if joint.attrib["name"] in fixed:
+            turn = turn @ _about(axis, fixed[joint.attrib["name"]])
+        elif joint.attrib["type"] != "fixed":
+            limit = _attributes(joint, "limit")
+            kind = "hinge" if joint.attrib["type"] == "revolute" else "slide"
+            hinge = (
+                f'<joint name="{joint.attrib["name"]}" type="{kind}" axis="{_text(axis)}" limited="true" '
+                f'range="{limit["lower"]} {limit["upper"]}" armature="{_ARMATURE}"/>'
+            )
+        pose = f' pos="{_text(position)}" quat="{_text(_quaternion(turn))}"'
+    inertia = f'<inertial pos="0 0 0" mass="{_MASS}" diaginertia="{_INERTIA} {_INERTIA} {_INERTIA}"/>' if hinge else ""
+    link = next(element for element in urdf.iterfind("link") if element.attrib["name"] == name)
+    shapes = "".join(_shape(visual) for visual in link.iterfind("visual"))
+    children = [
+        _attributes(j, "child")["link"] for j in urdf.iterfind("joint") if _attributes(j, "parent")["link"] == name
+    ]
+    below = "".join(_link(urdf, child, fixed) for child in children)
+    return f'<body name="{name}"{pose} gravcomp="1">{hinge}{inertia}{shapes}{below}</body>\n'
+
+
+def _shape(visual: ElementTree.Element) -> str:
+    """A geom that is only seen: the robot touches nothing but what it grasps."""
+    position, turn = origin(visual)
+    box = _attributes(visual, "geometry/box").get("size")
+    if box is not None:
+        form = f'type="box" size="{_text(np.array([float(v) for v in box.split()]) / 2)}"'
+    else:
+        cylinder = _attributes(visual, "geometry/cylinder")
+        form = f'type="cylinder" size="{cylinder["radius"]} {float(cylinder["length"]) / 2}"'
+    place = f'pos="{_text(position)}" quat="{_text(_quaternion(turn))}"'
+    return f'<geom {form} {place} contype="0" conaffinity="0" mass="0" rgba="0.8 0.8 0.82 1"/>'
+
+
+def _grasps(robot: RobotConfig) -> str:
+    """One connection, off at first, from each tool to each vertex of the towel."""
+    lines = [
+        f'<connect name="{arm}_{vertex}" body1="{shape.tool.link}" body2="towel_{vertex}" '
+        f'anchor="{_text(np.array(shape.tool.point))}" active="false" solref="0.01 1"/>'
+        for arm, shape in robot.workspace.arms.items()
+        for vertex in range(VERTICES**2)
+    ]
+    return "  <equality>\n" + "\n".join(lines) + "\n  </equality>\n"
+
+
+def _actuators(robot: RobotConfig) -> str:
+    lines = []
+    for name, group in robot.commanded.items():
+        if group.unit == "rad":
+            for joint, gain in zip(group.joints, _GAINS, strict=True):
+                lines.append(f'<position name="{joint}" joint="{joint}" kp="{gain}" kv="{_DAMPING * gain}"/>')
+        else:
+            for finger in robot.urdf_positions(name, np.zeros(1)):
+                kv = _DAMPING * _FINGER_GAIN
+                lines.append(f'<position name="{finger}" joint="{finger}" kp="{_FINGER_GAIN}" kv="{kv}"/>')
+    return "  <actuator>\n" + "\n".join(lines) + "\n  </actuator>\n"
+
+
+def origin(element: ElementTree.Element) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Position [3] and rotation matrix [3, 3] of a URDF element's origin."""
+    values = _attributes(element, "origin")
+    position, rpy = (np.array([float(v) for v in values.get(key, "0 0 0").split()]) for key in ("xyz", "rpy"))
+    return position, rotation(rpy)
+
+
+def _attributes(element: ElementTree.Element, path: str) -> dict[str, str]:
+    found = element.find(path)
+    return {} if found is None else found.attrib
+
+
+def _about(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+def _quaternion(turn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """w, x, y, z of a rotation matrix, for all angles."""
+    trace = np.trace(turn)
+    candidates = np.array([trace, *np.diag(turn)])
+    k = int(candidates.argmax())
+    if k == 0:
+        q = np.array([1 + trace, turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
+    else:
+        a, b, c = k - 1, k % 3, (k + 1) % 3
+        q = np.empty(4)
+        q[0] = turn[c, b] - turn[b, c]
+        q[1 + a] = 1 + turn[a, a] - turn[b, b] - turn[c, c]
+        q[1 + b] = turn[b, a] + turn[a, b]
+        q[1 + c] = turn[c, a] + turn[a, c]
+    return q / np.linalg.norm(q)
+
+
+def _text(values: NDArray[np.float64]) -> str:
+    return " ".join(f"{value:.9g}" for value in values)

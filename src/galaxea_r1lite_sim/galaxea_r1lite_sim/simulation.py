@@ -1,0 +1,206 @@
+"""Physics, servos and the grasp rule of the simulated robot. No ROS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
+from galaxea_r1lite_sim.randomization import Conditions
+from galaxea_r1lite_sim.scene import TIMESTEP, VERTICES, build
+
+_CLOSED, _OPEN = 24.0, 36.0  # mm of stroke: a gripper grasps below the one and lets go above the other
+_REACH = 0.03  # m from a tool point to the nearest vertex of the towel
+_FOLDED = 0.04  # m, largest mean distance between the corners that should meet
+_FOOTPRINT = (0.45, 0.65)  # share of the flat towel's area on the table
+_CELL, _FINE = 0.005, 7  # m, and points along a square of the cloth, to measure its footprint
+_SETTLE = 0.3  # s that the cloth falls onto the table before time begins
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the fold is.
+
+    Attributes:
+        corner_distance: m, mean distance of the two near corners to the far corners they should lie on.
+        footprint: area that the towel covers, as a share of the flat towel.
+        held: arms that hold the towel.
+        grasps: how often each arm has taken hold so far.
+    """
+
+    corner_distance: float
+    footprint: float
+    held: tuple[str, ...]
+    grasps: dict[str, int]
+
+    @property
+    def success(self) -> bool:
+        """Folded once, and let go of."""
+        return self.corner_distance < _FOLDED and _FOOTPRINT[0] < self.footprint < _FOOTPRINT[1] and not self.held
+
+
+class Simulation:
+    """One scene. Deterministic: equal conditions and targets give equal motion.
+
+    Grasp rule: when a gripper closes (stroke below 24 mm, commanded so as well) within 3 cm of the nearest vertex of
+    the towel, that vertex sticks to the point between its fingers until the stroke exceeds 36 mm. There is one try for
+    each closing. Nothing else of the robot touches the towel.
+    """
+
+    def __init__(self, robot: RobotConfig, conditions: Conditions) -> None:
+        self.robot, self.conditions = robot, conditions
+        self.model = mujoco.MjModel.from_xml_string(build(robot, conditions))
+        self.model.eq_data[:, 3:6] = 0.0  # a vertex is held at itself, wherever it was when this was compiled
+        self.data = mujoco.MjData(self.model)
+        limits = limit_arrays(robot.commanded)
+        self._lower, self._upper, self.speed_limit = limits.lower, limits.upper, limits.velocity.copy()
+        self._units = np.array([unit == "rad" for unit in robot.units])
+        start = np.array([value for group in robot.commanded.values() for value in group.home], np.float64)
+        if conditions.start_noise is not None:
+            start[self._units] += conditions.start_noise
+        self._torso = np.array(robot.groups["torso"].home, np.float64)
+        self._joint_at = self._addresses()
+        arms = robot.workspace.arms
+        self._tools = {arm: (self._body(shape.tool.link), np.array(shape.tool.point)) for arm, shape in arms.items()}
+        grippers = [name for name, group in robot.commanded.items() if group.unit == "mm"]
+        self._gripper_of = dict(zip(self._tools, grippers, strict=True))
+        self._vertices = np.array([self._body(f"towel_{k}") for k in range(VERTICES**2)])
+        self._held: dict[str, int] = {}
+        self._tried = dict.fromkeys(self._tools, True)
+        self._grasps = dict.fromkeys(self._tools, 0)
+        self.target = start.copy()
+        self._servo = start.copy()
+        self._place(start)
+        for _ in range(round(_SETTLE / TIMESTEP)):
+            self._physics()
+        self.data.time = 0.0
+
+    @property
+    def time(self) -> float:
+        """Time since the start, s."""
+        return float(self.data.time)
+
+    @property
+    def joints(self) -> NDArray[np.float64]:
+        """Measured positions [D] of the commanded joints, rad and mm."""
+        return self._read(self.data.qpos)
+
+    @property
+    def joint_velocities(self) -> NDArray[np.float64]:
+        """Measured velocities [D], rad/s and mm/s."""
+        return self._read(self.data.qvel)
+
+    @property
+    def torso(self) -> NDArray[np.float64]:
+        """Torso positions [3], rad; it stands still."""
+        return self._torso
+
+    def step(self, seconds: float = TIMESTEP) -> None:
+        """Advance by whole time steps, towards `target`."""
+        for _ in range(max(1, round(seconds / TIMESTEP))):
+            # The controller follows its target with a lag and no faster than its speed limit.
+            goal = self._servo + (np.clip(self.target, self._lower, self._upper) - self._servo) * (
+                1 - np.exp(-TIMESTEP / self.conditions.servo_lag)
+            )
+            most = self.speed_limit * TIMESTEP
+            self._servo = self._servo + np.clip(goal - self._servo, -most, most)
+            self._command(self._servo)
+            self._grasp()
+            self._physics()
+
+    def towel(self) -> NDArray[np.float64]:
+        """Vertices [11, 11, 3] of the towel, m in base_link; the first index runs along its x."""
+        return self.data.xpos[self._vertices].reshape(VERTICES, VERTICES, 3).copy()
+
+    def pose(self, link: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Position [3] and rotation matrix [3, 3] of a link."""
+        body = self._body(link)
+        return self.data.xpos[body].copy(), self.data.xmat[body].reshape(3, 3).copy()
+
+    def tool(self, arm: str) -> NDArray[np.float64]:
+        """The point [3] between an arm's fingertips."""
+        body, point = self._tools[arm]
+        return self.data.xpos[body] + self.data.xmat[body].reshape(3, 3) @ point
+
+    def progress(self) -> Progress:
+        """How far the fold is."""
+        towel = self.towel()
+        near, far = towel[0, [0, -1]], towel[-1, [0, -1]]
+        distance = float(np.linalg.norm((near - far)[:, :2], axis=1).mean())
+        return Progress(distance, _covered(towel, self.conditions.towel_size), tuple(self._held), dict(self._grasps))
+
+    def _physics(self) -> None:
+        mujoco.mj_step(self.model, self.data)
+
+    def _body(self, name: str) -> int:
+        return int(self._id(mujoco.mjtObj.mjOBJ_BODY, name))
+
+    def _id(self, kind: Any, name: str) -> int:
+        found = mujoco.mj_name2id(self.model, kind, name)
+        if found < 0:
+            raise KeyError(name)
+        return int(found)
+
+    def _addresses(self) -> list[tuple[NDArray[np.int_], NDArray[np.float64]]]:
+        """Where each commanded joint's numbers are, and what they count for: a gripper is two fingers, in m."""
+        result = []
+        for name, group in self.robot.commanded.items():
+            if group.unit == "rad":
+                ids = [self._id(mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in group.joints]
+                result += [(np.array([number]), np.ones(1)) for number in ids]
+            else:
+                fingers = self.robot.urdf_positions(name, np.array([1000.0]))
+                ids = [self._id(mujoco.mjtObj.mjOBJ_JOINT, finger) for finger in fingers]
+                result.append((np.array(ids), 1000.0 * np.sign(list(fingers.values()))))
+        return result
+
+    def _read(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([float(values[self.model.jnt_qposadr[ids]] @ scale) for ids, scale in self._joint_at])
+
+    def _place(self, positions: NDArray[np.float64]) -> None:
+        for (ids, scale), value in zip(self._joint_at, positions, strict=True):
+            self.data.qpos[self.model.jnt_qposadr[ids]] = value / scale / len(ids)
+        self._command(positions)
+        mujoco.mj_forward(self.model, self.data)
+
+    def _command(self, positions: NDArray[np.float64]) -> None:
+        controls = [value / scale / len(ids) for (ids, scale), value in zip(self._joint_at, positions, strict=True)]
+        self.data.ctrl[:] = np.concatenate(controls)
+
+    def _grasp(self) -> None:
+        """Take hold of the nearest vertex, or let go."""
+        joints = None
+        for arm, gripper in self._gripper_of.items():
+            at = self.robot.slices[gripper].start
+            if joints is None:
+                joints = self.joints
+            if arm in self._held:
+                if joints[at] > _OPEN:
+                    self.data.eq_active[self._held.pop(arm)] = 0
+                continue
+            if joints[at] > _OPEN:
+                self._tried[arm] = False
+            elif joints[at] < _CLOSED and self._servo[at] < _CLOSED and not self._tried[arm]:
+                self._tried[arm] = True
+                distances = np.linalg.norm(self.data.xpos[self._vertices] - self.tool(arm), axis=1)
+                nearest = int(distances.argmin())
+                if distances[nearest] < _REACH:
+                    connection = self._id(mujoco.mjtObj.mjOBJ_EQUALITY, f"{arm}_{nearest}")
+                    self.data.eq_active[connection] = 1
+                    self._held[arm] = connection
+                    self._grasps[arm] += 1
+
+
+def _covered(towel: NDArray[np.float64], size: float) -> float:
+    """Share of the flat towel's area that the towel covers seen from above, counted in cells of 5 mm."""
+    u = np.linspace(0, 1, _FINE)[:, None, None, None, None]
+    v = np.linspace(0, 1, _FINE)[None, :, None, None, None]
+    flat = towel[..., :2]
+    a, b, c, d = flat[:-1, :-1], flat[1:, :-1], flat[:-1, 1:], flat[1:, 1:]
+    points = (1 - u) * (1 - v) * a + u * (1 - v) * b + (1 - u) * v * c + u * v * d
+    cells = np.unique((points.reshape(-1, 2) // _CELL).astype(int), axis=0)
+    return len(cells) * _CELL**2 / size**2

@@ -1,0 +1,89 @@
+"""sim_node as a process, over real ROS 2, and the closed loop."""
+
+import importlib.util
+
+import cv2
+import numpy as np
+import pytest
+from rclpy.qos import qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, JointState
+from std_msgs.msg import Bool
+
+from fastwam_msgs.msg import SimulationStatus
+from fastwam_msgs.srv import ResetSimulation
+from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("mujoco") is None, reason="MuJoCo 4 has no wheel for Python 3.10"
+)
+ROBOT = RobotConfig.load()
+LEFT = ROBOT.groups["left_arm"]
+
+
+@pytest.fixture
+def status(ros):
+    return ros.collect(SimulationStatus, ROBOT.interfaces.simulation)
+
+
+def start(ros, **parameters):
+    return ros.start("galaxea_r1lite_sim", "sim_node", image_height=90, **parameters)
+
+
+def test_it_speaks_as_the_robot_does(ros, status):
+    feedback = {
+        name: ros.collect(JointState, group.feedback, qos_profile_sensor_data) for name, group in ROBOT.groups.items()
+    }
+    images = {
+        name: ros.collect(CompressedImage, camera.topic, qos_profile_sensor_data)
+        for name, camera in ROBOT.cameras.items()
+    }
+    clock = ros.collect(Clock, "/clock", 10)
+    target = ros.node.create_publisher(JointState, LEFT.target, 1)
+    start(ros, seed=7, randomization="towel")
+    ros.until(lambda: all(feedback.values()) and all(images.values()) and status and clock)
+    assert len(feedback["left_arm"][0].position) == 7, "the 7th entry, as on the robot"
+    assert len(feedback["right_gripper"][0].position) == 1
+    assert len(feedback["torso"][0].position) == 3
+    assert list(feedback["left_arm"][0].name) == []
+    image = images["head"][0]
+    assert "jpeg" in image.format
+    assert cv2.imdecode(np.asarray(image.data), cv2.IMREAD_COLOR).shape == (90, 160, 3)
+    assert all(nanoseconds(messages[0].header.stamp) > 0 for messages in images.values())
+    stamps = [nanoseconds(message.clock) for message in clock]
+    assert stamps == sorted(stamps)
+    assert status[0].seed == 7
+
+    begin = feedback["left_arm"][-1].position[0]
+    ros.node.create_timer(
+        0.05, lambda: target.publish(JointState(position=[begin + 0.2, *feedback["left_arm"][0].position[1:6]]))
+    )
+    ros.until(lambda: abs(feedback["left_arm"][-1].position[0] - begin - 0.2) < 0.01)
+
+    answer = ros.call(ResetSimulation, ROBOT.interfaces.reset, ResetSimulation.Request(seed=8, randomization="none"))
+    assert answer.success, answer.message
+    ros.until(lambda: status[-1].seed == 8 and status[-1].time < 5)
+    answer = ros.call(ResetSimulation, ROBOT.interfaces.reset, ResetSimulation.Request(seed=1, randomization="wild"))
+    assert not answer.success
+    assert "randomization must be one of none, towel, full" in answer.message
+    stamps = [nanoseconds(message.clock) for message in clock]
+    assert stamps == sorted(stamps), "a reset does not move the clock back"
+
+
+def test_the_expert_reports_success(ros, status):
+    done = ros.collect(Bool, ROBOT.interfaces.task_success)
+    start(ros, seed=3, expert=True, real_time_factor=5.0)
+    ros.until(lambda: done and done[-1].data)
+    assert status[-1].success
+    assert status[-1].corner_distance < 0.04
+    assert list(status[-1].grasps) == [1, 1]
+    assert status[-1].real_time_factor > 0
+
+
+def test_never_beside_a_robot(ros):
+    publisher = ros.node.create_publisher(JointState, LEFT.feedback, 1)
+    node = start(ros)
+    assert f"somebody publishes {LEFT.feedback} already" in ros.finish(node)
+    assert node.returncode == 2
+    publisher.destroy()

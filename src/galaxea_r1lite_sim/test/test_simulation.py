@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_sim.camera import LINKS, Cameras
+from galaxea_r1lite_sim.expert import STEP, Expert, UnreachableError
+from galaxea_r1lite_sim.randomization import Conditions, draw
+from galaxea_r1lite_sim.simulation import Simulation
+
+ROBOT = RobotConfig.load()
+
+
+def run_expert(simulation, targets):
+    for row in targets:
+        simulation.target = row
+        simulation.step(STEP)
+    simulation.step(8 * STEP)
+    return simulation.progress()
+
+
+@pytest.fixture(scope="module")
+def folded():
+    """A fold by the expert: what the cameras saw before and after, and the simulation."""
+    simulation = Simulation(ROBOT, draw(3))
+    cameras = Cameras(simulation)
+    before = {name: cameras.render(name) for name in LINKS}
+    flat = simulation.progress()
+    run_expert(simulation, Expert(ROBOT, simulation.joints, simulation.towel()).targets)
+    return simulation, before, {name: cameras.render(name) for name in LINKS}, flat
+
+
+def test_links_are_where_the_kinematics_say():
+    simulation = Simulation(ROBOT, Conditions())
+    joints = dict(zip(ROBOT.joint_names, simulation.joints, strict=True))
+    joints |= dict(zip(ROBOT.groups["torso"].joints, simulation.torso, strict=True))
+    for link in (*LINKS.values(), "left_gripper_link", "right_arm_link5"):
+        expected = ROBOT.kinematics().pose(link, joints)
+        position, turn = simulation.pose(link)
+        np.testing.assert_allclose(position, expected[:3, 3], atol=1e-6)
+        np.testing.assert_allclose(turn, expected[:3, :3], atol=1e-6)
+    tool = ROBOT.workspace.arms["left_arm"].tool
+    expected = (ROBOT.kinematics().pose(tool.link, joints) @ [*tool.point, 1])[:3]
+    np.testing.assert_allclose(simulation.tool("left_arm"), expected, atol=1e-6)
+
+
+def test_it_starts_at_the_start_pose_with_a_flat_towel():
+    conditions = draw(5, "towel")
+    simulation = Simulation(ROBOT, conditions)
+    home = np.array([value for group in ROBOT.commanded.values() for value in group.home])
+    arms = np.array([unit == "rad" for unit in ROBOT.units])
+    np.testing.assert_allclose(simulation.joints[arms], home[arms] + conditions.start_noise, atol=3e-3)
+    np.testing.assert_allclose(simulation.joints[~arms], home[~arms], atol=0.5)
+    progress = simulation.progress()
+    assert not progress.success
+    assert progress.footprint == pytest.approx(1.0, abs=0.06)
+    assert progress.corner_distance == pytest.approx(conditions.towel_size, abs=0.01)
+    np.testing.assert_allclose(simulation.towel().mean(axis=(0, 1))[:2], conditions.towel_center, atol=5e-3)
+
+
+def test_joints_follow_their_targets_with_a_lag_and_a_speed_limit():
+    simulation = Simulation(ROBOT, Conditions())
+    start = simulation.joints
+    simulation.target = start + np.where(np.arange(14) == 0, 0.5, 0.0)
+    simulation.speed_limit[0] = 0.5
+    positions = []
+    for _ in range(60):
+        simulation.step(1 / 60)
+        positions.append(simulation.joints[0])
+    speed = np.diff(positions) * 60
+    assert speed.max() < 0.65
+    assert 0.02 < positions[5] - start[0] < 0.05
+    simulation.step(2.0)
+    assert simulation.joints[0] == pytest.approx(start[0] + 0.5, abs=5e-3)
+    assert np.abs(simulation.joint_velocities).max() < 0.05
+
+
+def test_the_expert_folds(folded):
+    simulation, _, _, flat = folded
+    progress = simulation.progress()
+    assert not flat.success
+    assert progress.success
+    assert progress.corner_distance < 0.02
+    assert progress.grasps == {"left_arm": 1, "right_arm": 1}
+    towel = simulation.towel()
+    assert (towel[0, [0, -1], 2] > towel[-1, [0, -1], 2]).all(), "the folded corners lie on top of the others"
+    assert towel[..., 2].min() > ROBOT.workspace.table_height - 2e-3
+
+
+def test_the_expert_stays_inside_the_robots_limits(folded):
+    simulation = Simulation(ROBOT, draw(3))
+    targets = Expert(ROBOT, simulation.joints, simulation.towel()).targets
+    speed = np.abs(np.diff(targets, axis=0)) / STEP
+    assert speed[:, np.array(ROBOT.units) == "rad"].max() < 2.5
+    for name, place in ROBOT.slices.items():
+        lower, upper = np.array(ROBOT.groups[name].limits.position).T
+        assert (targets[:, place] >= lower).all()
+        assert (targets[:, place] <= upper).all()
+
+
+def test_equal_seeds_give_equal_motion_and_others_do_not():
+    ends = []
+    for seed in (1, 1, 2):
+        simulation = Simulation(ROBOT, draw(seed))
+        targets = Expert(ROBOT, simulation.joints, simulation.towel()).targets
+        for row in targets[:45]:
+            simulation.target = row
+            simulation.step(STEP)
+        ends.append(simulation.towel())
+    np.testing.assert_array_equal(ends[0], ends[1])
+    assert np.abs(ends[0] - ends[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.05])
+def test_a_gripper_takes_only_what_is_near(offset):
+    simulation = Simulation(ROBOT, Conditions())
+    targets = Expert(ROBOT, simulation.joints, simulation.towel() - [offset, 0, 0]).targets
+    for row in targets[:40]:
+        simulation.target = row
+        simulation.step(STEP)
+    assert set(simulation.progress().held) == (set() if offset else {"left_arm", "right_arm"})
+    assert list(simulation.progress().grasps.values()) == ([0, 0] if offset else [1, 1])
+
+
+def test_a_towel_out_of_reach_is_named():
+    simulation = Simulation(ROBOT, Conditions(towel_center=(0.95, 0.0)))
+    with pytest.raises(UnreachableError, match=r"out of reach: \w+_arm misses \(.*\) m by"):
+        Expert(ROBOT, simulation.joints, simulation.towel())
+
+
+def test_cameras_see_the_towel_and_the_fold(folded):
+    simulation, before, after, _ = folded
+    for name in LINKS:
+        assert before[name].shape == (180, 320, 3)
+        assert before[name].dtype == np.uint8
+    assert np.abs(before["head"].astype(int) - after["head"]).max() > 60
+    color = 255 * np.array(simulation.conditions.towel_color[0])
+
+    def towel_pixels(image):
+        unit = image / np.maximum(np.linalg.norm(image, axis=2, keepdims=True), 1)
+        return (unit @ (color / np.linalg.norm(color)) > 0.999).sum()
+
+    assert towel_pixels(before["head"]) > 1.4 * towel_pixels(after["head"]) > 100
+
+
+def test_projection_is_that_of_a_pinhole_camera():
+    """The table's far left corner is seen where the camera's pose and field of view say."""
+    simulation = Simulation(ROBOT, Conditions())
+    image = Cameras(simulation, 360, 640).render("head").astype(int)
+    position, turn = simulation.pose(LINKS["head"])
+    corner = np.array([0.56 + 0.30, 0.60, ROBOT.workspace.table_height])
+    x, y, z = turn.T @ (corner - position)
+    focal = 180 / np.tan(np.deg2rad(77) / 2)
+    column, row = int(320 + focal * x / z), int(180 + focal * y / z)
+    background, table = image[row - 6, column], image[row + 6, column + 12]
+    assert np.abs(background - image[0, 320]).max() < 3
+    assert np.abs(table - background).max() > 10
+
+
+def test_seeds_vary_what_their_level_says():
+    none, towel, full = (draw(4, level) for level in ("none", "towel", "full"))
+    assert none == Conditions()
+    assert towel.towel_center == full.towel_center != none.towel_center
+    assert towel.towel_color == none.towel_color != full.towel_color
+    assert draw(5).friction != draw(4).friction
+    for seed in range(200):
+        drawn = draw(seed)
+        assert max(abs(drawn.towel_center[0] - 0.5), abs(drawn.towel_center[1])) <= 0.05
+        assert abs(drawn.towel_yaw) <= np.deg2rad(15)
+        assert 0.6 <= drawn.friction <= 1.0
