@@ -3,11 +3,12 @@
 MODE ?= replay
 BAG ?=
 BUNDLE ?=
+EPISODES ?= 500
 TESTS ?=
 export PYTHON TORCH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo data test lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -15,8 +16,11 @@ help: ## list the targets
 setup: ## environment and workspace; nothing to do when they are there
 	@scripts/setup.sh
 
-demo: setup ## run the nodes on a recording and write a report. MODE=replay BAG=path BUNDLE=path
+demo: setup ## run the nodes on a recording, or in the simulator, and write a report. MODE=replay|sim BAG=path BUNDLE=path
 	@./fastwam demo --mode $(MODE) $(if $(BAG),--bag "$(BAG)") $(if $(BUNDLE),--bundle "$(BUNDLE)")
+
+data: setup ## episodes of the scripted expert as a LeRobot dataset in data/towel. EPISODES=500
+	@./fastwam collect data/towel --episodes $(EPISODES)
 
 test: setup lint ## lint and all tests. TESTS="path or pytest options" for some of them
 	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(TESTS)'

@@ -13,6 +13,7 @@ from ament_index_python.packages import get_package_share_directory
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
+_SMALLEST_IMAGE = 90  # pixels of height
 _LONGEST_LATENCY = 1400  # ms: chunks of older observations are dropped
 
 
@@ -50,6 +51,26 @@ def _parser() -> argparse.ArgumentParser:
     operate.add_argument("--time-limit", type=float, default=0.0, metavar="S", help="of a task; 0 for none")
     operate.add_argument("--namespace", default="", help="namespace of the nodes")
     operate.set_defaults(run=_operate)
+
+    collect = commands.add_parser("collect", help="episodes of the scripted expert in the simulator, as LeRobot v2.1")
+    collect.add_argument("folder", type=Path, help="dataset to write, or to continue")
+    collect.add_argument("--episodes", type=int, default=500)
+    collect.add_argument("--task", default="fold the towel")
+    collect.add_argument("--randomization", choices=["none", "towel", "full"], default="full")
+    collect.add_argument("--noise", type=float, default=0.015, help="rad, of the executed targets (default 0.015)")
+    collect.add_argument("--height", type=int, default=180, help="of the 16:9 images (default 180)")
+    collect.add_argument("--first-seed", type=int, default=10_000, help="evaluations use seeds below 10000")
+    collect.add_argument("--workers", type=int, default=0, help="processes; 0 for one a core")
+    collect.set_defaults(run=_collect)
+
+    convert = commands.add_parser("convert", help="recordings of the robot as a LeRobot dataset (v2.1)")
+    convert.add_argument("recordings", type=Path, nargs="+", help="rosbag2 folders, .mcap or .db3: an episode each")
+    convert.add_argument("--output", type=Path, required=True, help="dataset to write, or to append to")
+    convert.add_argument("--task", default="fold the towel")
+    convert.add_argument("--fps", type=int, default=15)
+    convert.add_argument("--max-skew", type=float, default=0.05, metavar="S", help="of a message to its frame")
+    convert.add_argument("--height", type=int, default=0, help="scale images to it; 0 leaves them (default)")
+    convert.set_defaults(run=_convert)
 
     safety = commands.add_parser("check-safety", help="inject faults into the running nodes; needs no robot")
     safety.add_argument("--write", type=Path, metavar="MD", help="file whose fault table to replace: docs/safety.md")
@@ -193,6 +214,35 @@ def _operate(given: argparse.Namespace) -> int:
     if given.time_limit < 0:
         raise ConfigError(f"--time-limit must not be negative, got {given.time_limit}")
     return operate(given.instruction, given.time_limit, given.namespace)
+
+
+def _collect(given: argparse.Namespace) -> int:
+    from fastwam_policy.processes import require_simulator
+
+    require_simulator()
+    from fastwam_policy.training.collect import Settings, collect
+
+    if given.episodes < 1 or given.noise < 0 or given.height < _SMALLEST_IMAGE or given.height % 18:
+        raise ConfigError(
+            f"--episodes must be at least 1, --noise not negative, and --height a multiple of 18 from {_SMALLEST_IMAGE}"
+        )
+    settings = Settings(given.task, given.randomization, given.noise, given.height, given.first_seed)
+    failures = collect(given.folder, given.episodes, settings, given.workers)
+    print(f"wrote {given.folder}: {given.episodes} episodes; the expert failed on {failures} other seeds")
+    return 0
+
+
+def _convert(given: argparse.Namespace) -> int:
+    from fastwam_policy.training.convert import Settings, convert
+
+    if given.fps < 1 or given.max_skew <= 0 or given.height < 0 or given.height % 2:
+        raise ConfigError("--fps and --max-skew must be above 0, and --height even")
+    settings = Settings(given.task, given.fps, given.max_skew, given.height)
+    skipped = convert(given.recordings, given.output, settings)
+    print(f"wrote {len(given.recordings) - len(skipped)} of {len(given.recordings)} recordings to {given.output}")
+    for reason in skipped.values():
+        print(f"skipped: {reason}", file=sys.stderr)
+    return int(bool(skipped))
 
 
 def _check_safety(given: argparse.Namespace) -> int:

@@ -31,6 +31,15 @@ ARGUMENTS: dict[str, tuple[Argument, str]] = {
 """Default and meaning of each argument of the launch file."""
 
 
+def require_simulator() -> None:
+    """ConfigError where MuJoCo is missing."""
+    if find_spec("mujoco") is None:
+        raise ConfigError(
+            "the simulator needs MuJoCo, which has no wheel for this Python: use Python 3.11 or newer "
+            "(make clean; make setup PYTHON=python3.11)"
+        )
+
+
 def parse_argument(name: str, text: str) -> Argument:
     """Value of an argument that was given as text; ConfigError where it is not of the default's type."""
     default = ARGUMENTS[name][0]
@@ -89,11 +98,8 @@ def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
     """
     if mode not in MODES:
         raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-    if mode == "sim" and find_spec("mujoco") is None:
-        raise ConfigError(
-            "mode sim needs MuJoCo, which has no wheel for this Python: use Python 3.11 or newer "
-            "(make clean; make setup PYTHON=python3.11)"
-        )
+    if mode == "sim":
+        require_simulator()
     unknown = sorted(set(arguments) - set(ARGUMENTS))
     if unknown:
         raise ConfigError(f"unknown argument {', '.join(unknown)}; known are {', '.join(ARGUMENTS)}")

@@ -5,29 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
-from fastwam_policy.policy.images import Pixels
-from fastwam_policy.runtime.inference_loop import ImageError
-
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+from fastwam_policy.policy.images import ImageError, Pixels, decode_image
 
 
 def decode_compressed(message: CompressedImage) -> Pixels:
-    """RGB [H, W, 3] from a CompressedImage, by its bytes: some drivers write other things than `jpeg` as format.
-
-    Raises:
-        ImageError: not an image, or a JPEG that was cut off, which OpenCV would fill with grey.
-    """
-    data = np.frombuffer(message.data, np.uint8)
-    if data[:2].tobytes() == _JPEG_START and not data[-64:].tobytes().rstrip(b"\x00").endswith(_JPEG_END):
-        raise ImageError(f"JPEG of {len(data)} bytes is cut off")
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    if image is None:
-        raise ImageError(f"{len(data)} bytes are not an image (format label: {message.format!r})")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    """RGB [H, W, 3] from a CompressedImage; raises ImageError as :func:`decode_image` does."""
+    return decode_image(bytes(message.data), message.format)
 
 
 def image_decoder() -> Callable[[Image], Pixels]:

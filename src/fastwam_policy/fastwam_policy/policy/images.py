@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
 from galaxea_r1lite_bridge.robot.yaml_model import StrictModel
+
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 Pixels = NDArray[np.uint8]
 """RGB image [height, width, 3]."""
@@ -74,3 +77,23 @@ def to_model_input(canvas: Pixels, dtype: torch.dtype, device: torch.device) -> 
     """Canvas [H, W, 3] -> [1, 3, H, W] in -1..1, computed in the model's `dtype` as in training."""
     pixels = torch.from_numpy(canvas).to(device).permute(2, 0, 1)[None]
     return pixels.to(dtype) * (2 / 255) - 1
+
+
+class ImageError(ValueError):
+    """Image bytes that do not decode."""
+
+
+def decode_image(data: bytes, label: str = "") -> Pixels:
+    """RGB [H, W, 3] from the bytes of a compressed image; `label` is what its sender called the format.
+
+    The bytes count, not the label: some drivers write other things than `jpeg`.
+
+    Raises:
+        ImageError: not an image, or a JPEG that was cut off, which OpenCV would fill with grey.
+    """
+    if data[:2] == _JPEG_START and not data[-64:].rstrip(b"\x00").endswith(_JPEG_END):
+        raise ImageError(f"JPEG of {len(data)} bytes is cut off")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None:
+        raise ImageError(f"{len(data)} bytes are not an image (format label: {label!r})")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

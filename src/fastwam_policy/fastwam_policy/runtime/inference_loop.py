@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastwam_policy.policy.images import Pixels
+from fastwam_policy.policy.images import ImageError, Pixels
 from fastwam_policy.policy.policy import ActionChunk, Observation, Policy, RunningPlan
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer, Snapshot
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
@@ -23,10 +23,6 @@ _LATENCIES_KEPT = 100
 _LATENCIES_EXPECTED = 8  # the slowest of so many last inferences is what the next one is expected to take
 _CHUNKS_KEPT = 8  # for the bridge to say which of them it follows
 _TRANSPORT_NS = 20_000_000  # from the chunk's publication to its first command
-
-
-class ImageError(ValueError):
-    """Image bytes that do not decode."""
 
 
 @dataclass(frozen=True)

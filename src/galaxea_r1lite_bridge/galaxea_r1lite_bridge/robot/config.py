@@ -88,6 +88,8 @@ class Camera(StrictModel):
 
     topic: Topic
     type: ImageType
+    dataset_key: str
+    """Its name in the datasets of the vendor's converter."""
 
 
 class DriverErrors(StrictModel):

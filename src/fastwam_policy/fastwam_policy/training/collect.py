@@ -1,0 +1,145 @@
+"""`fastwam collect`: episodes of the scripted expert in the simulator, as a LeRobot dataset."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fastwam_policy.training.lerobot import Dataset, Episode
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+from galaxea_r1lite_sim.camera import Cameras
+from galaxea_r1lite_sim.expert import STEP, Expert, UnreachableError
+from galaxea_r1lite_sim.randomization import LEVELS, Level, draw
+from galaxea_r1lite_sim.simulation import Simulation
+
+FPS = round(1 / STEP)
+_ATTEMPTS = 5  # seeds tried for one episode before it is given up
+_NEXT_SEED = 1_000_000  # between two attempts: episodes and evaluations use seeds below
+_REST = 8  # steps after the plan, for the cloth to settle before success is judged
+_CORRELATION = 0.85  # of the noise from one step to the next
+_KICK, _KICK_SHARE = 0.035, 0.01  # rad, and share of the steps that get one
+_CAREFUL = 0.3  # of the noise while a gripper moves or holds still to grasp and release
+_CAREFUL_STEPS = 6  # steps before and after a gripper's motion that count as careful
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to collect.
+
+    Attributes:
+        task: instruction of all episodes.
+        level: what varies from seed to seed.
+        noise: rad, standard deviation of the noise added to the executed targets; the recorded action is the expert's,
+            so the data shows how to come back.
+        height: of the images, pixels; they are 16:9.
+        first_seed: of episode 0; episode i uses first_seed + i.
+    """
+
+    task: str
+    level: Level = "full"
+    noise: float = 0.015
+    height: int = 180
+    first_seed: int = 10_000
+
+
+def collect(folder: Path, episodes: int, settings: Settings, workers: int = 0) -> int:
+    """Write `episodes` successful episodes into the dataset at `folder`; those that are there already are kept.
+
+    Returns the number of seeds on which the expert failed.
+
+    Raises:
+        ConfigError: the folder holds episodes of other settings, or an episode failed too often.
+    """
+    if settings.level not in LEVELS:
+        raise ConfigError(f"randomization must be one of {', '.join(LEVELS)}, got {settings.level!r}")
+    _check_settings(folder, settings)
+    dataset = Dataset(folder, RobotConfig.load(), FPS)
+    wanted = [index for index in range(episodes) if not dataset.has(index)]
+    columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    failures = 0
+    # Processes are spawned, not forked: MuJoCo and numba have threads.
+    context = multiprocessing.get_context("spawn")
+    count = workers or os.cpu_count() or 1
+    with Progress(*columns) as progress, ProcessPoolExecutor(count, mp_context=context) as pool:
+        task = progress.add_task("", total=episodes, completed=episodes - len(wanted))
+        for done in as_completed(pool.submit(_collect_one, folder, index, settings) for index in wanted):
+            failures += done.result()
+            progress.advance(task)
+    dataset.finish()
+    return failures
+
+
+def record(robot: RobotConfig, seed: int, settings: Settings) -> Episode | None:
+    """One episode of the expert with noise; None where the towel was not folded in the end."""
+    simulation = Simulation(robot, draw(seed, settings.level))
+    cameras = Cameras(simulation, settings.height, settings.height * 16 // 9)
+    targets = Expert(robot, simulation.joints, simulation.towel()).targets
+    images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in robot.cameras}
+    states = []
+    for target, noise in zip(targets, _noise(robot, targets, settings.noise, seed), strict=True):
+        for camera, frames in images.items():
+            frames.append(cameras.render(camera))
+        states.append(simulation.joints)
+        simulation.target = target + noise
+        simulation.step(STEP)
+    simulation.step(_REST * STEP)
+    if not simulation.progress().success:
+        return None
+    state = np.array(states)
+    return Episode(
+        settings.task,
+        images,
+        {name: state[:, place] for name, place in robot.slices.items()},
+        {name: targets[:, place] for name, place in robot.slices.items()},
+    )
+
+
+def _collect_one(folder: Path, index: int, settings: Settings) -> int:
+    robot = RobotConfig.load()
+    for attempt in range(_ATTEMPTS):
+        try:
+            episode = record(robot, settings.first_seed + index + attempt * _NEXT_SEED, settings)
+        except UnreachableError:
+            continue
+        if episode is not None:
+            Dataset(folder, robot, FPS).write(index, episode)
+            return attempt
+    raise ConfigError(f"episode {index}: the expert failed on {_ATTEMPTS} seeds in a row")
+
+
+def _noise(robot: RobotConfig, targets: NDArray[np.float64], scale: float, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Correlated noise [D] for each step, with rare kicks; grippers have none."""
+    random = np.random.default_rng((seed, 1))
+    arms = np.array([unit == "rad" for unit in robot.units])
+    moving = (np.abs(np.diff(targets[:, ~arms], axis=0, prepend=targets[:1, ~arms])) > 0).any(axis=1)
+    careful = np.convolve(moving, np.ones(2 * _CAREFUL_STEPS + 1), "same") > 0
+    value = np.zeros(len(arms))
+    for gentle in careful:
+        value = _CORRELATION * value + np.sqrt(1 - _CORRELATION**2) * random.normal(0, scale, len(arms))
+        if scale and random.random() < _KICK_SHARE:
+            value += random.normal(0, _KICK, len(arms))
+        yield np.where(arms, value * (_CAREFUL if gentle else 1.0), 0.0)
+
+
+def _check_settings(folder: Path, settings: Settings) -> None:
+    """A folder is continued with the settings it was begun with."""
+    path = folder / "meta" / "collect.txt"
+    text = "".join(f"{name}: {value}\n" for name, value in vars(settings).items())
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty and was not written by collect; name another folder")
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    elif path.read_text() != text:
+        before, now = path.read_text().splitlines(), text.splitlines()
+        changed = [f"{old} -> {new.partition(': ')[2]}" for old, new in zip(before, now, strict=True) if old != new]
+        raise ConfigError(f"{folder} was begun with other settings: {'; '.join(changed)}. Name another folder")

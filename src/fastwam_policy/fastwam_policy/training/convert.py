@@ -1,0 +1,166 @@
+"""`fastwam convert`: recordings of the robot as a LeRobot dataset, resampled to one rate."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from fastwam_policy.policy.images import ImageError, decode_image
+from fastwam_policy.recordings import check_topics, open_recording, positions, stamp_ns
+from fastwam_policy.training.lerobot import Dataset, Episode
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_NS = 1_000_000_000
+_SHORTEST = 2  # frames of an episode
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How recordings become episodes.
+
+    Attributes:
+        task: instruction of all episodes.
+        fps: frames a second.
+        max_skew: s, largest distance of a message to its frame's time, as in the policy node.
+        height: images are scaled to this height; 0 leaves them as they are.
+    """
+
+    task: str
+    fps: int = 15
+    max_skew: float = 0.05
+    height: int = 0
+
+
+@dataclass
+class _Stream:
+    """Messages of one topic by their stamps; those without one, or older than the last, are left out."""
+
+    stamps: list[int] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+    def add(self, stamp: int, value: Any) -> None:
+        if stamp and (not self.stamps or stamp > self.stamps[-1]):
+            self.stamps.append(stamp)
+            self.values.append(value)
+
+    def nearest(self, time_ns: int) -> tuple[Any, int]:
+        """Value nearest to a time, and its distance in ns."""
+        place = bisect.bisect(self.stamps, time_ns)
+        around = range(max(0, place - 1), min(len(self.stamps), place + 1))
+        best = min(around, key=lambda index: abs(self.stamps[index] - time_ns))
+        return self.values[best], abs(self.stamps[best] - time_ns)
+
+    def last(self, time_ns: int) -> Any:
+        """Value in force at a time: the last one before it, or the first."""
+        return self.values[max(0, bisect.bisect(self.stamps, time_ns) - 1)]
+
+
+def convert(recordings: Sequence[Path], folder: Path, settings: Settings) -> dict[Path, str]:
+    """Append each recording as an episode to the dataset at `folder`, and return why others were skipped.
+
+    Raises:
+        ConfigError: the dataset's folder holds something else, or no recording gave an episode.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "meta" / "parts").is_dir():
+        raise ConfigError(f"{folder} is not empty and not a dataset of ours; name another folder")
+    robot = RobotConfig.load()
+    dataset = Dataset(folder, robot, settings.fps)
+    index, skipped = 0, {}
+    for path in track(recordings, description="recordings"):
+        while dataset.has(index):
+            index += 1
+        try:
+            dataset.write(index, read_episode(path, robot, settings))
+        except ConfigError as error:
+            skipped[path] = str(error)
+    if len(skipped) == len(recordings):
+        raise ConfigError("no recording gave an episode:\n" + "\n".join(skipped.values()))
+    dataset.finish()
+    return skipped
+
+
+def read_episode(path: Path, robot: RobotConfig, settings: Settings) -> Episode:
+    """One recording at `fps`: for each frame the nearest message of every stream, and the target in force.
+
+    Raises:
+        ConfigError: topics are missing, nothing overlaps, or a stream has a gap; names stream and time.
+    """
+    with closing(open_recording(path)) as reader:
+        check_topics(reader, robot, path)
+        cameras = {f"/{camera.topic}": (name, camera.type) for name, camera in robot.cameras.items()}
+        raw = [name for name, kind in cameras.values() if not kind.endswith("CompressedImage")]
+        if raw:
+            raise ConfigError(f"cameras.{raw[0]}: only CompressedImage is converted")
+        feedback = {f"/{group.feedback}": (f"state {n}", len(group.joints)) for n, group in robot.commanded.items()}
+        targets = {f"/{group.target}": (f"action {n}", len(group.joints)) for n, group in robot.commanded.items()}
+        streams = {name: _Stream() for name, _ in (*cameras.values(), *feedback.values(), *targets.values())}
+        for connection, _, data in reader.messages():
+            topic = connection.topic
+            message: Any = None
+            if topic in cameras:
+                message = reader.deserialize(data, connection.msgtype)
+                if _is_image(image := bytes(message.data)):
+                    streams[cameras[topic][0]].add(stamp_ns(message), image)
+            elif topic in feedback or topic in targets:
+                name, count = (feedback | targets)[topic]
+                message = reader.deserialize(data, connection.msgtype)
+                values = positions(message, count)
+                if len(values) == count and np.isfinite(values).all():
+                    streams[name].add(stamp_ns(message), values)
+    empty = [name for name, stream in streams.items() if not stream.stamps]
+    if empty:
+        raise ConfigError(f"{path}: no usable messages of {', '.join(empty)}")
+    return _resample(path, robot, settings, streams)
+
+
+def _resample(path: Path, robot: RobotConfig, settings: Settings, streams: dict[str, _Stream]) -> Episode:
+    begin = max(stream.stamps[0] for stream in streams.values())
+    end = min(stream.stamps[-1] for stream in streams.values())
+    count = (end - begin) * settings.fps // _NS + 1
+    if count < _SHORTEST:
+        raise ConfigError(f"{path}: the streams have less than {_SHORTEST} frames in common")
+    times = [begin + k * _NS // settings.fps for k in range(count)]
+    images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in robot.cameras}
+    state: dict[str, list[NDArray[np.float64]]] = {group: [] for group in robot.commanded}
+
+    def nearest(name: str, time_ns: int) -> Any:
+        value, skew = streams[name].nearest(time_ns)
+        if skew > settings.max_skew * _NS:
+            raise ConfigError(
+                f"{path}: {name} has a gap of {skew / _NS:.2f} s at {(time_ns - begin) / _NS:.2f} s (max_skew "
+                f"{settings.max_skew:g} s)"
+            )
+        return value
+
+    for time_ns in times:
+        for camera, frames in images.items():
+            frames.append(_scaled(decode_image(nearest(camera, time_ns)), settings.height))
+        for group, rows in state.items():
+            rows.append(nearest(f"state {group}", time_ns))
+    action = {group: np.array([streams[f"action {group}"].last(t) for t in times]) for group in state}
+    return Episode(settings.task, images, {group: np.array(rows) for group, rows in state.items()}, action)
+
+
+def _scaled(image: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    if not height or image.shape[0] == height:
+        return image
+    width = 2 * round(image.shape[1] * height / image.shape[0] / 2)  # the codec wants even numbers
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _is_image(data: bytes) -> bool:
+    try:
+        decode_image(data)
+    except ImageError:
+        return False
+    return True

@@ -1,0 +1,258 @@
+"""Write a LeRobot dataset, version 2.1: one parquet and one mp4 a camera for each episode, and meta/.
+
+Format: https://github.com/huggingface/lerobot at v0.3, `lerobot/datasets`. Keys are those of the vendor's converter for
+the R1 Lite, one column a joint group: `observation.state.left_arm`, `action.left_arm`, `observation.images.head_rgb`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+Pixels = NDArray[np.uint8]
+
+_VERSION = "v2.1"
+_CHUNK = 1000  # episodes a folder
+_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+_PART = "meta/parts/episode_{episode_index:06d}.json"
+_CODEC, _PIXELS, _KEYFRAMES, _QUALITY = "libx264", "yuv420p", 2, "21"  # keyframes close together: random access is fast
+_IMAGES_COUNTED = 10  # of an episode, for the statistics of its images
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of T frames.
+
+    Attributes:
+        task: instruction.
+        images: by camera, T images RGB uint8 [h, w, 3].
+        state: measured positions by joint group [T, joints], rad and mm.
+        action: targets by joint group, likewise.
+    """
+
+    task: str
+    images: Mapping[str, Sequence[Pixels]]
+    state: Mapping[str, NDArray[np.float64]]
+    action: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def length(self) -> int:
+        """Frames."""
+        return len(next(iter(self.action.values())))
+
+
+class Dataset:
+    """A dataset folder that episodes are written into, in any order and from several processes.
+
+    An episode counts once its part in meta/parts is there, which is written last: a kill loses at most that episode.
+    :meth:`finish` makes the folder a LeRobot dataset of the episodes that are there.
+    """
+
+    def __init__(self, folder: Path, robot: RobotConfig, fps: int) -> None:
+        self.folder, self._robot, self._fps = folder, robot, fps
+
+    def has(self, index: int) -> bool:
+        """Whether an episode is complete."""
+        return self._path(_PART, index).exists()
+
+    def write(self, index: int, episode: Episode) -> None:
+        """Write one episode; ConfigError where it has no frames, unequal lengths or numbers that are not finite."""
+        _check(episode)
+        columns = self._columns(index, episode)
+        path = self._path(_DATA, index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({key: _column(values) for key, values in columns.items()}), path)
+        statistics = {key: _statistics(values) for key, values in columns.items()}
+        for camera, images in episode.images.items():
+            key = self._image_key(camera)
+            video = self._path(_VIDEO, index, key)
+            video.parent.mkdir(parents=True, exist_ok=True)
+            _encode(video, images, self._fps)
+            statistics[key] = _image_statistics(images)
+        shape = {camera: list(images[0].shape) for camera, images in episode.images.items()}
+        part = self._path(_PART, index)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = part.with_suffix(".tmp")
+        unfinished.write_text(
+            json.dumps({"length": episode.length, "task": episode.task, "shape": shape, "stats": statistics})
+        )
+        unfinished.replace(part)
+
+    def finish(self) -> int:
+        """Write meta/ for the episodes that are there and return their number.
+
+        Raises:
+            ConfigError: there are none, or their numbers have a gap.
+        """
+        parts = sorted((self.folder / "meta" / "parts").glob("episode_*.json"))
+        indices = [int(path.stem.removeprefix("episode_")) for path in parts]
+        if not parts or indices != list(range(len(parts))):
+            missing = sorted(set(range(max(indices, default=0) + 1)) - set(indices))
+            raise ConfigError(f"{self.folder}: episodes are missing: {missing[:10]}; collect again to fill them in")
+        episodes = [json.loads(path.read_text()) for path in parts]
+        tasks = list(dict.fromkeys(episode["task"] for episode in episodes))
+        self._renumber(episodes, tasks)
+        meta = self.folder / "meta"
+        _write_lines(meta / "tasks.jsonl", [{"task_index": i, "task": task} for i, task in enumerate(tasks)])
+        _write_lines(
+            meta / "episodes.jsonl",
+            [{"episode_index": i, "tasks": [e["task"]], "length": e["length"]} for i, e in enumerate(episodes)],
+        )
+        _write_lines(
+            meta / "episodes_stats.jsonl",
+            [{"episode_index": i, "stats": e["stats"]} for i, e in enumerate(episodes)],
+        )
+        (meta / "info.json").write_text(json.dumps(self._info(episodes, tasks), indent=4) + "\n")
+        return len(episodes)
+
+    def _renumber(self, episodes: Sequence[dict[str, Any]], tasks: Sequence[str]) -> None:
+        """Set the running frame number and the task's, which an episode cannot know alone."""
+        begin = 0
+        for index, episode in enumerate(episodes):
+            path = self._path(_DATA, index)
+            table = pq.read_table(path)
+            numbers = np.arange(begin, begin + episode["length"], dtype=np.int64)
+            task = np.full(episode["length"], tasks.index(episode["task"]), np.int64)
+            if not np.array_equal(table["index"].to_numpy(), numbers) or (table["task_index"].to_numpy() != task).any():
+                for key, values in (("index", numbers), ("task_index", task)):
+                    table = table.set_column(table.schema.get_field_index(key), key, pa.array(values))
+                unfinished = path.with_suffix(".tmp")
+                pq.write_table(table, unfinished)
+                unfinished.replace(path)
+            for key, values in (("index", numbers), ("task_index", task)):
+                episode["stats"][key] = _statistics(values)
+            begin += episode["length"]
+
+    def _columns(self, index: int, episode: Episode) -> dict[str, NDArray[Any]]:
+        length = episode.length
+        columns: dict[str, NDArray[Any]] = {}
+        for prefix, groups in (("observation.state", episode.state), ("action", episode.action)):
+            columns |= {f"{prefix}.{name}": values.astype(np.float32) for name, values in groups.items()}
+        frames = np.arange(length, dtype=np.int64)
+        return columns | {
+            "timestamp": (frames / self._fps).astype(np.float32),
+            "frame_index": frames,
+            "episode_index": np.full(length, index, np.int64),
+            "index": frames,
+            "task_index": np.zeros(length, np.int64),
+        }
+
+    def _info(self, episodes: Sequence[dict[str, Any]], tasks: Sequence[str]) -> dict[str, Any]:
+        features: dict[str, Any] = {}
+        for camera, shape in episodes[0]["shape"].items():
+            height, width, channels = shape
+            features[self._image_key(camera)] = {
+                "dtype": "video",
+                "shape": shape,
+                "names": ["height", "width", "channels"],
+                "info": {
+                    "video.fps": self._fps, "video.height": height, "video.width": width, "video.channels": channels,
+                    "video.codec": "h264", "video.pix_fmt": _PIXELS, "video.is_depth_map": False, "has_audio": False,
+                },
+            }  # fmt: skip
+        for key in episodes[0]["stats"]:
+            prefix, _, name = key.rpartition(".")
+            if prefix in ("observation.state", "action"):
+                joints = self._robot.groups[name].joints
+                features[key] = {"dtype": "float32", "shape": [len(joints)], "names": list(joints)}
+        features["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
+        for key in ("frame_index", "episode_index", "index", "task_index"):
+            features[key] = {"dtype": "int64", "shape": [1], "names": None}
+        cameras = len(episodes[0]["shape"])
+        return {
+            "codebase_version": _VERSION,
+            "robot_type": self._robot.robot_type,
+            "total_episodes": len(episodes),
+            "total_frames": sum(episode["length"] for episode in episodes),
+            "total_tasks": len(tasks),
+            "total_videos": cameras * len(episodes),
+            "total_chunks": -(-len(episodes) // _CHUNK),
+            "chunks_size": _CHUNK,
+            "fps": self._fps,
+            "splits": {"train": f"0:{len(episodes)}"},
+            "data_path": _DATA,
+            "video_path": _VIDEO,
+            "features": features,
+        }
+
+    def _image_key(self, camera: str) -> str:
+        return f"observation.images.{self._robot.cameras[camera].dataset_key}"
+
+    def _path(self, pattern: str, index: int, video_key: str = "") -> Path:
+        return self.folder / pattern.format(episode_chunk=index // _CHUNK, episode_index=index, video_key=video_key)
+
+
+def _check(episode: Episode) -> None:
+    if not episode.length:
+        raise ConfigError("an episode without frames cannot be written")
+    for kind, groups in (("state", episode.state), ("action", episode.action)):
+        for name, values in groups.items():
+            if len(values) != episode.length:
+                raise ConfigError(f"{kind}.{name}: {len(values)} rows, but the episode has {episode.length} frames")
+            if not np.isfinite(values).all():
+                raise ConfigError(
+                    f"{kind}.{name}: NaN or infinity in row {int(np.argwhere(~np.isfinite(values))[0, 0])}"
+                )
+    for camera, images in episode.images.items():
+        if len(images) != episode.length:
+            raise ConfigError(f"images of {camera}: {len(images)}, but the episode has {episode.length} frames")
+
+
+def _column(values: NDArray[Any]) -> pa.Array:
+    if values.ndim == 1:
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+
+
+def _statistics(values: NDArray[Any]) -> dict[str, list[float]]:
+    rows = values.reshape(len(values), -1).astype(np.float64)
+    return {
+        "min": rows.min(axis=0).tolist(),
+        "max": rows.max(axis=0).tolist(),
+        "mean": rows.mean(axis=0).tolist(),
+        "std": rows.std(axis=0).tolist(),
+        "count": [len(rows)],
+    }
+
+
+def _image_statistics(images: Sequence[Pixels]) -> dict[str, Any]:
+    """Of each colour channel, 0..1, shaped [3, 1, 1]."""
+    chosen = np.unique(np.linspace(0, len(images) - 1, _IMAGES_COUNTED).round().astype(int))
+    pixels = np.concatenate([images[k].reshape(-1, 3) for k in chosen]).astype(np.float64) / 255
+    figures = {
+        "min": pixels.min(axis=0),
+        "max": pixels.max(axis=0),
+        "mean": pixels.mean(axis=0),
+        "std": pixels.std(axis=0),
+    }
+    return {name: value.reshape(3, 1, 1).tolist() for name, value in figures.items()} | {"count": [len(chosen)]}
+
+
+def _encode(path: Path, images: Sequence[Pixels], fps: int) -> None:
+    height, width = images[0].shape[:2]
+    unfinished = path.with_suffix(".tmp")
+    with av.open(str(unfinished), "w", format="mp4") as container:
+        options = {"g": str(_KEYFRAMES), "crf": _QUALITY}
+        stream = cast(av.VideoStream, container.add_stream(_CODEC, fps, options=options))
+        stream.width, stream.height, stream.pix_fmt = width, height, _PIXELS
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    unfinished.replace(path)
+
+
+def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,0 +1,193 @@
+"""Datasets as LeRobot reads them (version 2.1), and episodes of the simulator in them."""
+
+import importlib.util
+import json
+
+import av
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from fastwam_policy.cli import main
+from fastwam_policy.training.lerobot import Dataset, Episode
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+ROBOT = RobotConfig.load()
+NEEDS_SIMULATOR = pytest.mark.skipif(
+    importlib.util.find_spec("mujoco") is None, reason="MuJoCo 4 has no wheel for Python 3.10"
+)
+
+
+def episode(length=20, task="fold the towel", seed=0):
+    random = np.random.default_rng(seed)
+    sizes = {name: len(group.joints) for name, group in ROBOT.commanded.items()}
+    ramp = np.linspace(20, 200, length).astype(np.uint8)
+    images = {camera: [np.full((36, 64, 3), value, np.uint8) for value in ramp] for camera in ROBOT.cameras}
+    state, action = ({n: random.normal(size=(length, k)) for n, k in sizes.items()} for _ in range(2))
+    return Episode(task, images, state, action)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_dataset_is_what_lerobot_expects(tmp_path):
+    dataset = Dataset(tmp_path, ROBOT, 15)
+    episodes = [episode(20), episode(31, "wave", 1), episode(12, seed=2)]
+    for index in (2, 0, 1):  # in any order
+        assert not dataset.has(index)
+        dataset.write(index, episodes[index])
+        assert dataset.has(index)
+    assert dataset.finish() == dataset.finish() == 3
+
+    info = json.loads((tmp_path / "meta" / "info.json").read_text())
+    assert (info["codebase_version"], info["robot_type"], info["fps"]) == ("v2.1", "R1Lite", 15)
+    assert (info["total_episodes"], info["total_frames"], info["total_videos"], info["total_tasks"]) == (3, 63, 9, 2)
+    features = info["features"]
+    assert features["observation.images.head_rgb"]["shape"] == [36, 64, 3]
+    assert features["action.left_gripper"] == {"dtype": "float32", "shape": [1], "names": ["left_gripper"]}
+    assert features["observation.state.right_arm"]["names"] == ROBOT.groups["right_arm"].joints
+    assert lines(tmp_path / "meta" / "tasks.jsonl")[1] == {"task_index": 1, "task": "wave"}
+    assert [e["length"] for e in lines(tmp_path / "meta" / "episodes.jsonl")] == [20, 31, 12]
+
+    table = pq.read_table(tmp_path / info["data_path"].format(episode_chunk=0, episode_index=1))
+    assert set(table.column_names) == {key for key in features if not key.startswith("observation.images")}
+    assert table["index"].to_pylist() == list(range(20, 51))
+    assert set(table["task_index"].to_pylist()) == {1}
+    np.testing.assert_allclose(table["timestamp"].to_numpy(), np.arange(31) / 15, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.array(table["action.left_arm"].to_pylist()), episodes[1].action["left_arm"], rtol=1e-6
+    )
+    statistics = lines(tmp_path / "meta" / "episodes_stats.jsonl")[1]["stats"]
+    np.testing.assert_allclose(statistics["action.left_arm"]["mean"], episodes[1].action["left_arm"].mean(axis=0), 1e-5)
+    assert statistics["index"]["min"] == [20]
+    assert np.shape(statistics["observation.images.head_rgb"]["mean"]) == (3, 1, 1)
+
+    path = tmp_path / info["video_path"].format(
+        episode_chunk=0, video_key="observation.images.left_wrist_rgb", episode_index=1
+    )
+    with av.open(str(path)) as container:
+        frames = [(float(frame.time), frame.to_ndarray(format="rgb24").mean()) for frame in container.decode(video=0)]
+    np.testing.assert_allclose([time for time, _ in frames], np.arange(31) / 15, atol=1e-3)
+    np.testing.assert_allclose([value for _, value in frames], np.linspace(20, 200, 31), atol=4)
+
+
+def test_a_killed_writer_loses_one_episode_and_the_gap_is_named(tmp_path):
+    dataset = Dataset(tmp_path, ROBOT, 15)
+    dataset.write(0, episode())
+    dataset.write(2, episode())
+    (tmp_path / "meta" / "parts" / "episode_000001.tmp").write_text("{")
+    assert not dataset.has(1)
+    with pytest.raises(ConfigError, match=r"episodes are missing: \[1\]"):
+        dataset.finish()
+    with pytest.raises(ConfigError, match="episodes are missing"):
+        Dataset(tmp_path / "empty", ROBOT, 15).finish()
+
+
+def test_bad_episodes_are_named(tmp_path):
+    dataset = Dataset(tmp_path, ROBOT, 15)
+    bad = episode()
+    bad.action["right_arm"][7, 2] = np.nan
+    with pytest.raises(ConfigError, match=r"action.right_arm: NaN or infinity in row 7"):
+        dataset.write(0, bad)
+    short = episode()
+    short.state["torso"] = np.zeros((3, 3))
+    with pytest.raises(ConfigError, match=r"state.torso: 3 rows, but the episode has 20 frames"):
+        dataset.write(0, short)
+    with pytest.raises(ConfigError, match="without frames"):
+        dataset.write(0, episode(0))
+    assert not any(tmp_path.iterdir())
+
+
+@NEEDS_SIMULATOR
+def test_collect_writes_continues_and_refuses(tmp_path, capsys):
+    def collect(*arguments):
+        with pytest.raises(SystemExit) as status:
+            main(["collect", *map(str, arguments)])
+        return status.value.code
+
+    folder = tmp_path / "data"
+    small = ("--height", 90, "--workers", 2)
+    assert collect(folder, "--episodes", 2, *small) == 0
+    first = (folder / "meta" / "parts" / "episode_000000.json").stat().st_mtime_ns
+    assert collect(folder, "--episodes", 3, *small) == 0
+    assert (folder / "meta" / "parts" / "episode_000000.json").stat().st_mtime_ns == first, "kept"
+    info = json.loads((folder / "meta" / "info.json").read_text())
+    assert info["total_episodes"] == 3
+    assert info["features"]["observation.images.head_rgb"]["shape"] == [90, 160, 3]
+    table = pq.read_table(folder / "data" / "chunk-000" / "episode_000002.parquet")
+    action, state = (np.array(table[f"{key}.left_arm"].to_pylist()) for key in ("action", "observation.state"))
+    assert 0.005 < np.abs(action - state).mean() < 0.2, "the arm follows its target, with lag and noise"
+
+    assert collect(folder, "--episodes", 3, "--height", 108) == 2
+    assert "was begun with other settings: height: 90 -> 108" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    assert collect(tmp_path / "mine", "--episodes", 1) == 2
+    assert "is not empty and was not written by collect" in capsys.readouterr().err
+    assert collect(tmp_path / "new", "--episodes", 0) == 2
+
+
+@NEEDS_SIMULATOR
+def test_noise_is_gentle_where_it_matters():
+    from fastwam_policy.training.collect import Settings, _noise, record
+
+    targets = np.tile(np.where([unit == "mm" for unit in ROBOT.units], 70.0, 0.5), (400, 1))
+    targets[200:, [6, 13]] = 0.0
+    noise = np.array(list(_noise(ROBOT, targets, 0.015, 3)))
+    arms = np.array([unit == "rad" for unit in ROBOT.units])
+    assert (noise[:, ~arms] == 0).all()
+    assert 0.010 < noise[:150, arms].std() < 0.022
+    assert noise[196:205, arms].std() < 0.6 * noise[:150, arms].std()
+    first, again = (record(ROBOT, 10_001, Settings("fold", height=90)) for _ in range(2))
+    np.testing.assert_array_equal(first.state["left_arm"], again.state["left_arm"])
+
+
+def convert(*arguments):
+    with pytest.raises(SystemExit) as status:
+        main(["convert", *map(str, arguments)])
+    return status.value.code
+
+
+def test_a_recording_becomes_an_episode(short_bag, tmp_path):
+    assert convert(short_bag, short_bag, "--output", tmp_path / "data", "--task", "fold it", "--height", 90) == 0
+    info = json.loads((tmp_path / "data" / "meta" / "info.json").read_text())
+    assert info["total_episodes"] == 2
+    assert info["features"]["observation.images.head_rgb"]["shape"][0] == 90
+    assert lines(tmp_path / "data" / "meta" / "tasks.jsonl")[0]["task"] == "fold it"
+    table = pq.read_table(tmp_path / "data" / "data" / "chunk-000" / "episode_000000.parquet")
+    assert 40 <= len(table) <= 46, "3 s at 15 Hz, without the edges where a stream is missing"
+    action, state = (np.array(table[f"{key}.left_arm"].to_pylist()) for key in ("action", "observation.state"))
+    assert np.abs(action - state).max() < 0.5
+    assert np.abs(np.diff(state, axis=0)).max() < 0.2
+    assert convert(short_bag, "--output", tmp_path / "data", "--height", 90) == 0
+    assert json.loads((tmp_path / "data" / "meta" / "info.json").read_text())["total_episodes"] == 3
+
+
+def test_frames_hold_what_was_nearest(short_bag):
+    from fastwam_policy.recordings import open_recording, stamp_ns
+    from fastwam_policy.training.convert import Settings, read_episode
+
+    episode = read_episode(short_bag, ROBOT, Settings("fold", fps=30))
+    reader = open_recording(short_bag)
+    topic = f"/{ROBOT.groups['right_arm'].feedback}"
+    connections = [c for c in reader.connections if c.topic == topic]
+    messages = [reader.deserialize(data, c.msgtype) for c, _, data in reader.messages(connections)]
+    reader.close()
+    rows = {tuple(np.asarray(m.position[:6], float)): stamp_ns(m) for m in messages}
+    stamps = [rows[tuple(row)] for row in episode.state["right_arm"]]
+    np.testing.assert_allclose(np.diff(stamps) / 1e9, 1 / 30, atol=0.005)
+
+
+def test_gaps_are_reported_and_skipped(short_bag, tmp_path, capsys):
+    assert convert(short_bag, tmp_path / "nothing", "--output", tmp_path / "data") == 1
+    output = capsys.readouterr()
+    assert "wrote 1 of 2 recordings" in output.out
+    assert "no such recording" in output.err
+    assert convert(short_bag, "--output", tmp_path / "none", "--max-skew", 0.0001) == 2
+    assert "has a gap of" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    assert convert(short_bag, "--output", tmp_path / "mine") == 2
+    assert "not a dataset of ours" in capsys.readouterr().err
