@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_sim.scene import TABLE_CENTER, TABLE_HALF, VERTICES, origin, rotation
+from galaxea_r1lite_bridge.robot.kinematics import origin, rpy_rotation
+from galaxea_r1lite_sim.scene import TABLE_CENTER, TABLE_HALF, VERTICES
 from galaxea_r1lite_sim.simulation import Simulation
 
 Pixels = NDArray[np.uint8]
@@ -113,7 +114,7 @@ class Cameras:
         shift = self._simulation.conditions.camera_shift
         if shift is not None:
             own = shift[list(LINKS).index(camera)]
-            position, turn = position + turn @ own[:3], turn @ rotation(own[3:])
+            position, turn = position + turn @ own[:3], turn @ rpy_rotation(own[3:])
         return position, turn
 
 
@@ -137,7 +138,7 @@ def _robot_meshes(robot: RobotConfig) -> dict[str, Mesh]:
 
 
 def _visual(visual: ElementTree.Element, colors: dict[str, str]) -> Mesh:
-    position, turn = origin(visual)
+    place = origin(visual.find("origin"))
     box, cylinder = visual.find("geometry/box"), visual.find("geometry/cylinder")
     if box is not None:
         points, faces = _box(np.array([float(v) for v in box.attrib["size"].split()]) / 2)
@@ -147,7 +148,7 @@ def _visual(visual: ElementTree.Element, colors: dict[str, str]) -> Mesh:
     material = visual.find("material")
     rgba = colors[material.attrib["name"]] if material is not None else "0.5 0.5 0.5 1"
     color = np.tile([float(v) for v in rgba.split()][:3], (len(faces), 1))
-    return Mesh(points @ turn.T + position, faces, color, np.zeros((len(points), 2)))
+    return Mesh(points @ place[:3, :3].T + place[:3, 3], faces, color, np.zeros((len(points), 2)))
 
 
 def _box(half: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

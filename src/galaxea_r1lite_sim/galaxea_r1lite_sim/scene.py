@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.kinematics import axis_rotation, origin
 from galaxea_r1lite_sim.randomization import Conditions
 
 TIMESTEP = 1 / 240  # s
@@ -59,27 +60,16 @@ def build(robot: RobotConfig, conditions: Conditions) -> str:
     return "".join(parts)
 
 
-def rotation(rpy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rotation matrix of the URDF's roll, pitch and yaw."""
-    (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
-    return np.array(
-        [
-            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-            [-sp, cp * sr, cp * cr],
-        ]
-    )
-
-
 def _link(urdf: ElementTree.Element, name: str, fixed: dict[str, float]) -> str:
     """A link as a body with everything below it."""
     joint = next((j for j in urdf.iterfind("joint") if _attributes(j, "child")["link"] == name), None)
     pose, hinge = "", ""
     if joint is not None:
-        position, turn = origin(joint)
+        pose_in_parent = origin(joint.find("origin"))
+        position, turn = pose_in_parent[:3, 3], pose_in_parent[:3, :3]
         axis = np.array([float(v) for v in _attributes(joint, "axis").get("xyz", "1 0 0").split()])
         if joint.attrib["name"] in fixed:
-            turn = turn @ _about(axis, fixed[joint.attrib["name"]])
+            turn = turn @ axis_rotation(axis, fixed[joint.attrib["name"]])
         elif joint.attrib["type"] != "fixed":
             limit = _attributes(joint, "limit")
             kind = "hinge" if joint.attrib["type"] == "revolute" else "slide"
@@ -100,15 +90,15 @@ def _link(urdf: ElementTree.Element, name: str, fixed: dict[str, float]) -> str:
 
 def _shape(visual: ElementTree.Element) -> str:
     """A geom that is only seen: the robot touches nothing but what it grasps."""
-    position, turn = origin(visual)
+    place = origin(visual.find("origin"))
     box = _attributes(visual, "geometry/box").get("size")
     if box is not None:
         form = f'type="box" size="{_text(np.array([float(v) for v in box.split()]) / 2)}"'
     else:
         cylinder = _attributes(visual, "geometry/cylinder")
         form = f'type="cylinder" size="{cylinder["radius"]} {float(cylinder["length"]) / 2}"'
-    place = f'pos="{_text(position)}" quat="{_text(_quaternion(turn))}"'
-    return f'<geom {form} {place} contype="0" conaffinity="0" mass="0" rgba="0.8 0.8 0.82 1"/>'
+    where = f'pos="{_text(place[:3, 3])}" quat="{_text(_quaternion(place[:3, :3]))}"'
+    return f'<geom {form} {where} contype="0" conaffinity="0" mass="0" rgba="0.8 0.8 0.82 1"/>'
 
 
 def _grasps(robot: RobotConfig) -> str:
@@ -135,22 +125,9 @@ def _actuators(robot: RobotConfig) -> str:
     return "  <actuator>\n" + "\n".join(lines) + "\n  </actuator>\n"
 
 
-def origin(element: ElementTree.Element) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Position [3] and rotation matrix [3, 3] of a URDF element's origin."""
-    values = _attributes(element, "origin")
-    position, rpy = (np.array([float(v) for v in values.get(key, "0 0 0").split()]) for key in ("xyz", "rpy"))
-    return position, rotation(rpy)
-
-
 def _attributes(element: ElementTree.Element, path: str) -> dict[str, str]:
     found = element.find(path)
     return {} if found is None else found.attrib
-
-
-def _about(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
-    x, y, z = axis
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
 def _quaternion(turn: NDArray[np.float64]) -> NDArray[np.float64]:

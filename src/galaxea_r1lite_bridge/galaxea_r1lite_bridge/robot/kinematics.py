@@ -53,7 +53,7 @@ class Kinematics:
                 name,
                 kind,
                 _attribute(element, "parent", "link"),
-                _origin(element.find("origin")),
+                origin(element.find("origin")),
                 _vector(_attribute(element, "axis", "xyz", "1 0 0")),
             )
             if kind != "fixed":
@@ -136,29 +136,31 @@ def _vector(text: str) -> NDArray[np.float64]:
     return np.array([float(part) for part in text.split()])
 
 
-def _origin(element: ElementTree.Element | None) -> Transform:
+def origin(element: ElementTree.Element | None) -> Transform:
+    """Transform [4, 4] of a URDF `origin` element; the identity where there is none."""
     transform = np.eye(4)
     if element is not None:
-        roll, pitch, yaw = _vector(element.attrib.get("rpy", "0 0 0"))
-        transform[:3, :3] = (
-            _rotation(np.array([0.0, 0.0, 1.0]), yaw)
-            @ _rotation(np.array([0.0, 1.0, 0.0]), pitch)
-            @ _rotation(np.array([1.0, 0.0, 0.0]), roll)
-        )
+        transform[:3, :3] = rpy_rotation(_vector(element.attrib.get("rpy", "0 0 0")))
         transform[:3, 3] = _vector(element.attrib.get("xyz", "0 0 0"))
     return transform
+
+
+def rpy_rotation(rpy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotation matrix [3, 3] of roll, pitch and yaw about fixed axes, rad."""
+    roll, pitch, yaw = (axis_rotation(axis, angle) for axis, angle in zip(np.eye(3), rpy, strict=True))
+    return yaw @ pitch @ roll
 
 
 def _motion(joint: _Joint, position: float) -> Transform:
     transform = np.eye(4)
     if joint.kind == "revolute":
-        transform[:3, :3] = _rotation(joint.axis, position)
+        transform[:3, :3] = axis_rotation(joint.axis, position)
     elif joint.kind == "prismatic":
         transform[:3, 3] = joint.axis * position
     return transform
 
 
-def _rotation(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
+def axis_rotation(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
     """Rodrigues' formula for a unit `axis` and `angle` in rad."""
     cross = _cross(axis)
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
