@@ -7,7 +7,7 @@ import pytest
 import yaml
 from ament_index_python.packages import get_package_share_directory
 
-from fastwam_policy.processes import MODES, processes
+from fastwam_policy.processes import ARGUMENTS, MODES, parse_argument, processes
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 SHARE = Path(get_package_share_directory("fastwam_policy"))
@@ -51,6 +51,11 @@ def test_params_files_name_only_parameters_that_exist(mode):
 def test_wrong_input_is_named():
     with pytest.raises(ConfigError, match="mode must be one of real, sim, replay, got 'fly'"):
         processes("fly", {})
+    with pytest.raises(ConfigError, match="argument seed must be a number such as 0, got 'many'"):
+        parse_argument("seed", "many")
+    assert [parse_argument(*pair) for pair in (("seed", "3"), ("duration", "2"), ("arm", "True"), ("bag", "x"))] == [
+        3, 2.0, True, "x",
+    ]  # fmt: skip
     with pytest.raises(ConfigError, match="unknown argument speed"):
         processes("replay", {"speed": "1"})
 
@@ -70,7 +75,8 @@ def test_the_launch_file_starts_the_same(mode):
     context = LaunchContext()
     given = {"bag": "/bag", "bundle": "/bundle", "record": "true"}
     for action in module.generate_launch_description().entities[:-1]:
-        context.launch_configurations[action.name] = given.get(action.name, "")
+        default = ARGUMENTS.get(action.name, ("", ""))[0]
+        context.launch_configurations[action.name] = given.get(action.name, str(default).lower())
     context.launch_configurations["mode"] = mode
     nodes = [action for action in module.start(context) if isinstance(action, Node)]
     expected = processes(mode, {"bag": "/bag", "bundle": "/bundle", "record": True})
