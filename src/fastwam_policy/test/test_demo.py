@@ -1,4 +1,4 @@
-"""The main job end to end: real nodes as processes, on 3 s of recording."""
+"""The main job end to end: real nodes as processes, on the shipped recording."""
 
 import json
 import os
@@ -32,9 +32,9 @@ def nodes_of(output):
     return found
 
 
-def test_a_recording_runs_to_the_report(short_bag, random_bundle, tmp_path):
+def test_a_recording_runs_to_the_report(sample_bag, short_bag, random_bundle, tmp_path):
     output, figures = tmp_path / "output", tmp_path / "figures.json"
-    command = demo("--bag", short_bag, "--bundle", random_bundle, "--output", output, "--json", figures)
+    command = demo("--bag", sample_bag, "--bundle", random_bundle, "--output", output, "--json", figures)
     # A second demo at the same time must not be seen by the first.
     other = subprocess.Popen(
         demo("--bag", short_bag, "--bundle", random_bundle, "--output", tmp_path / "other"), stdout=subprocess.DEVNULL
