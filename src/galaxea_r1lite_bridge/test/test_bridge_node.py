@@ -132,6 +132,20 @@ def test_arm_track_stop_home_disarm(ros, robot, chunks, status, commands):
     ros.until(in_state(status, State.INACTIVE))
 
 
+def test_a_node_that_is_ended_in_motion_decelerates_first(ros, robot, chunks, status):
+    sent = ros.collect(JointState, ROBOT.interfaces.command)
+    bridge = start(ros)
+    arm_when_ready(ros, status)
+    chunks.publish(chunk(near(1.2)))
+    ros.until(lambda: sent and abs(sent[-1].velocity[0]) > 0.5)
+    bridge.send_signal(signal.SIGINT)
+    ros.finish(bridge)
+    assert bridge.returncode == 0
+    ros.until(in_state(status, State.INACTIVE))
+    assert sent[-1].velocity[0] == pytest.approx(0.0, abs=0.1)
+    assert any(message.state == State.STOPPING for message in status)
+
+
 def test_bad_feedback_and_bad_chunks(ros, chunks, status, commands):
     bridge = start(ros)
     answer = arm(ros)

@@ -361,6 +361,21 @@ def test_home_is_slow_and_ignores_chunks(armed):
     check_limits(armed.sent, armed.executor.limiter)
 
 
+def test_home_stays_slow_after_a_hold_on_the_way(armed):
+    armed.accept(0.4, rows=10)
+    armed.run(1.2)
+    armed.executor.home(armed.now)
+    armed.run(0.6)
+    begin = len(armed.sent)
+    armed.age["torso"] = 1.0
+    assert shown(armed.run(1.0)) == (State.HOLDING, Reason.FEEDBACK_STALE)
+    armed.age.clear()
+    assert shown(armed.run(5.0)) == (State.HOLDING, Reason.AT_HOME)
+    fastest = max(np.abs(c.motion.velocity[armed.executor.arms]).max() for c in armed.sent[begin:])
+    assert fastest <= 0.35
+    check_limits(armed.sent, armed.executor.limiter)
+
+
 def test_the_torso_moves_only_when_asked():
     rig = Rig(feedback_jump=Watch(10.0, Reaction.FAULT))
     rig.joints[14:] -= [0.2, 0.0, -0.1]

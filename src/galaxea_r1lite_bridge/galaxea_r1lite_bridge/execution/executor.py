@@ -144,6 +144,11 @@ class Executor:
         """Place of what no policy moves."""
         return slice(len(self.names), len(self.limiter.lower))
 
+    @property
+    def commanding(self) -> bool:
+        """Whether commands are being sent."""
+        return self._motion is not None
+
     def accept(self, chunk: Chunk, now_ns: int) -> Reason:
         """Take a chunk into use, or return why it was dropped (and count it)."""
         ordered = chunk.ordered(self.names)
@@ -262,6 +267,8 @@ class Executor:
         if worst is not None and worst.reaction == Reaction.HOLD:
             if worst.reason == Reason.PLAN_STALE:
                 self._reset(Reason.PLAN_STALE)
+            if self._homing:  # a chunk is on time again afterwards, but the way home must not be caught up in a hurry
+                self.plan.delay(round(dt * _SECOND))
             return self._brake(worst.reason, worst.detail, dt)
         if not self.plan:
             return self._brake(self._reason, self._detail, dt)

@@ -34,6 +34,7 @@ from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions, share_directory
 
 _WARN_PERIOD = 2.0  # s between two equal warnings
+_REST_TIME = 1.0  # s within which the arms come to rest when the node ends
 _MOVING = (State.TRACKING, State.STOPPING, State.HOLDING)
 
 
@@ -104,7 +105,12 @@ class BridgeNode(ManagedNode):
         self.get_logger().info(f"active at {self._rate:g} Hz, disarmed: call ~/arm to let chunks move the arms")
 
     def deactivate(self) -> None:
-        """Stop commanding and let go of all topics."""
+        """Come to rest, stop commanding and let go of all topics."""
+        with self._lock:
+            self._executor.disarm()
+        give_up = time.monotonic() + _REST_TIME
+        while self._executor.commanding and time.monotonic() < give_up:
+            time.sleep(1.0 / self._rate)
         self._loop.stop()
         self._hold_base()
         inactive = Command(State.INACTIVE, Reason.NONE, "", None, np.zeros(len(self._robot.joint_names), int))
@@ -211,8 +217,13 @@ class BridgeNode(ManagedNode):
         now_ns = self.get_clock().now().nanoseconds
         with self._lock:
             command = self._executor.step(self._collect(now_ns))
-            if self._arm_wanted and self._executor.arm() == Reason.NONE:
-                self._arm_wanted = False
+            refused = self._executor.arm() if self._arm_wanted else Reason.NONE
+        if refused == Reason.NONE:
+            self._arm_wanted = False
+        elif refused != Reason.FEEDBACK_MISSING:
+            self.get_logger().warning(
+                f"not armed yet, {int(refused)}: {refused.text}", throttle_duration_sec=_WARN_PERIOD
+            )
         if command.motion is not None:
             self._send(command, now_ns)
         self._tick_count += 1
