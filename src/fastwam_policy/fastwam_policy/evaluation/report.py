@@ -127,7 +127,7 @@ def _latency(session: Session) -> Figure | None:
 
 
 def _bridge(session: Session) -> Figure | None:
-    status = session.bridge_status
+    status = [s for s in session.bridge_status if s.header.stamp.sec]  # until a simulated clock begins, stamps are 0
     if not status:
         return None
     begin = status[0].header.stamp
