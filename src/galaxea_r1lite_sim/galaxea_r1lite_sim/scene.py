@@ -79,26 +79,11 @@ def _link(urdf: ElementTree.Element, name: str, fixed: dict[str, float]) -> str:
             )
         pose = f' pos="{_text(position)}" quat="{_text(_quaternion(turn))}"'
     inertia = f'<inertial pos="0 0 0" mass="{_MASS}" diaginertia="{_INERTIA} {_INERTIA} {_INERTIA}"/>' if hinge else ""
-    link = next(element for element in urdf.iterfind("link") if element.attrib["name"] == name)
-    shapes = "".join(_shape(visual) for visual in link.iterfind("visual"))
     children = [
         _attributes(j, "child")["link"] for j in urdf.iterfind("joint") if _attributes(j, "parent")["link"] == name
     ]
     below = "".join(_link(urdf, child, fixed) for child in children)
-    return f'<body name="{name}"{pose} gravcomp="1">{hinge}{inertia}{shapes}{below}</body>\n'
-
-
-def _shape(visual: ElementTree.Element) -> str:
-    """A geom that is only seen: the robot touches nothing but what it grasps."""
-    place = origin(visual.find("origin"))
-    box = _attributes(visual, "geometry/box").get("size")
-    if box is not None:
-        form = f'type="box" size="{_text(np.array([float(v) for v in box.split()]) / 2)}"'
-    else:
-        cylinder = _attributes(visual, "geometry/cylinder")
-        form = f'type="cylinder" size="{cylinder["radius"]} {float(cylinder["length"]) / 2}"'
-    where = f'pos="{_text(place[:3, 3])}" quat="{_text(_quaternion(place[:3, :3]))}"'
-    return f'<geom {form} {where} contype="0" conaffinity="0" mass="0" rgba="0.8 0.8 0.82 1"/>'
+    return f'<body name="{name}"{pose} gravcomp="1">{hinge}{inertia}{below}</body>\n'
 
 
 def _grasps(robot: RobotConfig) -> str:

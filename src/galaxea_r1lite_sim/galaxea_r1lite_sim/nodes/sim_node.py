@@ -55,8 +55,6 @@ class SimNode(ManagedNode):
         self._level: str = values["randomization"]
         self._lock = threading.Lock()
         self._begin(values["seed"], self._level)
-        if values["viewer"]:
-            self._open_viewer()
 
     def activate(self) -> None:
         """Make the robot's topics and start the physics thread."""
@@ -100,17 +98,6 @@ class SimNode(ManagedNode):
         self._seed, self._level, self._step = seed, level, 0
         self._folded_since: float | None = None
         self._delayed: deque[tuple[float, slice, np.ndarray, np.ndarray | None]] = deque()
-
-    def _open_viewer(self) -> None:
-        import mujoco.viewer
-
-        try:
-            self._viewer = mujoco.viewer.launch_passive(self._simulation.model, self._simulation.data)
-        except Exception as error:  # noqa: BLE001  GLFW raises whatever it likes
-            raise ConfigError(
-                f"parameter viewer: no window could be opened ({error}). A screen and OpenGL are needed "
-                "(Debian: sudo apt install libgl1 libglfw3); without them leave it false, the cameras need neither"
-            ) from None
 
     def _target_callback(self, name: str) -> Callable[[JointState], None]:
         place = self._robot.slices[name]
