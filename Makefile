@@ -3,6 +3,8 @@
 MODE ?= replay
 BAG ?=
 BUNDLE ?=
+SEED ?= 0
+VIEW ?=
 EPISODES ?= 500
 TESTS ?=
 export PYTHON TORCH
@@ -16,8 +18,9 @@ help: ## list the targets
 setup: ## environment and workspace; nothing to do when they are there
 	@scripts/setup.sh
 
-demo: setup ## run the nodes on a recording, or in the simulator, and write a report. MODE=replay|sim BAG=path BUNDLE=path
-	@./fastwam demo --mode $(MODE) $(if $(BAG),--bag "$(BAG)") $(if $(BUNDLE),--bundle "$(BUNDLE)")
+demo: setup ## run the nodes on a recording, or in the simulator, and write a report. MODE=replay|sim BAG= BUNDLE= SEED= VIEW=1
+	$(if $(VIEW),@.venv/bin/python -c 'import rerun' 2>/dev/null || .venv/bin/python -m pip install -q --no-deps -r requirements-view.txt)
+	@./fastwam demo --mode $(MODE) $(if $(BAG),--bag "$(BAG)") $(if $(BUNDLE),--bundle "$(BUNDLE)") --seed $(SEED) $(if $(VIEW),--view)
 
 data: setup ## episodes of the scripted expert as a LeRobot dataset in data/towel. EPISODES=500
 	@./fastwam collect data/towel --episodes $(EPISODES)
@@ -29,9 +32,9 @@ lint: setup ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@bash -c '. scripts/env.sh && exec .venv/bin/python -m mypy'
 
-lock: setup ## resolve requirements.in into requirements.txt
-	@.venv/bin/python -m pip install --quiet uv && .venv/bin/uv pip compile --quiet --universal --python-version 3.10 \
-	  --no-annotate --no-header requirements.in -o requirements.txt
+lock: setup ## resolve requirements.in into requirements.txt, without torch
+	@.venv/bin/python -m pip install --quiet uv && echo 'torch; python_version < "3"' | .venv/bin/uv pip compile --quiet \
+	  --universal --python-version 3.10 --no-annotate --no-header --override - requirements.in -o requirements.txt
 
 clean: ## remove the environment and the built workspace; output/ stays
 	rm -rf .venv build install log

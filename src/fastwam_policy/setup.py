@@ -23,9 +23,9 @@ setup(
         (f"share/{NAME}/bags/towel_fold_sample", glob("bags/towel_fold_sample/*")),
     ],
     install_requires=[
-        "setuptools", "av", "diffusers", "honcho", "jinja2", "matplotlib", "numpy", "opencv-python-headless", "pillow",
-        "pyarrow", "pydantic>=2", "pyyaml", "rich", "rosbags", "rosbags-image", "safetensors", "torch>=2.4",
-        "transformers",
+        "setuptools", "accelerate", "av", "diffusers", "honcho", "jinja2", "matplotlib", "numpy",
+        "opencv-python-headless", "pillow", "pyarrow", "pydantic>=2", "pyyaml", "rich", "rosbags", "rosbags-image",
+        "safetensors", "scipy", "tensorboard", "torch>=2.4", "transformers",
     ],
     zip_safe=False,
     entry_points={

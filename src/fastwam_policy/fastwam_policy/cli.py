@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 
+from fastwam_policy.arguments import new_file
+from fastwam_policy.training.commands import add_commands
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-_SMALLEST_IMAGE = 90  # pixels of height
 _LONGEST_LATENCY = 1400  # ms: chunks of older observations are dropped
 
 
@@ -25,6 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ConfigError as error:
         print(f"fastwam: {error}", file=sys.stderr)
         status = 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"fastwam: the disk is full: {error}. What is finished is kept: make room and start again", file=sys.stderr
+        )
+        status = 2
     except KeyboardInterrupt:
         status = 130
     sys.exit(status)
@@ -34,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fastwam", description="Fast-WAM on the Galaxea R1 Lite")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="run the nodes on a recording, then print a summary and write a report")
+    demo = commands.add_parser(
+        "demo", help="run the nodes on a recording or in the simulator, then print a summary and write a report"
+    )
     demo.add_argument(
         "--mode", default="replay", help="replay (default) or sim; for real see launch/towel_fold.launch.py"
     )
@@ -42,9 +54,17 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--duration", type=float, default=20.0, help="longest simulated time of mode sim, s (default 20)")
     demo.add_argument("--bag", type=Path, help="recording to replay; the shipped sample by default")
     demo.add_argument("--bundle", type=Path, help="policy bundle; one with random weights by default")
+    demo.add_argument("--view", action="store_true", help="show it live in the Rerun viewer")
     demo.add_argument("--output", type=Path, default=Path("output"), help="folder for sessions")
-    demo.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
+    demo.add_argument("--json", type=new_file, metavar="PATH", help="write the figures as JSON")
     demo.set_defaults(run=_demo)
+
+    view = commands.add_parser("view", help="the running nodes, or a recorded session, in the Rerun viewer")
+    view.add_argument("session", type=Path, nargs="?", help="folder of a session, or a recording; none: the live nodes")
+    view.add_argument("--web", action="store_true", help="in a browser, on this machine only")
+    view.add_argument("--save", type=new_file, metavar="RRD", help="write a file for the viewer instead")
+    view.add_argument("--namespace", default="", help="namespace of the live nodes")
+    view.set_defaults(run=_view)
 
     operate = commands.add_parser("operate", help="arm, start, stop, home and emergency stop from a terminal")
     operate.add_argument("--instruction", default="", help="task; the policy node's by default")
@@ -52,29 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     operate.add_argument("--namespace", default="", help="namespace of the nodes")
     operate.set_defaults(run=_operate)
 
-    collect = commands.add_parser("collect", help="episodes of the scripted expert in the simulator, as LeRobot v2.1")
-    collect.add_argument("folder", type=Path, help="dataset to write, or to continue")
-    collect.add_argument("--episodes", type=int, default=500)
-    collect.add_argument("--task", default="fold the towel")
-    collect.add_argument("--randomization", choices=["none", "towel", "full"], default="full")
-    collect.add_argument("--noise", type=float, default=0.015, help="rad, of the executed targets (default 0.015)")
-    collect.add_argument("--height", type=int, default=180, help="of the 16:9 images (default 180)")
-    collect.add_argument("--first-seed", type=int, default=10_000, help="evaluations use seeds below 10000")
-    collect.add_argument("--workers", type=int, default=0, help="processes; 0 for one a core")
-    collect.set_defaults(run=_collect)
-
-    convert = commands.add_parser("convert", help="recordings of the robot as a LeRobot dataset (v2.1)")
-    convert.add_argument("recordings", type=Path, nargs="+", help="rosbag2 folders, .mcap or .db3: an episode each")
-    convert.add_argument("--output", type=Path, required=True, help="dataset to write, or to append to")
-    convert.add_argument("--task", default="fold the towel")
-    convert.add_argument("--fps", type=int, default=15)
-    convert.add_argument("--max-skew", type=float, default=0.05, metavar="S", help="of a message to its frame")
-    convert.add_argument("--height", type=int, default=0, help="scale images to it; 0 leaves them (default)")
-    convert.set_defaults(run=_convert)
+    add_commands(commands)
 
     safety = commands.add_parser("check-safety", help="inject faults into the running nodes; needs no robot")
     safety.add_argument("--write", type=Path, metavar="MD", help="file whose fault table to replace: docs/safety.md")
-    safety.add_argument("--json", type=Path, metavar="PATH", help="write the rows as JSON")
+    safety.add_argument("--json", type=new_file, metavar="PATH", help="write the rows as JSON")
     safety.set_defaults(run=_check_safety)
 
     make = commands.add_parser(
@@ -132,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     engine = commands.add_parser("check-engine", help="what each engine option changes in a bundle's actions")
     engine.add_argument("folder", type=Path)
     engine.add_argument("--device", default="cpu")
-    engine.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
+    engine.add_argument("--json", type=new_file, metavar="PATH", help="write the figures as JSON")
     engine.set_defaults(run=_check_engine)
 
     bench = commands.add_parser("bench", help="time of every stage with random weights; see docs/model.md")
@@ -152,8 +154,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--repeats", type=int, default=10)
     bench.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     bench.add_argument("--device", default="cpu")
-    bench.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
-    bench.add_argument("--plot", type=Path, metavar="PNG", help="write a figure")
+    bench.add_argument("--json", type=new_file, metavar="PATH", help="write the figures as JSON")
+    bench.add_argument("--plot", type=new_file, metavar="PNG", help="write a figure")
     bench.set_defaults(run=_bench)
 
     execution = commands.add_parser(
@@ -162,20 +164,20 @@ def _parser() -> argparse.ArgumentParser:
     execution.add_argument("--bag", type=Path, help="recording whose targets the chunks vary around (default: sample)")
     execution.add_argument("--latency", nargs="+", type=int, default=[0, 100, 200, 400], metavar="MS")
     execution.add_argument("--seeds", type=int, default=5, help="runs with other chunks (default 5)")
-    execution.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
+    execution.add_argument("--json", type=new_file, metavar="PATH", help="write the figures as JSON")
     execution.set_defaults(run=_bench_execution)
 
     loop = commands.add_parser("bench-loop", help="jitter of the bridge's control thread beside an rclpy timer")
     loop.add_argument("--rate", nargs="+", type=float, default=[100.0, 200.0], metavar="HZ")
     loop.add_argument("--seconds", type=float, default=15.0, help="for each rate (default 15)")
-    loop.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
-    loop.add_argument("--plot", type=Path, metavar="PNG", help="write a histogram")
+    loop.add_argument("--json", type=new_file, metavar="PATH", help="write the figures as JSON")
+    loop.add_argument("--plot", type=new_file, metavar="PNG", help="write a histogram")
     loop.set_defaults(run=_bench_loop)
 
     report = commands.add_parser("report", help="rebuild summary and report of a session")
     report.add_argument("session", type=Path, help="folder that holds recording/")
     report.add_argument("--bag", type=Path, help="recording that was replayed, for its camera images")
-    report.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
+    report.add_argument("--json", type=new_file, metavar="PATH", help="write the figures as JSON")
     report.set_defaults(run=_report)
     return parser
 
@@ -205,7 +207,27 @@ def _demo(given: argparse.Namespace) -> int:
         given.json,
         given.seed,
         given.duration,
+        view=given.view,
     )
+
+
+def _view(given: argparse.Namespace) -> int:
+    from fastwam_policy.processes import require_viewer
+
+    require_viewer()
+    from fastwam_policy.visualization.view import shown, view_session
+
+    with shown(given.save, web=given.web) as recording:
+        if given.session is None:
+            from fastwam_policy.nodes.live_view import live_view
+
+            live_view(recording, given.namespace)
+        else:
+            print(f"{view_session(given.session, recording)} messages")
+            if given.web:
+                print("Ctrl-C ends the viewer")
+                signal.pause()
+    return 0
 
 
 def _operate(given: argparse.Namespace) -> int:
@@ -216,35 +238,6 @@ def _operate(given: argparse.Namespace) -> int:
     return operate(given.instruction, given.time_limit, given.namespace)
 
 
-def _collect(given: argparse.Namespace) -> int:
-    from fastwam_policy.processes import require_simulator
-
-    require_simulator()
-    from fastwam_policy.training.collect import Settings, collect
-
-    if given.episodes < 1 or given.noise < 0 or given.height < _SMALLEST_IMAGE or given.height % 18:
-        raise ConfigError(
-            f"--episodes must be at least 1, --noise not negative, and --height a multiple of 18 from {_SMALLEST_IMAGE}"
-        )
-    settings = Settings(given.task, given.randomization, given.noise, given.height, given.first_seed)
-    failures = collect(given.folder, given.episodes, settings, given.workers)
-    print(f"wrote {given.folder}: {given.episodes} episodes; the expert failed on {failures} other seeds")
-    return 0
-
-
-def _convert(given: argparse.Namespace) -> int:
-    from fastwam_policy.training.convert import Settings, convert
-
-    if given.fps < 1 or given.max_skew <= 0 or given.height < 0 or given.height % 2:
-        raise ConfigError("--fps and --max-skew must be above 0, and --height even")
-    settings = Settings(given.task, given.fps, given.max_skew, given.height)
-    skipped = convert(given.recordings, given.output, settings)
-    print(f"wrote {len(given.recordings) - len(skipped)} of {len(given.recordings)} recordings to {given.output}")
-    for reason in skipped.values():
-        print(f"skipped: {reason}", file=sys.stderr)
-    return int(bool(skipped))
-
-
 def _check_safety(given: argparse.Namespace) -> int:
     import json
     import platform
@@ -252,8 +245,10 @@ def _check_safety(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from fastwam_policy.demo import private_domain
-    from fastwam_policy.evaluation.safety import as_json, table, write_table
+    from fastwam_policy.evaluation.safety import around_table, as_json, table, write_table
 
+    if given.write:
+        around_table(given.write)
     with private_domain():
         from fastwam_policy.nodes.safety_check import check_safety
 
@@ -416,11 +411,15 @@ def _report(given: argparse.Namespace) -> int:
     from fastwam_policy.evaluation.report import write_report
     from fastwam_policy.evaluation.session import read_session
     from fastwam_policy.evaluation.summary import summarise, table
+    from fastwam_policy.evaluation.video import session_video
 
     robot = RobotConfig.load()
     data = read_session(given.session / "recording", robot)
     summary = summarise(data, robot)
-    write_report(given.session / "report.html", data, summary, robot, given.bag, f"Session {given.session.name}")
+    recording, video = given.session / "recording", given.session / "video.mp4"
+    filmed = video if given.bag is None and session_video(recording, robot, video) else None
+    title = f"Session {given.session.name}"
+    write_report(given.session / "report.html", data, summary, robot, given.bag or recording, title, filmed)
     Console().print(table(summary))
     if given.json:
         given.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
@@ -19,9 +20,10 @@ from rich.console import Console
 from fastwam_policy.evaluation.report import write_report
 from fastwam_policy.evaluation.session import read_session
 from fastwam_policy.evaluation.summary import summarise, table
+from fastwam_policy.evaluation.video import session_video
 from fastwam_policy.policy.bundle import Bundle
 from fastwam_policy.policy.random_bundle import write_random_bundle
-from fastwam_policy.processes import Argument, processes
+from fastwam_policy.processes import Argument, processes, require_viewer
 from fastwam_policy.recordings import check_topics, open_recording
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -32,7 +34,15 @@ _INTERRUPTED = 130
 
 
 def run_demo(
-    mode: str, bag: Path, bundle: Path | None, output: Path, json_path: Path | None, seed: int, duration: float
+    mode: str,
+    bag: Path,
+    bundle: Path | None,
+    output: Path,
+    json_path: Path | None,
+    seed: int,
+    duration: float,
+    *,
+    view: bool = False,
 ) -> int:
     """Run the demo and return the exit status: 0 when chunks were computed and the report is there.
 
@@ -40,6 +50,8 @@ def run_demo(
     are checked before anything starts; ConfigError says what is wrong with them.
     """
     console = Console()
+    if view:
+        require_viewer()
     robot = RobotConfig.load()
     source = bag if mode == "replay" else None
     if source is not None:
@@ -58,6 +70,7 @@ def run_demo(
         "bundle": str(bundle),
         "arm": True,
         "record": True,
+        "record_images": mode == "sim",
         "session": str(session),
     }
 
@@ -66,6 +79,10 @@ def run_demo(
         manager = Manager()
         for process in processes(mode, arguments):
             manager.add_process(process.name, f"exec {shlex.join(process.command())}", env=dict(os.environ))
+        if view:
+            screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+            command = [sys.executable, "-m", "fastwam_policy.cli", "view", *([] if screen else ["--web"])]
+            manager.add_process("viewer", f"exec {shlex.join(command)}", env=dict(os.environ))
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         manager.loop()
 
@@ -80,12 +97,14 @@ def run_demo(
     summary = summarise(data, robot)
     report = session / "report.html"
     title = f"a recording of the R1 Lite: {source.name}" if source else f"the simulated R1 Lite, seed {seed}"
-    write_report(report, data, summary, robot, source, f"Fast-WAM on {title}")
+    video = session / "video.mp4"
+    filmed = source is None and session_video(recording, robot, video)
+    write_report(report, data, summary, robot, source or recording, f"Fast-WAM on {title}", video if filmed else None)
     console.print(table(summary))
     _write_json(session / "summary.json", summary)
     if json_path is not None:
         _write_json(json_path, summary)
-    console.print(f"report: {report}")
+    console.print(f"report: {report}" + (f"\nvideo: {video}" if filmed else ""))
     if summary["chunks"] == 0:
         console.print("[red]no chunk was computed; the policy's warnings above say why[/red]")
         return 1

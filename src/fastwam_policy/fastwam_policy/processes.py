@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, tuple[Argument, str]] = {
     "arm": (False, "arm the bridge as soon as feedback comes; leave it false on a robot and call ~/arm"),
     "rviz": (False, "start RViz and what it needs; only with a full ROS 2 installation"),
     "record": (False, "write chunks, commands, feedback and status to an mcap"),
+    "record_images": (False, "with `record`, the camera images as well"),
     "seed": (0, "what the simulated scene is drawn from, mode sim"),
     "duration": (0.0, "simulated seconds, or success before, after which mode sim ends; 0 for never"),
     "session": ("", "folder of that recording; empty for ~/fastwam_sessions/TIME"),
@@ -37,6 +38,14 @@ def require_simulator() -> None:
         raise ConfigError(
             "the simulator needs MuJoCo, which has no wheel for this Python: use Python 3.11 or newer "
             "(make clean; make setup PYTHON=python3.11)"
+        )
+
+
+def require_viewer() -> None:
+    """ConfigError where Rerun is missing."""
+    if find_spec("rerun") is None:
+        raise ConfigError(
+            "the viewer needs rerun-sdk: .venv/bin/python -m pip install --no-deps -r requirements-view.txt"
         )
 
 
@@ -64,6 +73,16 @@ class _Entries(RootModel[dict[str, _Entry]]):
     pass
 
 
+def node_command(
+    package: str, executable: str, parameters: Mapping[str, object], options: Sequence[str] = ()
+) -> list[str]:
+    """Command line of an installed node, with parameters and other options of `--ros-args`."""
+    words = [str(Path(get_package_prefix(package)) / "lib" / package / executable), "--ros-args", *options]
+    for name, value in parameters.items():
+        words += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
+    return words
+
+
 @dataclass(frozen=True)
 class Process:
     """One node to start."""
@@ -80,14 +99,11 @@ class Process:
 
     def command(self, namespace: str = "") -> list[str]:
         """Command line that starts it, as `ros2 run` or a launch file would."""
-        program = Path(get_package_prefix(self.package)) / "lib" / self.package / self.executable
-        words = [str(program), "--ros-args", "-r", f"__node:={self.name}"]
+        options = ["-r", f"__node:={self.name}"]
         if namespace:
-            words += ["-r", f"__ns:=/{namespace.strip('/')}"]
-        words += ["--params-file", str(self.params_file)]
-        for name, value in self.parameters.items():
-            words += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-        return words
+            options += ["-r", f"__ns:=/{namespace.strip('/')}"]
+        options += ["--params-file", str(self.params_file)]
+        return node_command(self.package, self.executable, self.parameters, options)
 
 
 def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:

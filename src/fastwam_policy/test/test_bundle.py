@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from fastwam_policy.cli import main
 from fastwam_policy.policy.bundle import Bundle
+from fastwam_policy.policy.images import Tile
 from fastwam_policy.policy.policy import Observation
 from fastwam_policy.policy.random_bundle import write_random_bundle
 from fastwam_policy.runtime.fastwam_policy import FastWamPolicy
@@ -127,7 +128,7 @@ def test_bundles_for_another_robot_are_refused(bundle, change, expected):
         (lambda d: d.update(variant="other"), "variant.*got 'other'"),
         (lambda d: d["model"].update(extra=1), "model.*extra"),
         (lambda d: d["model"]["video"].update(extra=1), "model.video.extra"),
-        (lambda d: d.update(video_frames=8), "video_frames must be 1 \\+ 4 n, got 8"),
+        (lambda d: d.update(video_frames=8), "video_frames must be 1 \\+ 4 n and divide the horizon of 32"),
         (lambda d: d["model"]["video"].update(num_layers=9), "num_layers must be equal in both experts"),
         (lambda d: d["layout"].update(height=385), "cover every pixel"),
         (lambda d: d["layout"]["tiles"][0].update(x=1), "lies outside the canvas"),
@@ -190,3 +191,14 @@ def test_command_line(random_bundle, tmp_path, capsys):
         main(["make-bundle", str(tmp_path / "new"), "--size", "huge"])
     assert status.value.code == 2
     assert "tiny, mid, full" in capsys.readouterr().err
+
+
+def test_a_tile_shows_a_part_of_the_image():
+    image = np.zeros((90, 160, 3), np.uint8)
+    image[45:, 80:] = 200
+    whole = Tile(camera="head", x=0, y=0, width=32, height=32)
+    corner = Tile(camera="head", x=0, y=0, width=32, height=32, crop=(0.5, 0.5, 1.0, 1.0))
+    assert whole.view(image)[0, 0].max() == 0
+    assert corner.view(image)[2:, 2:].min() == 200  # at the edge a pixel from outside has its share
+    with pytest.raises(ValueError, match="crop must be left, top, right, bottom"):
+        Tile(camera="head", x=0, y=0, width=32, height=32, crop=(0.5, 0.0, 0.5, 1.0))

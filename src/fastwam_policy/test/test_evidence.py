@@ -31,12 +31,12 @@ def motion(positions, periods=10):
 def test_extremes_find_every_violation():
     good = motion(0.5 * 10 * (0.01 * np.arange(15)) ** 2)
     assert good.acceleration == pytest.approx(1.0)
-    assert not good.violated
+    assert not good.violations
     assert motion(np.linspace(0, 0.5, 20)).velocity == pytest.approx(0.5 / 19 / 0.01 / 2)
-    assert motion([0.0, 0.0, 0.001, 0.004, 0.004]).violated, "acceleration"
-    assert motion([0.0, 0.02, 0.05]).violated, "velocity"
-    assert motion([0.995, 1.0, 1.005]).outside
-    assert motion([0.0, np.nan, 0.0]).violated
+    assert motion([0.0, 0.0, 0.001, 0.004, 0.004]).violations, "acceleration"
+    assert motion([0.0, 0.02, 0.05]).violations, "velocity"
+    assert motion([0.999, 0.9995, 1.0, 1.0005]).violations == 1, "position"
+    assert motion([0.0, np.nan, 0.0]).violations
     late = motion([0.0, 0.02, 0.04, 0.06, 0.1], [10, 10, 10, 10, 60])
     assert late.velocity == pytest.approx(1.0), "a late tick may move as far as two periods allow"
 

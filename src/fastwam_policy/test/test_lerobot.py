@@ -1,15 +1,19 @@
 """Datasets as LeRobot reads them (version 2.1), and episodes of the simulator in them."""
 
+import errno
 import importlib.util
 import json
+import shutil
 
 import av
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from fastwam_policy.cli import main
-from fastwam_policy.training.lerobot import Dataset, Episode
+from fastwam_policy.training.lerobot import Dataset, Episode, write_video
+from fastwam_policy.training.reader import Reader
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -151,7 +155,8 @@ def convert(*arguments):
 
 
 def test_a_recording_becomes_an_episode(short_bag, tmp_path):
-    assert convert(short_bag, short_bag, "--output", tmp_path / "data", "--task", "fold it", "--height", 90) == 0
+    second, third = (shutil.copytree(short_bag, tmp_path / name) for name in ("second", "third"))
+    assert convert(short_bag, second, "--output", tmp_path / "data", "--task", "fold it", "--height", 90) == 0
     info = json.loads((tmp_path / "data" / "meta" / "info.json").read_text())
     assert info["total_episodes"] == 2
     assert info["features"]["observation.images.head_rgb"]["shape"][0] == 90
@@ -161,7 +166,7 @@ def test_a_recording_becomes_an_episode(short_bag, tmp_path):
     action, state = (np.array(table[f"{key}.left_arm"].to_pylist()) for key in ("action", "observation.state"))
     assert np.abs(action - state).max() < 0.5
     assert np.abs(np.diff(state, axis=0)).max() < 0.2
-    assert convert(short_bag, "--output", tmp_path / "data", "--height", 90) == 0
+    assert convert(short_bag, third, "--output", tmp_path / "data", "--height", 90) == 0  # the first is there already
     assert json.loads((tmp_path / "data" / "meta" / "info.json").read_text())["total_episodes"] == 3
 
 
@@ -183,11 +188,151 @@ def test_frames_hold_what_was_nearest(short_bag):
 def test_gaps_are_reported_and_skipped(short_bag, tmp_path, capsys):
     assert convert(short_bag, tmp_path / "nothing", "--output", tmp_path / "data") == 1
     output = capsys.readouterr()
-    assert "wrote 1 of 2 recordings" in output.out
+    assert "1 of 2 recordings are in" in output.out
     assert "no such recording" in output.err
+    assert convert(short_bag, "--output", tmp_path / "data") == 0  # as after a kill: what is there is not added again
+    assert len(lines(tmp_path / "data" / "meta" / "episodes.jsonl")) == 1
+    capsys.readouterr()
     assert convert(short_bag, "--output", tmp_path / "none", "--max-skew", 0.0001) == 2
     assert "has a gap of" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
     assert convert(short_bag, "--output", tmp_path / "mine") == 2
     assert "not a dataset of ours" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_what_was_written_is_read(tmp_path, version):
+    dataset = Dataset(tmp_path, ROBOT, 15, version)
+    episodes = [episode(20), episode(31, "wave", 1)]
+    for index, value in enumerate(episodes):
+        dataset.write(index, value)
+    dataset.finish()
+    reader = Reader(tmp_path, ROBOT, 15, list(ROBOT.cameras))
+    assert [(e.length, e.task) for e in reader.episodes] == [(20, "fold the towel"), (31, "wave")]
+    state, action = reader.vectors(reader.episodes[1])
+    np.testing.assert_allclose(state, np.concatenate(list(episodes[1].state.values()), axis=1), rtol=1e-6)
+    np.testing.assert_allclose(action, np.concatenate(list(episodes[1].action.values()), axis=1), rtol=1e-6)
+    frames = [0, 7, 8, 30]
+    images = reader.images(reader.episodes[1], "wrist_right", frames)
+    np.testing.assert_allclose([i.mean() for i in images], np.linspace(20, 200, 31)[frames], atol=4)
+    assert images[0].shape == (36, 64, 3)
+
+
+def test_version_3_has_its_own_meta(tmp_path):
+    dataset = Dataset(tmp_path, ROBOT, 15, "v3.0")
+    for index in range(3):
+        dataset.write(index, episode(20 + index, seed=index))
+    dataset.finish()
+    rows = pq.read_table(tmp_path / "meta" / "episodes" / "chunk-000" / "file-000.parquet").to_pylist()
+    assert [(r["dataset_from_index"], r["dataset_to_index"]) for r in rows] == [(0, 20), (20, 41), (41, 63)]
+    assert rows[2]["videos/observation.images.head_rgb/to_timestamp"] == pytest.approx(22 / 15)
+    actions = np.concatenate([episode(20 + k, seed=k).action["left_arm"] for k in range(3)])
+    statistics = json.loads((tmp_path / "meta" / "stats.json").read_text())["action.left_arm"]
+    np.testing.assert_allclose(statistics["mean"], actions.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(statistics["std"], actions.std(axis=0), atol=1e-6)
+    assert statistics["count"] == [63]
+    tasks = pq.read_table(tmp_path / "meta" / "tasks.parquet")
+    assert tasks.schema.pandas_metadata["index_columns"] == ["task"]  # lerobot looks tasks up by pandas' index
+    assert tasks.to_pylist() == [{"task_index": 0, "task": "fold the towel"}]
+    with pytest.raises(ConfigError, match="in version v3.0, not v2.1"):
+        Dataset(tmp_path, ROBOT, 15).finish()
+
+
+def test_episodes_of_several_in_one_file_are_read(tmp_path):
+    """As lerobot 0.4 writes version 3.0: data and videos of many episodes in one file."""
+    parts = Dataset(tmp_path / "parts", ROBOT, 15, "v3.0")
+    for index in range(2):
+        parts.write(index, episode(20, seed=index))
+    parts.finish()
+    folder = tmp_path / "parts"
+    data = sorted((folder / "data" / "chunk-000").iterdir())
+    pq.write_table(pa.concat_tables([pq.read_table(path) for path in data]), data[0])
+    data[1].unlink()
+    both = [*episode(20).images["head"], *[np.full((36, 64, 3), 250, np.uint8)] * 20]
+    meta = folder / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
+    rows = pq.read_table(meta).to_pylist()
+    rows[1]["data/file_index"] = 0
+    for camera in ROBOT.cameras.values():
+        key = f"observation.images.{camera.dataset_key}"
+        write_video(folder / "videos" / key / "chunk-000" / "file-000.mp4", both, 15)
+        rows[1] |= {f"videos/{key}/file_index": 0, f"videos/{key}/from_timestamp": 20 / 15}
+    pq.write_table(pa.Table.from_pylist(rows), meta)
+    reader = Reader(folder, ROBOT, 15, list(ROBOT.cameras))
+    second = reader.episodes[1]
+    np.testing.assert_allclose(reader.vectors(second)[1][:, :6], episode(20, seed=1).action["left_arm"], rtol=1e-6)
+    assert reader.images(second, "head", [0])[0].mean() == pytest.approx(250, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "meta" / "info.json").unlink(), "info.json is missing"),
+        (lambda f: edit(f, fps=30), "recorded at 30 fps, but 15 is needed"),
+        (lambda f: edit(f, codebase_version="v1.6"), "'v1.6' is not read"),
+        (lambda f: drop(f, "observation.images.head_rgb"), "no video observation.images.head_rgb for the camera head"),
+        (lambda f: drop(f, "action.left_arm"), "needs the keys action.left_arm"),
+        (lambda f: next(f.rglob("*.parquet")).write_bytes(b"x"), "cannot be read"),
+        (lambda f: [path.write_bytes(b"x") for path in f.rglob("*.mp4")], "cannot be decoded"),
+        (lambda f: empty(f), "episode 0 has no frames"),
+        (lambda f: poison(f), "action of right_gripper is not finite in frame 3"),
+    ],
+)
+def test_bad_datasets_are_named(tmp_path, spoil, message):
+    dataset = Dataset(tmp_path, ROBOT, 15)
+    dataset.write(0, episode())
+    dataset.finish()
+    spoil(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        read_everything(tmp_path)
+
+
+def read_everything(folder):
+    reader = Reader(folder, ROBOT, 15, list(ROBOT.cameras))
+    reader.vectors(reader.episodes[0])
+    reader.images(reader.episodes[0], "head", [0, 19])
+
+
+def edit(folder, **entries):
+    path = folder / "meta" / "info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def drop(folder, key):
+    features = json.loads((folder / "meta" / "info.json").read_text())["features"]
+    edit(folder, features={name: value for name, value in features.items() if name != key})
+
+
+def empty(folder):
+    (folder / "meta" / "episodes.jsonl").write_text('{"episode_index": 0, "tasks": ["fold the towel"], "length": 0}\n')
+
+
+def poison(folder):
+    path = next(folder.rglob("*.parquet"))
+    table = pq.read_table(path)
+    values = table["action.right_gripper"].to_numpy().copy()
+    values[3] = np.nan
+    place = table.schema.get_field_index("action.right_gripper")
+    pq.write_table(table.set_column(place, "action.right_gripper", pa.array(values)), path)
+
+
+def test_a_full_disk_is_named_and_what_is_there_goes_on(tmp_path, monkeypatch, capsys):
+    """The second episode does not fit; after room was made, the first one is not collected again."""
+    from fastwam_policy.training import lerobot
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    dataset = Dataset(tmp_path / "data", ROBOT, 15)
+    dataset.write(0, episode())
+    with monkeypatch.context() as patch:
+        patch.setattr(lerobot, "write_video", full)
+        patch.setattr("fastwam_policy.training.commands._convert", lambda _: dataset.write(1, episode()))
+        with pytest.raises(SystemExit) as ended:
+            main(["convert", "recording", "--output", str(tmp_path / "data")])
+    assert ended.value.code == 2
+    assert "the disk is full" in capsys.readouterr().err
+    assert dataset.has(0)
+    assert not dataset.has(1)
+    dataset.write(1, episode())
+    assert dataset.finish() == 2

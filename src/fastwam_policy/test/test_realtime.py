@@ -105,7 +105,7 @@ def test_the_engine_sees_a_prefix_as_training_does():
     model = FastWam(PRESETS["tiny"]).eval().requires_grad_(False)
     one, sampler, schedule = batch(model, 1), TimestepSampler(1.0), make_schedule(1, 1.0)
     drawn = draw(one, "first_frame", sampler, max_prefix=8)
-    drawn = dataclasses.replace(drawn, prefix=torch.tensor([5]), action_t=schedule.timesteps)
+    drawn = dataclasses.replace(drawn, prefix=torch.tensor([5]), action_t=schedule.timesteps[:, None])
     with torch.no_grad():
         velocity = training_loss(model, "first_frame", one, drawn, sampler).action_velocity
         engine = Engine(model, (2, 4), H, schedule, 16)

@@ -119,7 +119,7 @@ def test_training_losses_and_gradients(name):
     )  # fmt: skip
     selected = data["cond_noise_mask"] if options.get("condition", True) else torch.zeros(2, dtype=torch.bool)
     draws = Draws(
-        data["noise_video"], data["timestep_video"], data["noise_action"], data["timestep_action"],
+        data["noise_video"], data["timestep_video"], data["noise_action"], data["timestep_action"][:, None],
         data["noise_video_cond"], torch.where(selected, data["timestep_video_cond_sampled"], 0.0),
     )  # fmt: skip
     lambda_video = VARIANTS[options.get("variant", "fastwam")].lambda_video

@@ -247,6 +247,15 @@ def test_a_clock_that_jumps_ahead_discards_the_plan(armed):
     assert shown(armed.run(0.3)) == (State.HOLDING, Reason.CLOCK_JUMPED_AHEAD)
 
 
+def test_the_beginning_of_a_simulated_clock_is_no_jump():
+    rig = Rig()
+    rig.now = 0
+    rig.executor.step(rig.inputs())
+    rig.now = 1000 * S
+    assert rig.tick().reason == Reason.NOT_ARMED
+    assert rig.executor.arm() == Reason.NONE
+
+
 def test_estop_latches_until_released_and_armed_again(armed):
     armed.accept(np.eye(14)[0] * 1.2, ramp=True)
     armed.run(0.5)

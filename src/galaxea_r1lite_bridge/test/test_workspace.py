@@ -101,3 +101,27 @@ def test_out_of_a_place_that_is_outside_it_moves_inwards_only():
         rig.accept(0.0, chunk_id=number)
         rig.run(0.5)
     assert table() > 0
+
+
+def test_a_plan_that_dips_into_the_table_is_led_along_it():
+    """The joints that do not lift the tool go on, so that a gripper can close at the lowest point and come up again."""
+    lowest = np.eye(14)[1] * 0.85
+    dips = (HOME + np.pad(lowest, (0, 3)))[None]
+    assert -0.03 < WORKSPACE.clearance(dips)[0, 0] < -0.01
+    lifted = WORKSPACE.lifted(dips)
+    assert WORKSPACE.clearance(lifted)[0, 0] == pytest.approx(0.002, abs=5e-4)
+    np.testing.assert_array_equal(lifted[0, 7:], dips[0, 7:])  # only that arm gives way
+
+    rig = Rig().armed()
+    gripper = np.eye(14)[6] * -20.0
+    for number in range(1, 5):
+        rig.accept(lowest + gripper, chunk_id=number)
+        rig.run(0.5)
+    command = rig.sent[-1]
+    assert command.state == State.TRACKING
+    clearance = np.array([WORKSPACE.clearance(c.motion.position[None])[0, 0] for c in rig.sent if c.motion])
+    assert clearance.min() > -1e-3
+    assert clearance[-1] < 0.006
+    np.testing.assert_allclose(command.motion.position[6], HOME[6] - 20.0, atol=1.0)
+    assert rig.executor.interventions[Reason.LIMIT_TABLE] == 1
+    check_limits(rig.sent, rig.executor.limiter)

@@ -14,6 +14,8 @@ from galaxea_r1lite_bridge.robot.kinematics import BatchKinematics
 STEP = 1 / 15  # s between two targets
 _CLOSED, _OPENED = 0.0, 70.0  # mm of stroke
 _ABOVE, _GRASP = 0.10, 0.012  # m of the tool over the table
+_NEAR, _FAR = 0.03, 0.15  # m from a corner: beside it, and so far that the way takes its full time
+_SHORTEST = 0.3  # of a segment's full time
 _DAMPING, _TURN_WEIGHT = 0.02, 0.1  # of the inverse kinematics
 _ITERATIONS, _LONGEST = 12, 0.25  # rad, largest step of one iteration
 _MISS = 0.01  # m by which a waypoint may be missed
@@ -93,9 +95,18 @@ class Expert:
         rows = [joints.copy()]
         for arm in self._arms:
             self._set_gripper(rows[0], arm, _OPENED)
-        for height, seconds in ((_ABOVE, 1.4), (_GRASP, 0.7)):
-            goals = {arm: np.array([*near[:2], table + height]) for arm, (near, _) in self._corners.items()}
-            rows += self._line(rows[-1], goals, seconds)
+        above, share = {}, 0.0
+        for arm, (near, _) in self._corners.items():
+            tool = self._tool(arm, rows[0])
+            away = float(np.linalg.norm(tool[:2] - near[:2]))
+            # From beside the corner the arm goes on as it would have, not up and down again.
+            height = _ABOVE if away > _NEAR else float(np.clip(tool[2] - table, _GRASP, _ABOVE))
+            above[arm] = np.array([*near[:2], table + height])
+            share = max(share, float(np.linalg.norm(tool - above[arm])) / _FAR)
+        rows += self._line(rows[-1], above, 1.4 * float(np.clip(share, _SHORTEST, 1.0)))
+        down = max(float(goal[2]) - table - _GRASP for goal in above.values()) / (_ABOVE - _GRASP)
+        goals = {arm: np.array([*near[:2], table + _GRASP]) for arm, (near, _) in self._corners.items()}
+        rows += self._line(rows[-1], goals, 0.7 * max(_SHORTEST, down))
         rows += self._grip(rows[-1], _CLOSED, 0.35)
         rows += self._arc(rows[-1], 2.2)
         rows += self._grip(rows[-1], _OPENED, 0.35)

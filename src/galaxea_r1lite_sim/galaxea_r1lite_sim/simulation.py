@@ -18,6 +18,7 @@ _REACH = 0.03  # m from a tool point to the nearest vertex of the towel
 _FOLDED = 0.04  # m, largest mean distance between the corners that should meet
 _FOOTPRINT = (0.45, 0.65)  # share of the flat towel's area on the table
 _CELL, _FINE = 0.005, 7  # m, and points along a square of the cloth, to measure its footprint
+_MM = 1000.0  # in a metre
 _SETTLE = 0.3  # s that the cloth falls onto the table before time begins
 
 
@@ -63,7 +64,9 @@ class Simulation:
         if conditions.start_noise is not None:
             start[self._units] += conditions.start_noise
         self._torso = np.array(robot.groups["torso"].home, np.float64)
-        self._joint_at = self._addresses()
+        joints, self._to_robot = self._actuated()
+        self._from_robot = np.linalg.pinv(self._to_robot)
+        self._positions_at, self._velocities_at = self.model.jnt_qposadr[joints], self.model.jnt_dofadr[joints]
         arms = robot.workspace.arms
         self._tools = {arm: (self._body(shape.tool.link), np.array(shape.tool.point)) for arm, shape in arms.items()}
         grippers = [name for name, group in robot.commanded.items() if group.unit == "mm"]
@@ -74,7 +77,8 @@ class Simulation:
         self._grasps = dict.fromkeys(self._tools, 0)
         self.target = start.copy()
         self._servo = start.copy()
-        self._place(start)
+        self.data.qpos[self._positions_at] = self.data.ctrl[:] = self._from_robot @ start
+        mujoco.mj_forward(self.model, self.data)
         for _ in range(round(_SETTLE / TIMESTEP)):
             self._physics()
         self.data.time = 0.0
@@ -87,12 +91,12 @@ class Simulation:
     @property
     def joints(self) -> NDArray[np.float64]:
         """Measured positions [D] of the commanded joints, rad and mm."""
-        return self._read(self.data.qpos)
+        return self._to_robot @ self.data.qpos[self._positions_at]
 
     @property
     def joint_velocities(self) -> NDArray[np.float64]:
         """Measured velocities [D], rad/s and mm/s."""
-        return self._read(self.data.qvel)
+        return self._to_robot @ self.data.qvel[self._velocities_at]
 
     @property
     def torso(self) -> NDArray[np.float64]:
@@ -108,7 +112,7 @@ class Simulation:
             )
             most = self.speed_limit * TIMESTEP
             self._servo = self._servo + np.clip(goal - self._servo, -most, most)
-            self._command(self._servo)
+            self.data.ctrl[:] = self._from_robot @ self._servo
             self._grasp()
             self._physics()
 
@@ -145,39 +149,29 @@ class Simulation:
             raise KeyError(name)
         return int(found)
 
-    def _addresses(self) -> list[tuple[NDArray[np.int_], NDArray[np.float64]]]:
-        """Where each commanded joint's numbers are, and what they count for: a gripper is two fingers, in m."""
-        result = []
+    def _actuated(self) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
+        """MuJoCo's joints [J] of the commanded ones, and the matrix [D, J] to rad and mm: a gripper is two fingers."""
+        ids: list[int] = []
+        entries: list[tuple[int, float]] = []
         for name, group in self.robot.commanded.items():
+            at = self.robot.slices[name].start
             if group.unit == "rad":
-                ids = [self._id(mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in group.joints]
-                result += [(np.array([number]), np.ones(1)) for number in ids]
+                scales = {joint: (at + k, 1.0) for k, joint in enumerate(group.joints)}
             else:
-                fingers = self.robot.urdf_positions(name, np.array([1000.0]))
-                ids = [self._id(mujoco.mjtObj.mjOBJ_JOINT, finger) for finger in fingers]
-                result.append((np.array(ids), 1000.0 * np.sign(list(fingers.values()))))
-        return result
-
-    def _read(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array([float(values[self.model.jnt_qposadr[ids]] @ scale) for ids, scale in self._joint_at])
-
-    def _place(self, positions: NDArray[np.float64]) -> None:
-        for (ids, scale), value in zip(self._joint_at, positions, strict=True):
-            self.data.qpos[self.model.jnt_qposadr[ids]] = value / scale / len(ids)
-        self._command(positions)
-        mujoco.mj_forward(self.model, self.data)
-
-    def _command(self, positions: NDArray[np.float64]) -> None:
-        controls = [value / scale / len(ids) for (ids, scale), value in zip(self._joint_at, positions, strict=True)]
-        self.data.ctrl[:] = np.concatenate(controls)
+                apart = self.robot.urdf_positions(name, np.array([_MM]))
+                scales = {finger: (at, _MM * np.sign(way)) for finger, way in apart.items()}
+            ids += [self._id(mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in scales]
+            entries += scales.values()
+        matrix = np.zeros((len(self.robot.joint_names), len(ids)))
+        for column, (row, scale) in enumerate(entries):
+            matrix[row, column] = scale
+        return np.array(ids), matrix
 
     def _grasp(self) -> None:
         """Take hold of the nearest vertex, or let go."""
-        joints = None
+        joints = self.joints
         for arm, gripper in self._gripper_of.items():
             at = self.robot.slices[gripper].start
-            if joints is None:
-                joints = self.joints
             if arm in self._held:
                 if joints[at] > _OPEN:
                     self.data.eq_active[self._held.pop(arm)] = 0

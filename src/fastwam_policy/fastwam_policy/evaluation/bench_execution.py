@@ -40,8 +40,8 @@ _STEP_NS = _S // 15
 _HORIZON, _DENOISE_STEPS = 32, 10
 _REPLAN = 0.5  # s
 _SERVO = 0.05  # s, lag of the simulated joints
-_DEVIATION, _CORRELATION = 0.15, 0.6  # rad and s: how far and how slowly chunks differ from each other
-_MEAN_SHARE = 0.05  # of the deviation in mm for grippers, whose scale is another
+_DEVIATION = {"rad": 0.15, "mm": 3.0}  # how far chunks differ from each other
+_CORRELATION = 0.6  # s, and how slowly
 _START_NS = 10 * _S
 
 
@@ -169,7 +169,7 @@ class _Run:
         steps = np.arange(_HORIZON) * _STEP_NS / _S
         kernel = np.exp(-0.5 * ((steps[:, None] - steps) / _CORRELATION) ** 2) + 1e-6 * np.eye(_HORIZON)
         self._covariance = torch.from_numpy(kernel)
-        self._scale = np.where(self._executor.arms[: len(robot.joint_names)], _DEVIATION, _DEVIATION / _MEAN_SHARE)
+        self._scale = np.array([_DEVIATION[unit] for unit in robot.units])
         self._seams: list[float] = []
         self._rows: list[tuple[NDArray[np.float64], float, bool, float]] = []
         self._simulate()

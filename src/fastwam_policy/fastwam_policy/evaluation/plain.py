@@ -42,7 +42,7 @@ def plain_inference(
     actions = noise
     for t, delta in zip(schedule.timesteps, schedule.deltas, strict=True):
         context = Context([], model.action.context_key_values(text), mask)
-        stream = model.action_stream(actions, t[None], context)
+        stream = model.action_stream(actions, t.view(1, 1), context)
         run_layers([stream], attention[tokens:], past)
         actions = actions + delta * model.action.head(stream.x)
     return actions

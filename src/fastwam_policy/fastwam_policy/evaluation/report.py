@@ -28,9 +28,15 @@ _CHUNKS_DRAWN = 12  # more lines than this hide each other
 
 
 def write_report(
-    path: Path, session: Session, summary: dict[str, Any], robot: RobotConfig, source: Path | None, title: str
+    path: Path,
+    session: Session,
+    summary: dict[str, Any],
+    robot: RobotConfig,
+    source: Path | None,
+    title: str,
+    video: Path | None = None,
 ) -> None:
-    """Write the page to `path`; `source` is the recording that was replayed, for its camera images."""
+    """Write the page to `path`; `source` is a recording with camera images, `video` an mp4 to show."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fastwam_policy", "evaluation"), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -39,7 +45,7 @@ def write_report(
     )
     page = environment.get_template("report.html.jinja").render(
         title=title,
-        source=source.name if source else None,
+        video=_data_url("video/mp4", video.read_bytes()) if video else None,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
         random=summary["random_weights"],
@@ -170,7 +176,7 @@ def _thumbnails(source: Path, robot: RobotConfig) -> list[tuple[str, list[str]]]
                     if image is not None:
                         height = round(image.shape[0] * _THUMBNAIL_WIDTH / image.shape[1])
                         small = cv2.resize(image, (_THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
-                        images.append(_data_url("jpeg", cv2.imencode(".jpg", small)[1].tobytes()))
+                        images.append(_data_url("image/jpeg", cv2.imencode(".jpg", small)[1].tobytes()))
                         break
             result.append((name, images))
     finally:
@@ -181,8 +187,8 @@ def _thumbnails(source: Path, robot: RobotConfig) -> list[tuple[str, list[str]]]
 def _png(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    return _data_url("png", buffer.getvalue())
+    return _data_url("image/png", buffer.getvalue())
 
 
 def _data_url(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -16,6 +16,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 BEGIN, END = "<!-- fault table: written by `fastwam check-safety` -->", "<!-- end of the fault table -->"
 _TOLERANCE = 1e-3  # share of a limit that rounding of stamps to ns explains
+_FEWEST = 3  # commands that an acceleration needs
 _RESTING = 1e-6  # rad/s
 
 
@@ -25,13 +26,8 @@ class Extremes:
 
     velocity: float
     acceleration: float
-    outside: bool
-    """A position limit was passed, or a number was not finite."""
-
-    @property
-    def violated(self) -> bool:
-        """Whether any limit was passed."""
-        return self.outside or max(self.velocity, self.acceleration) > 1 + _TOLERANCE
+    violations: int
+    """Commands that passed a limit of position, velocity or acceleration, or were not finite."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Row:
         to_hold: s from the fault to rest; None: the motion went on.
         velocity: largest share of a joint's velocity limit.
         acceleration: likewise.
-        violations: commands outside of limits.
+        violations: commands outside of limits, over the whole run.
     """
 
     fault: str
@@ -65,20 +61,21 @@ def extremes(stamps: NDArray[np.int64], positions: NDArray[np.float64], limits: 
     A period longer than `max_dt` s counts as `max_dt`, as it does in the limiter. After a step back of the clock the
     period is unknown: there only the velocity over `max_dt` is looked at.
     """
-    if len(stamps) < 3:
-        return Extremes(0.0, 0.0, bool(len(positions)) and not np.isfinite(positions).all())
+    inside = (positions >= limits.lower - 1e-9) & (positions <= limits.upper + 1e-9)  # NaN compares false
+    bad = np.asarray(~inside.all(axis=1))
+    if len(stamps) < _FEWEST:
+        return Extremes(0.0, 0.0, int(bad.sum()))
     periods = np.diff(stamps)[:, None] / 1e9
     unknown = periods[:, 0] <= 0
     dt = np.where(unknown[:, None], max_dt, np.minimum(periods, max_dt))
     velocity = np.diff(positions, axis=0) / dt
     acceleration = np.diff(velocity, axis=0) / dt[1:]
     acceleration[unknown[1:] | unknown[:-1]] = 0.0
-    inside = (positions >= limits.lower - 1e-9) & (positions <= limits.upper + 1e-9)
-    return Extremes(
-        float((np.abs(velocity) / limits.velocity).max()),
-        float((np.abs(acceleration) / limits.acceleration).max()),
-        not bool(inside.all()),  # NaN compares false
-    )
+    speeds = (np.abs(velocity) / limits.velocity).max(axis=1)
+    changes = (np.abs(acceleration) / limits.acceleration).max(axis=1)
+    bad[1:] |= ~(speeds <= 1 + _TOLERANCE)
+    bad[2:] |= ~(changes <= 1 + _TOLERANCE)
+    return Extremes(float(speeds.max()), float(changes.max()), int(bad.sum()))
 
 
 def time_to_hold(times: Sequence[float], speeds: Sequence[float], since: float) -> float | None:
@@ -122,8 +119,8 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-def write_table(path: Path, rows: Sequence[Row], note: str) -> None:
-    """Replace the table in the Markdown file at `path`; ConfigError where its marks are missing."""
+def around_table(path: Path) -> tuple[str, str]:
+    """What stands before and after the table in a Markdown file; ConfigError where its marks are missing."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -131,5 +128,10 @@ def write_table(path: Path, rows: Sequence[Row], note: str) -> None:
     if BEGIN not in text or END not in text:
         raise ConfigError(f"{path}: the marks {BEGIN} and {END}, between which the table goes, are missing")
     head, rest = text.split(BEGIN, 1)
-    tail = rest.split(END, 1)[1]
+    return head, rest.split(END, 1)[1]
+
+
+def write_table(path: Path, rows: Sequence[Row], note: str) -> None:
+    """Replace the table in the Markdown file at `path`; ConfigError where its marks are missing."""
+    head, tail = around_table(path)
     path.write_text(f"{head}{BEGIN}\n{note}\n\n{markdown(rows)}\n{END}{tail}", encoding="utf-8")

@@ -52,6 +52,8 @@ class Session:
     feedback: dict[str, Series] = field(default_factory=dict)
     policy_status: list[Any] = field(default_factory=list)
     bridge_status: list[Any] = field(default_factory=list)
+    simulation: list[Any] = field(default_factory=list)
+    """SimulationStatus, where the simulator stood for the robot."""
 
 
 def read_session(recording: Path, robot: RobotConfig) -> Session:
@@ -87,6 +89,8 @@ def read_session(recording: Path, robot: RobotConfig) -> Session:
                 session.policy_status.append(message)
             elif topic == bridge_topic:
                 session.bridge_status.append(message)
+            elif topic == robot.interfaces.simulation:
+                session.simulation.append(message)
     finally:
         reader.close()
     for topic, (target, name, _) in series.items():

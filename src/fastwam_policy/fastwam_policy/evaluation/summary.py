@@ -41,6 +41,7 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
         "random_weights": bool(status.random_weights) if status else None,
         "instruction": status.instruction if status else None,
         "chunks": len(session.chunks),
+        "simulation": _fold(session.simulation),
         "latency": {
             stage: {"p50": float(np.percentile(column, 50)), "p99": float(np.percentile(column, 99))}
             for stage, column in zip(STAGES, latency.T, strict=True)
@@ -77,6 +78,21 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
     }
 
 
+def _fold(statuses: Sequence[Any]) -> dict[str, Any]:
+    """Whether and when the simulated towel was folded; empty without a simulator."""
+    if not statuses:
+        return {}
+    folded = next((float(status.time) for status in statuses if status.success), None)
+    last = statuses[-1]
+    return {
+        "success": folded is not None,
+        "fold_time_s": folded,
+        "seed": int(last.seed),
+        "corner_distance_cm": 100 * float(last.corner_distance),
+        "real_time_factor": float(np.median([status.real_time_factor for status in statuses])),
+    }
+
+
 def _shares(statuses: Sequence[Any]) -> dict[str, float]:
     """Share of the status messages by state, and by reason where it is not simply tracking."""
     names = Counter(
@@ -105,6 +121,15 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("length", f"{summary['duration_s']:.1f} s"),
         ("chunks", str(summary["chunks"])),
     ]
+    if fold := summary["simulation"]:
+        text = f"yes, after {fold['fold_time_s']:.1f} s" if fold["success"] else "no"
+        lines.append(
+            (
+                "towel folded",
+                f"{text}; corners {fold['corner_distance_cm']:.1f} cm apart; seed {fold['seed']}, "
+                f"{fold['real_time_factor']:.2f} of real time",
+            )
+        )
     for stage, value in summary["latency"].items():
         lines.append((f"latency {stage}", f"p50 {value['p50']:.1f} ms, p99 {value['p99']:.1f} ms"))
     if summary["skew"]:

@@ -43,6 +43,9 @@ class ModelConfig:
     proprio_dim: int | None
     latent_channels: int = 48
     patch: int = 2
+    positions: tuple[int, int] | None = None
+    """Rows and columns of tokens that get a learned position of their own. Official models know places only through
+    rotary embedding, which a small model that starts from scratch needs much longer to read."""
 
     __pydantic_config__ = _FORBID_UNKNOWN
 

@@ -65,10 +65,16 @@ class VideoExpert(Expert):
         window = (1, config.patch, config.patch)
         self.patch_embedding = nn.Conv3d(config.latent_channels, config.video.hidden_dim, window, stride=window)
         self.head = VideoHead(config.video, config.latent_channels * config.patch**2)
+        self.position = None
+        if config.positions is not None:
+            self.position = nn.Parameter(_sines(*config.positions, config.video.hidden_dim))
 
     def tokens(self, latents: Tensor) -> Tensor:
         """Latents [B, C, f, h, w] -> tokens [B, f * h/2 * w/2, D] in (frame, row, column) order."""
-        return self.patch_embedding(latents).flatten(2).transpose(1, 2)
+        patches = self.patch_embedding(latents)
+        if self.position is not None:
+            patches = patches + self.position
+        return patches.flatten(2).transpose(1, 2)
 
     def velocity(self, x: Tensor, t_embedding: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """Tokens after the last block -> velocity [B, C, f, h, w]; `grid` is (f, h/2, w/2)."""
@@ -77,6 +83,20 @@ class VideoExpert(Expert):
         return out.permute(0, 6, 1, 2, 4, 3, 5).reshape(
             len(x), self.channels, frames, rows * self.patch, columns * self.patch
         )
+
+
+def _sines(rows: int, columns: int, width: int) -> Tensor:
+    """Sines and cosines of row and column, [1, width, 1, rows, columns]: where learned positions start from."""
+
+    def along(count: int, size: int) -> Tensor:
+        rates = 1.5 * torch.pow(30.0, -torch.arange(size // 2) / (size // 2))  # rad a token
+        angles = torch.arange(count)[:, None] * rates
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+    half = width // 2
+    row, column = along(rows, half)[:, None], along(columns, width - half)[None]
+    both = torch.cat([row.expand(-1, columns, -1), column.expand(rows, -1, -1)], dim=2)
+    return both.permute(2, 0, 1)[None, :, None].contiguous()
 
 
 class ActionExpert(Expert):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fastwam_policy.model.config import ModelConfig
 from fastwam_policy.model.experts import ActionExpert, Expert, VideoExpert
@@ -42,7 +43,11 @@ class Stream:
 
 
 def run_layers(
-    streams: Sequence[Stream], mask: Tensor | None = None, past: Sequence[KeyValue] | None = None
+    streams: Sequence[Stream],
+    mask: Tensor | None = None,
+    past: Sequence[KeyValue] | None = None,
+    *,
+    checkpointing: bool = False,
 ) -> list[KeyValue]:
     """Take all streams through all layers with shared attention; their `x` is replaced by the result.
 
@@ -50,27 +55,46 @@ def run_layers(
         streams: the experts taking part, in the order of the mask.
         mask: bool [N, M] over the concatenated tokens, those of `past` first among the M; None: all visible.
         past: keys and values of tokens that are not computed again, one pair a layer.
+        checkpointing: compute each layer again in the backward pass instead of keeping what is inside it.
 
     Returns:
         Each layer's keys and values of the streams' tokens, without `past`.
     """
     kept = []
     for layer in range(streams[0].expert.config.num_layers):
-        blocks = [stream.expert.block(layer) for stream in streams]
-        modulations = [block.modulate(stream.t_mod) for block, stream in zip(blocks, streams, strict=True)]
-        projected = [
-            block.query_key_value(stream.x, modulation, stream.rotary)
-            for block, stream, modulation in zip(blocks, streams, modulations, strict=True)
-        ]
-        query, key, value = (torch.cat(parts, dim=1) for parts in zip(*projected, strict=True))
-        kept.append((key, value))
-        if past is not None:
-            key, value = (torch.cat(pair, dim=1) for pair in zip(past[layer], (key, value), strict=True))
-        attended = attend(query, key, value, blocks[0].config.num_heads, mask)
-        parts = attended.split([stream.x.shape[1] for stream in streams], dim=1)
-        for block, stream, modulation, part in zip(blocks, streams, modulations, parts, strict=True):
-            stream.x = block.finish(stream.x, part, modulation, stream.context[layer], stream.context_mask)
+        before = [stream.x for stream in streams]
+        earlier = None if past is None else past[layer]
+        if checkpointing:
+            after, key_value = checkpoint(_layer, layer, streams, before, mask, earlier, use_reentrant=False)
+        else:
+            after, key_value = _layer(layer, streams, before, mask, earlier)
+        for stream, x in zip(streams, after, strict=True):
+            stream.x = x
+        kept.append(key_value)
     return kept
+
+
+def _layer(
+    layer: int, streams: Sequence[Stream], before: list[Tensor], mask: Tensor | None, past: KeyValue | None
+) -> tuple[list[Tensor], KeyValue]:
+    """One layer on the tokens `before` of each stream: the tokens after it, and all keys and values."""
+    blocks = [stream.expert.block(layer) for stream in streams]
+    modulations = [block.modulate(stream.t_mod) for block, stream in zip(blocks, streams, strict=True)]
+    projected = [
+        block.query_key_value(x, modulation, stream.rotary)
+        for block, x, stream, modulation in zip(blocks, before, streams, modulations, strict=True)
+    ]
+    query, key, value = (torch.cat(parts, dim=1) for parts in zip(*projected, strict=True))
+    kept = (key, value)
+    if past is not None:
+        key, value = (torch.cat(pair, dim=1) for pair in zip(past, kept, strict=True))
+    attended = attend(query, key, value, blocks[0].config.num_heads, mask)
+    parts = attended.split([x.shape[1] for x in before], dim=1)
+    after = [
+        block.finish(x, part, modulation, stream.context[layer], stream.context_mask)
+        for block, x, stream, modulation, part in zip(blocks, before, streams, modulations, parts, strict=True)
+    ]
+    return after, kept
 
 
 class FastWam(nn.Module):
@@ -79,6 +103,7 @@ class FastWam(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.gradient_checkpointing = False
         self.video = VideoExpert(config)
         self.action = ActionExpert(config)
         self.proprio_encoder = (
@@ -143,9 +168,9 @@ class FastWam(nn.Module):
 
         Args:
             latents: noisy video whose frame 0 is the clean observation.
-            actions: noisy actions [B, H, action_dim].
+            actions: noisy actions [B, R * H, action_dim]: R draws of noise for the same observation.
             frame_t: timestep of each latent frame [B, f].
-            action_t: timestep of the actions [B], or of each step [B, H].
+            action_t: timestep of each draw [B, R], or of each step [B, R, H].
             context: from :meth:`context`.
             mask: bool, over [video, conditioning video, actions].
             conditioning: a second copy of the video and its frames' timesteps, for the actions to see.
@@ -154,12 +179,12 @@ class FastWam(nn.Module):
         streams = [video, self.action_stream(actions, action_t, context)]
         if conditioning is not None:
             streams.insert(1, self.video_stream(*conditioning, context)[0])
-        run_layers(streams, mask)
+        run_layers(streams, mask, checkpointing=self.gradient_checkpointing and self.training)
         return self.video.velocity(video.x, t_embedding, self.grid(latents)), self.action.head(streams[-1].x)
 
     def action_velocity(self, actions: Tensor, t: Tensor, past: Sequence[KeyValue], context: Context) -> Tensor:
         """Velocity [B, H, action_dim] of noisy `actions` [B, H, action_dim] at timestep `t` (scalar, 0..1000)."""
-        stream = self.action_stream(actions, t.expand(len(actions)), context)
+        stream = self.action_stream(actions, t.expand(len(actions), 1), context)
         run_layers([stream], past=past)
         return self.action.head(stream.x)
 
@@ -176,9 +201,14 @@ class FastWam(nn.Module):
         return Stream(self.video, tokens, t_mod, rotary, context.video, context.mask), embedding
 
     def action_stream(self, actions: Tensor, t: Tensor, context: Context) -> Stream:
-        """Tokens of noisy actions [B, H, action_dim] at timestep `t` [B], or [B, H] with one for each step."""
-        _, t_mod = self.action.embed_time(t[:, None] if t.ndim == 1 else t)
-        rotary = action_rotary(actions.shape[1], self.config.action.head_dim, actions.device)
+        """Tokens of noisy actions [B, R * H, action_dim] at timestep `t` [B, R] of each draw, or [B, R, H]."""
+        draws = t.shape[1]
+        horizon = actions.shape[1] // draws
+        _, t_mod = self.action.embed_time(t.flatten(1))
+        if t.ndim == 2 and draws > 1:
+            t_mod = t_mod.repeat_interleave(horizon, dim=1)
+        cos, sin = action_rotary(horizon, self.config.action.head_dim, actions.device)
+        rotary = (cos.repeat(draws, 1), sin.repeat(draws, 1))
         return Stream(self.action, self.action.action_encoder(actions), t_mod, rotary, context.action, context.mask)
 
     def grid(self, latents: Tensor) -> tuple[int, int, int]:

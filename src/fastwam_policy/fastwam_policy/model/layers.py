@@ -61,6 +61,10 @@ def rotate(x: Tensor, rotary: Rotary, num_heads: int) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None) -> Tensor:
     """Multi-head attention of `q` [B, N, A] over `k`, `v` [B, M, A]; `mask` is bool, [N, M] or [B, 1, N, M]."""
+    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        # In bfloat16 the attention of a training step takes several times as long on a CPU as in float32.
+        with torch.autocast("cpu", enabled=False):
+            return attend(q.float(), k.float(), v.float(), num_heads, mask).to(q.dtype)
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 

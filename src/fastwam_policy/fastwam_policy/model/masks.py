@@ -14,27 +14,35 @@ def video_mask(frames: int, tokens_per_frame: int) -> Tensor:
     return mask
 
 
-def copied_video_mask(frames: int, tokens_per_frame: int, horizon: int) -> Tensor:
-    """[2V + H, 2V + H] over [noisy video, clean video, actions], for training to imagine first and then act.
+def copied_video_mask(frames: int, tokens_per_frame: int, horizon: int, draws: int = 1) -> Tensor:
+    """[2V + A, 2V + A] over [noisy video, clean video, A = draws * horizon actions], to imagine first and then act.
 
-    Each copy sees only itself, as in :func:`video_mask`; actions see each other and the clean copy.
+    Each copy sees only itself, as in :func:`video_mask`; actions see their own draw and the clean copy.
     """
-    video = frames * tokens_per_frame
-    mask = torch.zeros(2 * video + horizon, 2 * video + horizon, dtype=torch.bool)
+    video, actions = frames * tokens_per_frame, draws * horizon
+    mask = torch.zeros(2 * video + actions, 2 * video + actions, dtype=torch.bool)
     mask[:video, :video] = mask[video : 2 * video, video : 2 * video] = video_mask(frames, tokens_per_frame)
-    mask[2 * video :, video:] = True
+    mask[2 * video :, video : 2 * video] = True
+    mask[2 * video :, 2 * video :] = _own_draw(horizon, draws)
     return mask
 
 
-def mixture_mask(frames: int, tokens_per_frame: int, horizon: int, *, action_sees_future: bool) -> Tensor:
-    """[V + H, V + H] over [video tokens, action tokens].
+def mixture_mask(
+    frames: int, tokens_per_frame: int, horizon: int, draws: int = 1, *, action_sees_future: bool
+) -> Tensor:
+    """[V + A, V + A] over [video tokens, A = draws * horizon action tokens].
 
-    Video never sees actions. Actions see each other and the video: frame 0 alone in Fast-WAM, so that the future can
-    be dropped at inference, or all frames in the joint and imagine-then-execute variants.
+    Video never sees actions. Actions see their own draw and the video: frame 0 alone in Fast-WAM, so that the future
+    can be dropped at inference, or all frames in the joint and imagine-then-execute variants.
     """
-    video = frames * tokens_per_frame
-    mask = torch.zeros(video + horizon, video + horizon, dtype=torch.bool)
+    video, actions = frames * tokens_per_frame, draws * horizon
+    mask = torch.zeros(video + actions, video + actions, dtype=torch.bool)
     mask[:video, :video] = video_mask(frames, tokens_per_frame)
-    mask[video:, video:] = True
+    mask[video:, video:] = _own_draw(horizon, draws)
     mask[video:, : video if action_sees_future else tokens_per_frame] = True
     return mask
+
+
+def _own_draw(horizon: int, draws: int) -> Tensor:
+    """[A, A]: several draws of noise for the same observation stand side by side and do not see each other."""
+    return torch.block_diag(*[torch.ones(horizon, horizon)] * draws).bool()

@@ -11,7 +11,6 @@ from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import TRAIN_TIMESTEPS, shifted
 from fastwam_policy.model.variants import Mode, training_mask
 
-_FRAMES_PER_LATENT = 4  # video frames that one latent frame after the first stands for
 _NOISED_CONDITION = 0.5  # share of samples whose conditioning video is noised, mode idm
 
 
@@ -40,12 +39,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one batch; timesteps [B] are in 0..1000."""
+    """The random numbers of one batch; timesteps, [B] where not said otherwise, are in 0..1000."""
 
     video_noise: Tensor
     video_t: Tensor
     action_noise: Tensor
+    """[B, R * H, action_dim]: R draws for the same observation, which passes the video expert once for all of them."""
     action_t: Tensor
+    """[B, R]."""
     condition_noise: Tensor | None = None
     condition_t: Tensor | None = None
     """Mode idm: noise and timestep of the conditioning video; timestep 0 leaves it clean."""
@@ -87,25 +88,31 @@ class TimestepSampler:
         return torch.exp(-2 * ((t - TRAIN_TIMESTEPS / 2) / TRAIN_TIMESTEPS) ** 2)
 
 
-def draw(batch: Batch, mode: Mode, sampler: TimestepSampler, max_prefix: int = 0) -> Draws:
-    """Random numbers of one batch, in the official order of drawing.
+def draw(
+    batch: Batch, mode: Mode, sampler: TimestepSampler, max_prefix: int = 0, action_draws: int = 1,
+    video_sampler: TimestepSampler | None = None,
+) -> Draws:  # fmt: skip
+    """Random numbers of one batch, in the official order of drawing; there `action_draws` is 1.
+
+    Timesteps of the video come from `video_sampler`, by default as those of the actions.
 
     With `max_prefix` the model learns to continue 0 to `max_prefix` given actions (arXiv 2512.05964): what they stand
     for is the inference delay of real-time chunking.
     """
     count, device, dtype = len(batch.actions), batch.actions.device, batch.latents.dtype
+    video_sampler = video_sampler or sampler
     draws = {
         "video_noise": torch.randn_like(batch.latents),
-        "video_t": sampler.sample(count, device, dtype),
-        "action_noise": torch.randn_like(batch.actions),
-        "action_t": sampler.sample(count, device, dtype),
+        "video_t": video_sampler.sample(count, device, dtype),
+        "action_noise": torch.randn_like(batch.actions.repeat(1, action_draws, 1)),
+        "action_t": sampler.sample(count * action_draws, device, dtype).view(count, action_draws),
     }
     if mode == "idm":
         noised = torch.rand(count, device=device) < _NOISED_CONDITION
         draws["condition_t"] = torch.zeros(count, device=device, dtype=dtype)
         draws["condition_noise"] = torch.zeros_like(batch.latents)
         if noised.any():
-            draws["condition_t"] = torch.where(noised, sampler.sample(count, device, dtype), draws["condition_t"])
+            draws["condition_t"] = torch.where(noised, video_sampler.sample(count, device, dtype), draws["condition_t"])
             draws["condition_noise"] = torch.randn_like(batch.latents)
     if max_prefix:
         draws["prefix"] = torch.randint(0, max_prefix + 1, (count,), device=device)
@@ -114,18 +121,21 @@ def draw(batch: Batch, mode: Mode, sampler: TimestepSampler, max_prefix: int = 0
 
 def training_loss(
     model: FastWam, mode: Mode, batch: Batch, draws: Draws, sampler: TimestepSampler, lambda_video: float = 1.0,
-    lambda_action: float = 1.0,
+    lambda_action: float = 1.0, video_sampler: TimestepSampler | None = None,
 ) -> Losses:  # fmt: skip
     """Losses of one batch in one mode of a variant (see :mod:`fastwam_policy.model.variants`)."""
     context = model.context(batch.text, batch.text_mask, batch.proprio)
     video = _noised_video(batch.latents, draws.video_noise, draws.video_t)
+    horizon, copies = batch.actions.shape[1], draws.action_t.shape[1]
     action_t, given = draws.action_t, None
     if draws.prefix is not None:
-        given = torch.arange(batch.actions.shape[1], device=draws.prefix.device) < draws.prefix[:, None]
-        action_t = action_t[:, None].masked_fill(given, 0)
-    actions = _noised(batch.actions, draws.action_noise, action_t)
+        given = torch.arange(horizon, device=draws.prefix.device) < draws.prefix[:, None]
+        action_t = action_t[:, :, None].masked_fill(given[:, None], 0)
+    clean_actions = batch.actions.repeat(1, copies, 1)
+    step_t = action_t if action_t.ndim == 3 else action_t[:, :, None].expand(-1, -1, horizon)
+    actions = _noised(clean_actions, draws.action_noise, step_t.flatten(1))
     frames, rows, columns = model.grid(batch.latents)
-    mask = training_mask(mode, frames, rows * columns, batch.actions.shape[1]).to(actions.device)
+    mask = training_mask(mode, frames, rows * columns, horizon, copies).to(actions.device)
     conditioning = None
     if mode == "idm":
         if draws.condition_t is None or draws.condition_noise is None:
@@ -137,12 +147,13 @@ def training_loss(
         video, actions, frame_t, action_t, context, mask, conditioning
     )
 
-    video_target, action_target = draws.video_noise - batch.latents, draws.action_noise - batch.actions
+    video_target, action_target = draws.video_noise - batch.latents, draws.action_noise - clean_actions
     per_frame = (video_velocity - video_target).float().square()[:, :, 1:].mean(dim=(1, 3, 4))
-    per_step = (action_velocity - action_target).float().square().mean(dim=2)
+    per_step = (action_velocity - action_target).float().square().mean(dim=2).unflatten(1, (copies, horizon))
     video_loss = _masked_mean(per_frame, _latent_padding(batch.image_is_pad, frames))
-    action_loss = _masked_mean(per_step, _either(batch.action_is_pad, given))
-    video_loss = (video_loss * sampler.weight(draws.video_t)).mean()
+    is_pad = _either(batch.action_is_pad, given)
+    action_loss = _masked_mean(per_step, None if is_pad is None else is_pad[:, None])
+    video_loss = (video_loss * (video_sampler or sampler).weight(draws.video_t)).mean()
     action_loss = (action_loss * sampler.weight(draws.action_t)).mean()
     total = lambda_video * video_loss + lambda_action * action_loss
     return Losses(total, video_loss, action_loss, video_velocity, action_velocity)
@@ -167,12 +178,12 @@ def _latent_padding(image_is_pad: Tensor | None, frames: int) -> Tensor | None:
     """[B, f - 1]: a latent frame is padding when all of its video frames are."""
     if image_is_pad is None:
         return None
-    return image_is_pad[:, 1:].unflatten(1, (frames - 1, _FRAMES_PER_LATENT)).all(dim=2)
+    return image_is_pad[:, 1:].unflatten(1, (frames - 1, -1)).all(dim=2)
 
 
 def _masked_mean(values: Tensor, is_pad: Tensor | None) -> Tensor:
-    """Mean of each row [B, N] over entries that are not padding."""
+    """Mean over the last axis of `values` [B, ..., N], of entries that are not padding."""
     if is_pad is None:
-        return values.mean(dim=1)
+        return values.mean(dim=-1)
     keep = (~is_pad).to(values.dtype)
-    return (values * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
+    return (values * keep).sum(dim=-1) / keep.sum(dim=-1).clamp(min=1)

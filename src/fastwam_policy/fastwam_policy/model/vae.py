@@ -8,11 +8,13 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, patchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, patchify, unpatchify
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -97,19 +99,33 @@ class _Normalised(nn.Module):
 
 
 class VideoAutoencoder(_Normalised):
-    """The whole autoencoder, for training and for looking at imagined videos."""
+    """The whole autoencoder, for training and for looking at imagined videos.
+
+    Each latent frame after the first stands for `frames_per_latent` video frames: 4 in the official autoencoder. With
+    1 (an autoencoder for images) every frame is encoded by itself.
+    """
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
         super().__init__(vae)
         self.vae = vae
+        self.frames_per_latent: int = vae.config.scale_factor_temporal
 
     def encode(self, video: Tensor) -> Tensor:
-        """Video [B, 3, 1 + 4n, H, W] in -1..1 -> latents [B, C, 1 + n, H/16, W/16]; each clip by itself."""
-        return torch.cat([self.normalise(self.vae.encode(clip[None]).latent_dist.mode()) for clip in video])
+        """Video [B, 3, 1 + kn, H, W] in -1..1 -> latents [B, C, 1 + n, H/16, W/16]; each clip by itself."""
+        clips = video if self.frames_per_latent > 1 else video.transpose(1, 2).flatten(0, 1)[:, :, None]
+        latents = torch.cat([self.normalise(self.vae.encode(clip[None]).latent_dist.mode()) for clip in clips])
+        return latents if self.frames_per_latent > 1 else _as_clips(latents, len(video))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [B, C, 1 + n, h, w] -> video [B, 3, 1 + 4n, 16h, 16w] in -1..1."""
-        return self.vae.decode(self.restore(latents)).sample.clamp(-1, 1)
+        """Latents [B, C, 1 + n, h, w] -> video [B, 3, 1 + kn, 16h, 16w] in -1..1."""
+        clips = latents if self.frames_per_latent > 1 else latents.transpose(1, 2).flatten(0, 1)[:, :, None]
+        video = self.vae.decode(self.restore(clips)).sample.clamp(-1, 1)
+        return video if self.frames_per_latent > 1 else _as_clips(video, len(latents))
+
+
+def _as_clips(frames: Tensor, count: int) -> Tensor:
+    """Single frames [count * f, C, 1, H, W] -> clips [count, C, f, H, W]."""
+    return frames.squeeze(2).unflatten(0, (count, -1)).transpose(1, 2)
 
 
 class ImageEncoder(_Normalised):
@@ -142,6 +158,44 @@ class ImageEncoder(_Normalised):
             raise ValueError(f"image height and width must be multiples of {PIXEL_MULTIPLE}, got {list(image.shape)}")
         moments = self.quant_conv(self.encoder(patchify(image[:, :, None], self._patch_size)))
         return self.normalise(moments.chunk(2, dim=1)[0])
+
+
+class ImageAutoencoder(nn.Module):
+    """Encoder and decoder for single images in two dimensions, to train an autoencoder of the official class.
+
+    :meth:`save` writes it as an AutoencoderKLWan whose kernels are zero but for their last tap in time.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._config = dict(config)
+        vae = AutoencoderKLWan(**config)
+        self._patch_size: int = vae.config.patch_size
+        self.encoder, self.quant_conv = _two_dimensional(vae.encoder), _two_dimensional(vae.quant_conv)
+        self.decoder, self.post_quant_conv = _two_dimensional(vae.decoder), _two_dimensional(vae.post_quant_conv)
+        self.requires_grad_(True)
+
+    def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Image [B, 3, H, W] in -1..1 -> mean and log variance of the latents, not normalised, [B, C, 1, h, w]."""
+        mean, log_variance = self.quant_conv(self.encoder(patchify(image[:, :, None], self._patch_size))).chunk(2, 1)
+        return mean, log_variance.clamp(-30, 20)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, C, 1, h, w] -> image [B, 3, H, W]."""
+        decoded = self.decoder(self.post_quant_conv(latents), first_chunk=True)
+        return unpatchify(decoded, self._patch_size).squeeze(2)
+
+    def save(self, folder: Path, mean: Tensor, std: Tensor) -> None:
+        """Write it in diffusers' format; `mean` and `std` [C] normalise the latents."""
+        vae = AutoencoderKLWan(**self._config | {"latents_mean": mean.tolist(), "latents_std": std.tolist()})
+        tensors = vae.state_dict()
+        for name, value in self.state_dict().items():
+            if tensors[name].ndim == value.ndim + 1:
+                tensors[name].zero_()
+                tensors[name][:, :, -1] = value
+            else:
+                tensors[name].copy_(value)
+        vae.half().save_pretrained(folder)  # loaded as float32
 
 
 class _LastTap(nn.Conv2d):

@@ -49,11 +49,11 @@ VARIANTS: dict[VariantName, Variant] = {
 assert set(VARIANTS) == set(get_args(VariantName))
 
 
-def training_mask(mode: Mode, frames: int, tokens_per_frame: int, horizon: int) -> Tensor:
+def training_mask(mode: Mode, frames: int, tokens_per_frame: int, horizon: int, draws: int = 1) -> Tensor:
     """Mask over all tokens of one training sequence; in mode idm the video stands in it twice, noisy and clean."""
     if mode == "idm":
-        return copied_video_mask(frames, tokens_per_frame, horizon)
-    return mixture_mask(frames, tokens_per_frame, horizon, action_sees_future=mode == "joint")
+        return copied_video_mask(frames, tokens_per_frame, horizon, draws)
+    return mixture_mask(frames, tokens_per_frame, horizon, draws, action_sees_future=mode == "joint")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def imagine_and_act(
     def velocity(video: Tensor, t: Tensor) -> Tensor:
         nonlocal actions
         action_t, delta = next(action_steps)
-        frame_t, action_t = model.frame_times(video, t), action_t.expand(len(video))
+        frame_t, action_t = model.frame_times(video, t), action_t.expand(len(video), 1)
         video_velocity, action_velocity = model.joint_velocity(video, actions, frame_t, action_t, context, mask)
         actions = actions + delta * action_velocity
         return video_velocity

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from ament_index_python.packages import get_package_prefix
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
@@ -24,6 +23,7 @@ from fastwam_msgs.msg import ActionChunk
 from fastwam_policy.evaluation.loop_figures import DEADLINE_THREAD
 from fastwam_policy.nodes.image_decoding import decode_compressed
 from fastwam_policy.policy.random_bundle import write_random_bundle
+from fastwam_policy.processes import node_command
 from galaxea_r1lite_bridge.nodes.deadline_loop import DeadlineLoop
 from galaxea_r1lite_bridge.nodes.managed_node import qos_profile
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -93,18 +93,11 @@ def bench_loop(rates: Sequence[float], seconds: float) -> list[dict[str, Any]]:
 
 def _start_load(robot: RobotConfig, folder: Path) -> list[subprocess.Popen[bytes]]:
     write_random_bundle(folder / "bundle", robot, "fold the towel")
-    commands = [
-        ("galaxea_r1lite_bridge", "emulator_node", []),
-        ("fastwam_policy", "policy_node", ["--ros-args", "-p", f"bundle:={folder / 'bundle'}"]),
-    ]
-    return [
-        subprocess.Popen(
-            [str(Path(get_package_prefix(package)) / "lib" / package / name), *words],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for package, name, words in commands
-    ]
+    commands = (
+        node_command("galaxea_r1lite_bridge", "emulator_node", {}),
+        node_command("fastwam_policy", "policy_node", {"bundle": folder / "bundle"}),
+    )
+    return [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
 
 
 def _measure(nodes: Mapping[str, _TimerNode], rate: float, seconds: float) -> dict[str, Any]:

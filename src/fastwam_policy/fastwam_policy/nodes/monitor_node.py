@@ -1,19 +1,36 @@
-"""Joint feedback as /joint_states with the URDF's names, for robot_state_publisher and RViz."""
+"""What RViz shows: /joint_states, and markers and paths of what is predicted and what was executed. CPU only."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ament_index_python.packages import get_package_share_directory
+from nav_msgs.msg import Path as PathMessage
+from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import JointState
+from visualization_msgs.msg import MarkerArray
 
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, PolicyStatus
+from fastwam_policy.nodes.bridge_view import BridgeView
+from fastwam_policy.nodes.markers import MarkerFactory
+from fastwam_policy.runtime.reasons import PolicyState
+from fastwam_policy.visualization.geometry import ArmGeometry
+from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
-from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions
+from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions, limit_arrays
+
+_STATUS_PERIOD = 0.1  # s between two updates of the executed path and the text
+_SILENT = 1.0  # s after which a policy counts as gone
+_ALARMS = (State.FAULT, State.ESTOP)
 
 
 class MonitorNode(ManagedNode):
@@ -27,43 +44,145 @@ class MonitorNode(ManagedNode):
         share = Path(get_package_share_directory("fastwam_policy"))
         values = declare_parameters(self, share / "config" / "monitor_node.yaml")
         self._period: float = 1.0 / values["rate"]
-        self._robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
+        self._robot = robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
+        self._executed_ns = round(1e9 * values["executed_time"])
+        self._geometry = ArmGeometry(robot)
+        grippers = [name for name, group in robot.commanded.items() if group.unit == "mm"]
+        widest = limit_arrays(robot.commanded).upper
+        self._grippers = [(robot.slices[name].start, widest[robot.slices[name].start]) for name in grippers]
 
     def activate(self) -> None:
         """Subscribe and begin to publish."""
+        robot, names = self._robot, self._robot.interfaces
+        self._lock = threading.Lock()
+        self._measured: dict[str, NDArray[np.float64]] = {}
         self._newest_ns = 0
-        self._positions: dict[str, float] = {}
-        sensor = qos_profile(self._robot.qos.sensor)
+        self._executed: deque[tuple[int, dict[str, NDArray[np.float64]]]] = deque()
+        self._chunk: tuple[ActionChunk, NDArray[np.float64]] | None = None
+        self._bridge, self._policy, self._policy_at = BridgeView(), PolicyStatus(), 0.0
+        sensor = qos_profile(robot.qos.sensor)
         self._inputs = [
-            self.create_subscription(JointState, group.feedback, self._callback(name), sensor)
-            for name, group in self._robot.groups.items()
+            *(
+                self.create_subscription(JointState, group.feedback, self._callback(name), sensor)
+                for name, group in robot.groups.items()
+            ),
+            self.create_subscription(ActionChunk, names.action_chunk, self._on_chunk, 5),
+            self.create_subscription(BridgeStatus, names.bridge_status, self._bridge.store, 10),
+            self.create_subscription(PolicyStatus, names.policy_status, self._on_policy, 10),
         ]
-        self._output = self.create_publisher(JointState, "joint_states", 10)
-        self._ticker = self.create_timer(self._period, self._publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._joints = self.create_publisher(JointState, "joint_states", 10)
+        self._markers = self.create_publisher(MarkerArray, names.markers, 10)
+        self._paths = {
+            arm: self.create_publisher(PathMessage, f"{names.predicted_path}/{arm}", 10) for arm in robot.workspace.arms
+        }
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._tickers = [
+            self.create_timer(self._period, self._publish_joints, clock=steady),
+            self.create_timer(_STATUS_PERIOD, self._publish_status, clock=steady),
+        ]
 
     def deactivate(self) -> None:
-        """Let go of all topics."""
-        self.destroy_timer(self._ticker)
+        """Let go of all topics; what is on the screen ends with its lifetime."""
+        for ticker in self._tickers:
+            self.destroy_timer(ticker)
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
-        self.destroy_publisher(self._output)
+        for publisher in (self._joints, self._markers, *self._paths.values()):
+            self.destroy_publisher(publisher)
 
     def _callback(self, name: str) -> Callable[[JointState], None]:
         group = self._robot.groups[name]
 
         def store(message: JointState) -> None:
             positions = joint_positions(message.position, len(group.joints))
-            if positions is not None:
-                self._newest_ns = nanoseconds(message.header.stamp)
-                self._positions |= self._robot.urdf_positions(name, positions)
+            if positions is None:
+                return
+            stamp_ns = nanoseconds(message.header.stamp)
+            with self._lock:
+                if stamp_ns < self._newest_ns - self._executed_ns:  # time went back: what was seen is of another run
+                    self._executed.clear()
+                self._newest_ns = stamp_ns
+                self._measured[name] = positions
 
         return store
 
-    def _publish(self) -> None:
-        if self._positions:
-            message = JointState(name=list(self._positions), position=list(self._positions.values()))
-            message.header.stamp = time_message(self._newest_ns)
-            self._output.publish(message)
+    def _on_policy(self, status: PolicyStatus) -> None:
+        self._policy, self._policy_at = status, time.monotonic()
+
+    def _publish_joints(self) -> None:
+        with self._lock:
+            measured, stamp = dict(self._measured), time_message(self._newest_ns)
+        positions: dict[str, float] = {}
+        for name, values in measured.items():
+            positions |= self._robot.urdf_positions(name, values)
+        if positions:
+            message = JointState(name=list(positions), position=list(positions.values()))
+            message.header.stamp = stamp
+            self._joints.publish(message)
+
+    def _pose(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Measured positions [D] and torso [3]; None until all of them are known."""
+        with self._lock:
+            if any(name not in self._measured for name in (*self._robot.commanded, "torso")):
+                return None
+            joints = np.concatenate([self._measured[name] for name in self._robot.commanded])
+            return joints, self._measured["torso"]
+
+    def _on_chunk(self, chunk: ActionChunk) -> None:
+        """Show where the newest chunk leads, and what of the one before it replaced."""
+        pose, names = self._pose(), list(chunk.trajectory.joint_names)
+        if pose is None or not set(self._robot.joint_names) <= set(names) or not chunk.trajectory.points:
+            return
+        order = [names.index(name) for name in self._robot.joint_names]
+        actions = np.array([point.positions for point in chunk.trajectory.points])[:, order]
+        factory = MarkerFactory(self._robot.workspace.frame, chunk.header.stamp)
+        begin_ns, step_ns = nanoseconds(chunk.header.stamp), nanoseconds(chunk.step)
+        stamps = [time_message(begin_ns + k * step_ns) for k in range(len(actions))]
+        before = self._rest_of_last(begin_ns, chunk.epoch)
+        markers = factory.ghost(self._geometry.bars(actions[-1], pose[1]))
+        replaced = self._geometry.tool_paths(before, pose[1]) if len(before) else {}
+        for number, (arm, points) in enumerate(self._geometry.tool_paths(actions, pose[1]).items()):
+            place, widest = self._grippers[number]
+            markers += factory.predicted(number, points, actions[:, place] / widest)
+            markers.append(factory.committed(number, points[: chunk.committed_steps]))
+            markers.append(factory.replaced(number, replaced.get(arm, np.empty((0, 3)))))
+            self._paths[arm].publish(factory.path(points, stamps))
+        self._markers.publish(MarkerArray(markers=markers))
+        self._chunk = (chunk, actions)
+
+    def _rest_of_last(self, now_ns: int, epoch: int) -> NDArray[np.float64]:
+        """The steps [M, D] of the chunk before that lie after a time; none where it belongs to another epoch."""
+        if self._chunk is None or self._chunk[0].epoch != epoch:
+            return np.empty((0, 0))
+        chunk, actions = self._chunk
+        done = max(0, -(-(now_ns - nanoseconds(chunk.header.stamp)) // max(1, nanoseconds(chunk.step))))
+        return actions[done:]
+
+    def _publish_status(self) -> None:
+        pose = self._pose()
+        if pose is None:
+            return
+        tools = {arm: path[0] for arm, path in self._geometry.tool_paths(pose[0][None], pose[1]).items()}
+        with self._lock:
+            now_ns = self._newest_ns
+            if not self._executed or self._executed[-1][0] != now_ns:
+                self._executed.append((now_ns, tools))
+            while self._executed[0][0] < now_ns - self._executed_ns:
+                self._executed.popleft()
+            executed = list(self._executed)
+        factory = MarkerFactory(self._robot.workspace.frame, time_message(now_ns))
+        markers = [
+            factory.executed(number, np.array([points[arm] for _, points in executed]))
+            for number, arm in enumerate(self._robot.workspace.arms)
+        ]
+        policy = self._policy if time.monotonic() - self._policy_at < _SILENT else PolicyStatus()
+        words = f"bridge {self._bridge.text}\npolicy {PolicyState(policy.state).name}"
+        if policy.reason:
+            words += f", {policy.reason} {policy.reason_text}"
+        if len(policy.latency_p50):
+            words += f", {policy.latency_p50[-1]:.0f} ms"
+        markers.append(factory.text(words, alarm=self._bridge.state in _ALARMS))
+        self._markers.publish(MarkerArray(markers=markers))
 
 
 def main() -> None:

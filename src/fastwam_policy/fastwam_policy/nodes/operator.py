@@ -177,7 +177,8 @@ def operate(instruction: str, time_limit: float, namespace: str) -> int:
     node = Operator(RobotConfig.load(), instruction, time_limit, _show)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    spinning = threading.Thread(target=_spin, args=(executor, ended), daemon=True)
+    closed = threading.Event()
+    spinning = threading.Thread(target=_spin, args=(executor, closed), daemon=True)
     before = termios.tcgetattr(sys.stdin)
     try:
         tty.setcbreak(sys.stdin)
@@ -200,7 +201,7 @@ def operate(instruction: str, time_limit: float, namespace: str) -> int:
                 time.sleep(0.05)
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-        ended.set()
+        closed.set()
         print()
         spinning.join(2.0)
         executor.shutdown()
@@ -209,8 +210,8 @@ def operate(instruction: str, time_limit: float, namespace: str) -> int:
     return 0
 
 
-def _spin(executor: SingleThreadedExecutor, ended: threading.Event) -> None:
-    while rclpy.ok() and (not ended.is_set() or any(getattr(n, "running", False) for n in executor.get_nodes())):
+def _spin(executor: SingleThreadedExecutor, closed: threading.Event) -> None:
+    while not closed.is_set():
         executor.spin_once(timeout_sec=0.05)
 
 

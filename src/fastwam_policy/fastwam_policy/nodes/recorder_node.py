@@ -1,4 +1,4 @@
-"""Writes chunks, commands, feedback and status to an mcap recording; images are left to their source."""
+"""Writes chunks, commands, feedback and status to an mcap recording, on demand the camera images too."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ament_index_python.packages import get_package_share_directory
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from fastwam_msgs.msg import ActionChunk, BridgeStatus, PolicyStatus
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, PolicyStatus, SimulationStatus
 from fastwam_policy.recordings import typestore
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
@@ -49,7 +49,12 @@ class RecorderNode(ManagedNode):
             robot.interfaces.policy_status: (PolicyStatus, reliable),
             robot.interfaces.bridge_status: (BridgeStatus, reliable),
             robot.interfaces.command: (JointState, reliable),
+            robot.interfaces.simulation: (SimulationStatus, reliable),
         }
+        if values["images"]:
+            kinds = {"CompressedImage": CompressedImage, "Image": Image}
+            for camera in robot.cameras.values():
+                self._topics[camera.topic] = (kinds[camera.type.rsplit("/", 1)[-1]], best_effort)
         for group in robot.groups.values():
             self._topics[group.feedback] = (JointState, best_effort)
             self._topics[group.target] = (JointState, reliable)

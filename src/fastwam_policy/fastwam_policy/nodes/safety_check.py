@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -17,29 +16,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import rclpy
-from ament_index_python.packages import get_package_prefix
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rich.progress import Progress
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Empty
-from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from fastwam_msgs.msg import ActionChunk, BridgeStatus
 from fastwam_policy.evaluation.safety import Row, extremes, time_to_hold
+from fastwam_policy.nodes.rig import Rig
 from fastwam_policy.policy.random_bundle import write_random_bundle
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.nodes.conversions import duration_message, nanoseconds, time_message
 from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _STEP_NS = 66_666_667
 _HORIZON = 32
@@ -47,9 +41,7 @@ _REPLAN, _LATENCY = 0.5, 0.1  # s
 _SWING, _PERIOD = 0.3, 3.0  # rad and s of the smooth motion: up to 0.63 rad/s
 _MOVING = 0.1  # rad/s: the fault comes while the arms move at least so fast
 _MAX_DT = 0.02  # s, two control periods
-_PATIENCE = 60.0  # s
 _LAST = 20  # status messages, one second of them, that the state afterwards is taken from
-_ANSWER = 1.0  # s until a service is asked again
 
 
 @dataclass
@@ -57,19 +49,15 @@ class _Sent:
     stamp_ns: int
     arrival: float
     positions: np.ndarray
-    speed: float
+    velocities: np.ndarray
 
 
-class _World:
+class _World(Rig):
     """The nodes, one after the other for each fault, and a record of what the bridge says and sends."""
 
     def __init__(self, robot: RobotConfig, bundle: Path, log: Path) -> None:
-        self.robot, self._bundle, self._log = robot, bundle, log
-        self.node = Node("safety_check")
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._closing = threading.Event()
-        threading.Thread(target=self._spin, daemon=True).start()
+        super().__init__("safety_check", robot, log)
+        self._bundle = bundle
         names = robot.interfaces
         self.sent: list[_Sent] = []
         self.statuses: list[tuple[float, BridgeStatus]] = []
@@ -81,81 +69,20 @@ class _World:
         self.estop = self.node.create_publisher(Bool, names.estop, 10)
         self.heartbeat = self.node.create_publisher(Empty, names.heartbeat, 10)
         self.clock = self.node.create_publisher(Clock, "/clock", 10)
-        self._arm = self.node.create_client(SetBool, names.arm)
         self._set = self.node.create_client(SetParameters, "emulator_node/set_parameters")
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.home = np.array([value for group in robot.commanded.values() for value in group.home], float)
         self.arms = np.array([unit == "rad" for unit in robot.units])
 
-    def _spin(self) -> None:
-        while not self._closing.is_set():
-            self._executor.spin_once(timeout_sec=0.05)
-
     def _on_command(self, message: JointState) -> None:
-        speed = float(np.abs(np.array(message.velocity)).max())
-        self.sent.append(_Sent(nanoseconds(message.header.stamp), time.monotonic(), np.array(message.position), speed))
-
-    def start(self, package: str, name: str, **parameters: object) -> None:
-        program = Path(get_package_prefix(package)) / "lib" / package / name
-        words = [str(program), "--ros-args"]
-        for key, value in parameters.items():
-            words += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
-        with self._log.open("ab") as output:
-            self.processes[name] = subprocess.Popen(words, stdout=output, stderr=output)
+        stamp_ns, positions = nanoseconds(message.header.stamp), np.array(message.position)
+        self.sent.append(_Sent(stamp_ns, time.monotonic(), positions, np.array(message.velocity)))
 
     def start_policy(self) -> None:
         self.start("fastwam_policy", "policy_node", bundle=self._bundle)
 
-    def signal(self, name: str, number: signal.Signals) -> None:
-        self.processes[name].send_signal(number)
-
-    def end(self) -> None:
-        for process in self.processes.values():
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-        for process in self.processes.values():
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self.processes.clear()
-
-    def close(self) -> None:
-        self.end()
-        self._closing.set()
-        self._executor.shutdown()
-        self.node.destroy_node()
-
-    def until(self, condition: Callable[[], Any], what: str) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while not condition():
-            if time.monotonic() > deadline:
-                tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
-                raise ConfigError(f"{what}: not within {_PATIENCE:g} s. The nodes' last lines:\n{tail}")
-            time.sleep(0.01)
-
     @property
     def state(self) -> State | None:
         return State(self.statuses[-1][1].state) if self.statuses else None
-
-    def arm(self) -> None:
-        self.until(self._arm.service_is_ready, "bridge_node")
-
-        def armed() -> bool:
-            answer = self._ask(self._arm, SetBool.Request(data=True))
-            return answer is not None and bool(answer.success)
-
-        self.until(armed, "arming")
-
-    @staticmethod
-    def _ask(client: Any, request: Any) -> Any:
-        """Answer of a service, None when none came in time: a request to a node that is just starting may be lost."""
-        future = client.call_async(request)
-        deadline = time.monotonic() + _ANSWER
-        while not future.done() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return future.result() if future.done() else None
 
     def emulator_is_ready(self) -> bool:
         return bool(self._set.service_is_ready())
@@ -163,22 +90,16 @@ class _World:
     def emulate(self, fault: str) -> None:
         value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=fault)
         request = SetParameters.Request(parameters=[Parameter(name="fault", value=value)])
-        self.until(lambda: self._ask(self._set, request), f"fault {fault} of the emulator")
+        self.until(lambda: self.ask(self._set, request), f"fault {fault} of the emulator")
 
     def wait_for_motion(self) -> None:
         def moving() -> bool:
-            fast = self.sent and float(np.abs(self._last_velocity()).max()) > _MOVING
+            fast = self.sent and np.abs(self.sent[-1].velocities[self.arms]).max() > _MOVING
             return bool(fast and self.state == State.TRACKING)
 
         self.until(moving, "motion of the arms")
         time.sleep(0.5)
         self.until(moving, "motion of the arms")
-
-    def _last_velocity(self) -> np.ndarray:
-        if len(self.sent) < 2:
-            return np.zeros(1)
-        a, b = self.sent[-2], self.sent[-1]
-        return (b.positions - a.positions)[self.arms] / max(1e-3, (b.stamp_ns - a.stamp_ns) / 1e9)
 
 
 @dataclass
@@ -467,8 +388,8 @@ def _inject(world: _World, fault: _Fault) -> Row:
         state=state.name,
         reasons=", ".join(f"{int(r)} {r.name}" for r in sorted(seen) if r != Reason.NONE) or "none",
         as_expected=state in fault.state and bool(seen & fault.reason),
-        to_hold=time_to_hold([s.arrival for s in after], [s.speed for s in after], since),
+        to_hold=time_to_hold([s.arrival for s in after], [np.abs(s.velocities).max() for s in after], since),
         velocity=whole.velocity,
         acceleration=whole.acceleration,
-        violations=int(whole.violated),
+        violations=whole.violations,
     )

@@ -10,11 +10,14 @@ text_embeddings/       one .safetensors for each instruction: context [L, text_d
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -41,12 +44,21 @@ class Vector(StrictModel):
     units: list[Unit]
     normalization: Mode
     stepwise: bool = False
+    """Every step of a chunk has its own statistics."""
+    relative: list[str] = Field(default=[])
+    """Joints whose actions are counted from the position that was measured at the observation."""
 
     @model_validator(mode="after")
     def _lengths(self) -> Vector:
         if len(self.names) != len(self.units):
             raise ValueError(f"units: needs one for each of the {len(self.names)} names, got {len(self.units)}")
+        if unknown := set(self.relative) - set(self.names):
+            raise ValueError(f"relative: {', '.join(sorted(unknown))} not in names")
         return self
+
+    def origin(self, joints: Mapping[str, float]) -> NDArray[np.float64]:
+        """What actions are counted from, [D]: measured positions of the `relative` joints, 0 for the others."""
+        return np.array([joints[name] if name in self.relative else 0.0 for name in self.names])
 
 
 class Prompt(StrictModel):
@@ -76,7 +88,11 @@ class BundleConfig(StrictModel):
     """Of the actions: 5.0 in the first released checkpoints, 1.0 in later ones."""
     video_sigma_shift: PositiveFloat
     video_frames: PositiveInt
-    """Frames that the variants which imagine the future denoise, the observed one included."""
+    """Frames of a training video over the horizon, the observed one included; so many are imagined."""
+    frames_per_latent: PositiveInt = 4
+    """Video frames that a latent frame after the first stands for; 1 with an autoencoder for images."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Type to compute in where it is not the one that the weights are stored in."""
     seed: int
     max_prefix: NonNegativeInt = 0
     """Most leading steps that training gave clean (prefix conditioning); 0: the weights do not know them."""
@@ -87,8 +103,16 @@ class BundleConfig(StrictModel):
 
     @model_validator(mode="after")
     def _sizes(self) -> BundleConfig:
-        if self.video_frames % 4 != 1:
-            raise ValueError(f"video_frames must be 1 + 4 n, got {self.video_frames}")
+        later = self.video_frames - 1
+        if later < 1 or later % self.frames_per_latent or self.horizon % later:
+            raise ValueError(
+                f"video_frames must be 1 + {self.frames_per_latent} n and divide the horizon of {self.horizon} into "
+                f"equal parts, got {self.video_frames}"
+            )
+        if self.state.stepwise or self.state.relative:
+            raise ValueError("state: stepwise and relative are for actions only")
+        if self.action.relative and self.state.names != self.action.names:
+            raise ValueError("action.relative needs state.names and action.names in the same order")
         if len(self.action.names) != self.model.action_dim:
             raise ValueError(
                 f"action.names: {len(self.action.names)} names, but model.action_dim is {self.model.action_dim}"
@@ -98,6 +122,11 @@ class BundleConfig(StrictModel):
                 f"state.names: {len(self.state.names)} names, but model.proprio_dim is {self.model.proprio_dim}"
             )
         return self
+
+    @property
+    def latent_frames(self) -> int:
+        """Latent frames of a training video, the observed one included."""
+        return 1 + (self.video_frames - 1) // self.frames_per_latent
 
     @property
     def step_ns(self) -> int:
@@ -124,6 +153,15 @@ class Bundle:
     def vae_folder(self) -> Path:
         """Folder of the image autoencoder, in diffusers' format."""
         return self.folder / "vae"
+
+    def normalise_actions(self, actions: NDArray[np.float64], joints: Mapping[str, float]) -> NDArray[np.float32]:
+        """Targets [steps, D] in rad and mm -> model; `joints` are those of the observation."""
+        return self.action.first(len(actions)).forward(actions - self.config.action.origin(joints))
+
+    def restore_actions(self, actions: NDArray[np.float32], joints: Mapping[str, float]) -> NDArray[np.float64]:
+        """Model [steps, D] -> targets in rad and mm."""
+        rows = self.action.first(len(actions)).backward(actions)
+        return rows.astype(np.float64) + self.config.action.origin(joints)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Bundle:
@@ -156,10 +194,11 @@ class Bundle:
             load_into(model, load_weights(folder / config.weights), str(folder / config.weights))
         except CheckpointError as error:
             raise ConfigError(str(error)) from None
-        dtype = next(model.parameters()).dtype if dtype is None else dtype
+        if dtype is None:
+            dtype = next(model.parameters()).dtype if config.dtype is None else getattr(torch, config.dtype)
         _check_memory(model, target, dtype)
         model.to(target, dtype).eval().requires_grad_(False)
-        return cls(folder, config, model, state, action, _load_embeddings(folder, config))
+        return cls(folder, config, model, state, action, load_embeddings(folder / "text_embeddings", config))
 
     @staticmethod
     def read_config(folder: Path) -> BundleConfig:
@@ -191,29 +230,34 @@ class Bundle:
         Raises:
             ConfigError: one line for each name, unit or camera that differs.
         """
-        config, problems = self.config, []
-        if config.robot_type != robot.robot_type:
-            problems.append(f"robot_type is {config.robot_type}, the robot is a {robot.robot_type}")
-        unit_of = dict(zip(robot.joint_names, robot.units, strict=True))
-        for kind, vector in (("state", config.state), ("action", config.action)):
-            problems += [
-                f"{kind}.names: {name} is not a commanded joint of the robot"
-                for name in vector.names
-                if name not in unit_of
-            ]
-            problems += [f"{kind}.names: the robot's {name} is missing" for name in unit_of if name not in vector.names]
-            problems += [
-                f"{kind}.units: {name} is in {unit}, the robot uses {unit_of[name]}"
-                for name, unit in zip(vector.names, vector.units, strict=True)
-                if unit_of.get(name, unit) != unit
-            ]
+        check_robot(self.config, robot, str(self.folder / POLICY_FILE))
+
+
+def check_robot(config: BundleConfig, robot: RobotConfig, source: str) -> None:
+    """Refuse a policy that was not made for this robot; ConfigError has one line for each difference."""
+    problems = []
+    if config.robot_type != robot.robot_type:
+        problems.append(f"robot_type is {config.robot_type}, the robot is a {robot.robot_type}")
+    unit_of = dict(zip(robot.joint_names, robot.units, strict=True))
+    for kind, vector in (("state", config.state), ("action", config.action)):
         problems += [
-            f"layout: the robot has no camera {tile.camera}; it has {', '.join(robot.cameras)}"
-            for tile in config.layout.tiles
-            if tile.camera not in robot.cameras
+            f"{kind}.names: {name} is not a commanded joint of the robot"
+            for name in vector.names
+            if name not in unit_of
         ]
-        if problems:
-            raise ConfigError(f"{self.folder / POLICY_FILE} does not fit the robot:\n  " + "\n  ".join(problems))
+        problems += [f"{kind}.names: the robot's {name} is missing" for name in unit_of if name not in vector.names]
+        problems += [
+            f"{kind}.units: {name} is in {unit}, the robot uses {unit_of[name]}"
+            for name, unit in zip(vector.names, vector.units, strict=True)
+            if unit_of.get(name, unit) != unit
+        ]
+    problems += [
+        f"layout: the robot has no camera {tile.camera}; it has {', '.join(robot.cameras)}"
+        for tile in config.layout.tiles
+        if tile.camera not in robot.cameras
+    ]
+    if problems:
+        raise ConfigError(f"{source} does not fit the robot:\n  " + "\n  ".join(problems))
 
 
 def torch_device(name: str) -> torch.device:
@@ -256,10 +300,11 @@ def _check_memory(model: FastWam, device: torch.device, dtype: torch.dtype) -> N
         )
 
 
-def _load_embeddings(folder: Path, config: BundleConfig) -> dict[str, tuple[Tensor, Tensor]]:
+def load_embeddings(folder: Path, config: BundleConfig) -> dict[str, tuple[Tensor, Tensor]]:
+    """Context [L, text_dim] and mask [L] of every prompt in a folder; ConfigError where one does not fit."""
     result: dict[str, tuple[Tensor, Tensor]] = {}
     expected = (config.prompt.length, config.model.video.text_dim)
-    for path in sorted((folder / "text_embeddings").glob("*.safetensors")):
+    for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt") as file:
                 prompt: str = (file.metadata() or {})["prompt"]

@@ -21,13 +21,29 @@ Pixels = NDArray[np.uint8]
 
 
 class Tile(StrictModel):
-    """Where one camera lies on the canvas, in pixels."""
+    """Where one camera lies on the canvas, in pixels; `crop` is the part of its image that is used."""
 
     camera: str
     x: int
     y: int
     width: PositiveInt
     height: PositiveInt
+    crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    """Left, top, right and bottom, as shares of the image's width and height."""
+
+    @model_validator(mode="after")
+    def _crops(self) -> Tile:
+        left, top, right, bottom = self.crop
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise ValueError(f"crop must be left, top, right, bottom with 0 <= left < right <= 1, got {self.crop}")
+        return self
+
+    def view(self, image: Pixels) -> Pixels:
+        """The tile's pixels [height, width, 3] from a camera image of any size."""
+        rows, columns = image.shape[:2]
+        box = tuple(share * size for share, size in zip(self.crop, (columns, rows, columns, rows), strict=True))
+        size = (self.width, self.height)
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=box))
 
 
 class Layout(StrictModel):
@@ -56,8 +72,7 @@ class Layout(StrictModel):
         """Canvas uint8 [height, width, 3] from one RGB image of any size for each camera."""
         canvas = np.empty((self.height, self.width, 3), np.uint8)
         for tile in self.tiles:
-            image = Image.fromarray(images[tile.camera]).resize((tile.width, tile.height), Image.Resampling.BILINEAR)
-            canvas[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] = np.asarray(image)
+            canvas[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] = tile.view(images[tile.camera])
         return canvas
 
 
@@ -83,6 +98,11 @@ class ImageError(ValueError):
     """Image bytes that do not decode."""
 
 
+def is_cut_off(data: bytes) -> bool:
+    """Whether the bytes begin as a JPEG but do not end as one."""
+    return data[:2] == _JPEG_START and not data[-64:].rstrip(b"\x00").endswith(_JPEG_END)
+
+
 def decode_image(data: bytes, label: str = "") -> Pixels:
     """RGB [H, W, 3] from the bytes of a compressed image; `label` is what its sender called the format.
 
@@ -91,7 +111,7 @@ def decode_image(data: bytes, label: str = "") -> Pixels:
     Raises:
         ImageError: not an image, or a JPEG that was cut off, which OpenCV would fill with grey.
     """
-    if data[:2] == _JPEG_START and not data[-64:].rstrip(b"\x00").endswith(_JPEG_END):
+    if is_cut_off(data):
         raise ImageError(f"JPEG of {len(data)} bytes is cut off")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:

@@ -40,6 +40,10 @@ class Normalizer:
         """Model [..., D] -> physical units; not clamped."""
         return (np.asarray(y, np.float32) - self.offset) / self.scale
 
+    def first(self, steps: int) -> Normalizer:
+        """For the first rows of a chunk only."""
+        return self if self.scale.ndim == 1 else Normalizer(self.scale[:steps], self.offset[:steps])
+
     @classmethod
     def z_score(cls, mean: NDArray[np.float32], std: NDArray[np.float32]) -> Normalizer:
         """Zero mean, unit deviation. A deviation of 0 makes any difference saturate, as in the official code."""

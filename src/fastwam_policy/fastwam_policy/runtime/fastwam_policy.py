@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastwam_policy.model.checkpoint import CheckpointError
@@ -25,7 +26,6 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _TOKEN_PIXELS = 32
 _LATENT_PIXELS = 16
-_FRAMES_PER_LATENT = 4
 
 Quantization = Literal["none", "int8", "fp8"]
 Dtype = Literal["bundle", "float32", "bfloat16", "float16"]
@@ -102,7 +102,6 @@ class FastWamPolicy:
         grid = (config.layout.height // _TOKEN_PIXELS, config.layout.width // _TOKEN_PIXELS)
         shape = (1, config.horizon, config.model.action_dim)
         self._noise = initial_noise(shape, config.seed, model.dtype, model.device)
-        frames = 1 + (config.video_frames - 1) // _FRAMES_PER_LATENT
         cells = (config.layout.height // _LATENT_PIXELS, config.layout.width // _LATENT_PIXELS)
         self._video_noise: Tensor | None = None
         self._engine: Engine | None = None
@@ -110,10 +109,10 @@ class FastWamPolicy:
             if self.mode == "first_frame":
                 self._engine = Engine(model, grid, config.horizon, self._schedule, config.prompt.length, options.engine)
             else:
-                video_shape = (1, config.model.latent_channels, frames, *cells)
+                video_shape = (1, config.model.latent_channels, config.latent_frames, *cells)
                 self._video_noise = initial_noise(video_shape, config.seed, model.dtype, model.device)
         self._prepared: str | None = None
-        self._previous: tuple[int, Tensor] | None = None
+        self._previous: tuple[int, NDArray[np.float64]] | None = None
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", options: Options | None = None) -> FastWamPolicy:
@@ -174,8 +173,8 @@ class FastWamPolicy:
             actions = self._imagine(latents, proprio)
         normalised = actions[0].float().cpu().numpy()
         marks.append(self._now())
-        self._previous = (observation.stamp_ns, actions)
-        positions = self.bundle.action.backward(normalised).astype(np.float64)
+        positions = self.bundle.restore_actions(normalised, observation.joints)
+        self._previous = (observation.stamp_ns, positions)
         running, committed = observation.running, 0
         if running is not None and self.options.realtime != "off":
             committed = min(running.committed, len(running.actions), config.horizon)
@@ -188,11 +187,11 @@ class FastWamPolicy:
         """Normalised actions [1, H, D] for the observation in use."""
         running = observation.running
         if running is None or self.options.realtime == "off":
-            return engine.denoise(*self._start(observation.stamp_ns))
+            return engine.denoise(*self._start(observation))
         horizon = self.bundle.config.horizon
         overlap = min(len(running.actions), horizon)
         target = torch.zeros_like(self._noise)
-        plan = torch.from_numpy(self.bundle.action.forward(running.actions[:overlap]))
+        plan = torch.from_numpy(self.bundle.normalise_actions(running.actions[:overlap], observation.joints))
         target[0, :overlap] = plan.to(target.device, target.dtype)
         if self.options.realtime == "guidance":
             mask = soft_mask(min(running.committed, overlap), overlap, horizon).to(target.device, target.dtype)
@@ -210,18 +209,19 @@ class FastWamPolicy:
             return imagine_and_act(model, *inputs, action_sees_future=True).actions
         return imagine_then_act(model, *inputs).actions
 
-    def _start(self, stamp_ns: int) -> tuple[Tensor, int]:
+    def _start(self, observation: Observation) -> tuple[Tensor, int]:
         """Where denoising begins: pure noise at step 0, or with warm start the shifted last chunk, noised again."""
         first = self.options.warm_start
         if first == 0 or self._previous is None:
             return self._noise, 0
         previous_ns, previous = self._previous
-        shift = round((stamp_ns - previous_ns) / self.bundle.config.step_ns)
-        if not 0 <= shift < previous.shape[1]:
+        shift = round((observation.stamp_ns - previous_ns) / self.bundle.config.step_ns)
+        if not 0 <= shift < len(previous):
             return self._noise, 0
-        tail = previous[:, -1:].expand(-1, shift, -1)  # past the end of the last chunk its last step is held
+        tail = previous[-1:].repeat(shift, axis=0)  # past the end of the last chunk its last step is held
+        rows = self.bundle.normalise_actions(np.concatenate([previous[shift:], tail]), observation.joints)
         sigma = self._schedule.timesteps[first].to(self._noise.device) / TRAIN_TIMESTEPS
-        return (1 - sigma) * torch.cat([previous[:, shift:], tail], dim=1) + sigma * self._noise, first
+        return (1 - sigma) * torch.from_numpy(rows)[None].to(self._noise) + sigma * self._noise, first
 
     def _now(self) -> float:
         """Seconds, after the device has finished what it was given."""

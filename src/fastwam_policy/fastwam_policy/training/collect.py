@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fastwam_policy.training.lerobot import Dataset, Episode
+from fastwam_policy.training.lerobot_meta import Version
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.camera import Cameras
@@ -22,9 +23,11 @@ from galaxea_r1lite_sim.randomization import LEVELS, Level, draw
 from galaxea_r1lite_sim.simulation import Simulation
 
 FPS = round(1 / STEP)
-_ATTEMPTS = 5  # seeds tried for one episode before it is given up
+_ATTEMPTS = 50  # seeds tried for one episode before it is given up
 _NEXT_SEED = 1_000_000  # between two attempts: episodes and evaluations use seeds below
 _REST = 8  # steps after the plan, for the cloth to settle before success is judged
+_TAKEOVER = (0.3, 3.5)  # s that a policy drives: until it has closed its grippers, at most
+_LATENCIES = (0.05, 0.1, 0.15, 0.2)  # s that its chunks take
 _CORRELATION = 0.85  # of the noise from one step to the next
 _KICK, _KICK_SHARE = 0.035, 0.01  # rad, and share of the steps that get one
 _CAREFUL = 0.3  # of the noise while a gripper moves or holds still to grasp and release
@@ -42,6 +45,9 @@ class Settings:
             so the data shows how to come back.
         height: of the images, pixels; they are 16:9.
         first_seed: of episode 0; episode i uses first_seed + i.
+        version: of the LeRobot format.
+        policy: bundle that drives until a random moment of the approach; the expert takes over where that has led
+            (DAgger). Empty: the expert from the start.
     """
 
     task: str
@@ -49,6 +55,8 @@ class Settings:
     noise: float = 0.015
     height: int = 180
     first_seed: int = 10_000
+    version: Version = "v2.1"
+    policy: str = ""
 
 
 def collect(folder: Path, episodes: int, settings: Settings, workers: int = 0) -> int:
@@ -62,7 +70,7 @@ def collect(folder: Path, episodes: int, settings: Settings, workers: int = 0) -
     if settings.level not in LEVELS:
         raise ConfigError(f"randomization must be one of {', '.join(LEVELS)}, got {settings.level!r}")
     _check_settings(folder, settings)
-    dataset = Dataset(folder, RobotConfig.load(), FPS)
+    dataset = Dataset(folder, RobotConfig.load(), FPS, settings.version)
     wanted = [index for index in range(episodes) if not dataset.has(index)]
     columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     failures = 0
@@ -71,9 +79,13 @@ def collect(folder: Path, episodes: int, settings: Settings, workers: int = 0) -
     count = workers or os.cpu_count() or 1
     with Progress(*columns) as progress, ProcessPoolExecutor(count, mp_context=context) as pool:
         task = progress.add_task("", total=episodes, completed=episodes - len(wanted))
-        for done in as_completed(pool.submit(_collect_one, folder, index, settings) for index in wanted):
-            failures += done.result()
-            progress.advance(task)
+        try:
+            for done in as_completed([pool.submit(_collect_one, folder, index, settings) for index in wanted]):
+                failures += done.result()
+                progress.advance(task)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # an error is shown now, not after all other episodes
+            raise
     dataset.finish()
     return failures
 
@@ -82,6 +94,10 @@ def record(robot: RobotConfig, seed: int, settings: Settings) -> Episode | None:
     """One episode of the expert with noise; None where the towel was not folded in the end."""
     simulation = Simulation(robot, draw(seed, settings.level))
     cameras = Cameras(simulation, settings.height, settings.height * 16 // 9)
+    if settings.policy:
+        _drive(robot, simulation, cameras, seed, settings)
+        if any(simulation.progress().grasps.values()):
+            return None  # a towel that hangs in one gripper is beyond the expert
     targets = Expert(robot, simulation.joints, simulation.towel()).targets
     images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in robot.cameras}
     states = []
@@ -103,6 +119,16 @@ def record(robot: RobotConfig, seed: int, settings: Settings) -> Episode | None:
     )
 
 
+def _drive(robot: RobotConfig, simulation: Simulation, cameras: Cameras, seed: int, settings: Settings) -> None:
+    from fastwam_policy.evaluation.eval_sim import Settings as Driving
+    from fastwam_policy.evaluation.eval_sim import drive, load_policy
+
+    random = np.random.default_rng((seed, 2))
+    driving = Driving(settings.level, latency=random.choice(_LATENCIES), height=settings.height)
+    seconds = float(random.uniform(*_TAKEOVER))
+    drive(load_policy(Path(settings.policy), Driving()), robot, simulation, cameras, driving, seconds)
+
+
 def _collect_one(folder: Path, index: int, settings: Settings) -> int:
     robot = RobotConfig.load()
     for attempt in range(_ATTEMPTS):
@@ -111,7 +137,7 @@ def _collect_one(folder: Path, index: int, settings: Settings) -> int:
         except UnreachableError:
             continue
         if episode is not None:
-            Dataset(folder, robot, FPS).write(index, episode)
+            Dataset(folder, robot, FPS, settings.version).write(index, episode)
             return attempt
     raise ConfigError(f"episode {index}: the expert failed on {_ATTEMPTS} seeds in a row")
 
@@ -140,6 +166,6 @@ def _check_settings(folder: Path, settings: Settings) -> None:
         path.parent.mkdir(parents=True)
         path.write_text(text)
     elif path.read_text() != text:
-        before, now = path.read_text().splitlines(), text.splitlines()
-        changed = [f"{old} -> {new.partition(': ')[2]}" for old, new in zip(before, now, strict=True) if old != new]
+        before, now = (dict(line.split(": ", 1) for line in lines.splitlines()) for lines in (path.read_text(), text))
+        changed = [f"{name}: {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
         raise ConfigError(f"{folder} was begun with other settings: {'; '.join(changed)}. Name another folder")

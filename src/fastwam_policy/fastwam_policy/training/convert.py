@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from fastwam_policy.policy.images import ImageError, decode_image
+from fastwam_policy.policy.images import ImageError, Pixels, decode_image, is_cut_off
 from fastwam_policy.recordings import check_topics, open_recording, positions, stamp_ns
 from fastwam_policy.training.lerobot import Dataset, Episode
+from fastwam_policy.training.lerobot_meta import Version
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -33,12 +34,14 @@ class Settings:
         fps: frames a second.
         max_skew: s, largest distance of a message to its frame's time, as in the policy node.
         height: images are scaled to this height; 0 leaves them as they are.
+        version: of the LeRobot format.
     """
 
     task: str
     fps: int = 15
     max_skew: float = 0.05
     height: int = 0
+    version: Version = "v2.1"
 
 
 @dataclass
@@ -66,7 +69,7 @@ class _Stream:
 
 
 def convert(recordings: Sequence[Path], folder: Path, settings: Settings) -> dict[Path, str]:
-    """Append each recording as an episode to the dataset at `folder`, and return why others were skipped.
+    """Append each recording that is not in the dataset at `folder` yet; return why others were skipped.
 
     Raises:
         ConfigError: the dataset's folder holds something else, or no recording gave an episode.
@@ -74,13 +77,17 @@ def convert(recordings: Sequence[Path], folder: Path, settings: Settings) -> dic
     if folder.exists() and any(folder.iterdir()) and not (folder / "meta" / "parts").is_dir():
         raise ConfigError(f"{folder} is not empty and not a dataset of ours; name another folder")
     robot = RobotConfig.load()
-    dataset = Dataset(folder, robot, settings.fps)
-    index, skipped = 0, {}
+    dataset = Dataset(folder, robot, settings.fps, settings.version)
+    index, skipped, done = 0, {}, dataset.sources()
     for path in track(recordings, description="recordings"):
+        source = str(path.resolve())
+        if source in done:  # as after a kill: it is there already
+            continue
         while dataset.has(index):
             index += 1
         try:
-            dataset.write(index, read_episode(path, robot, settings))
+            dataset.write(index, read_episode(path, robot, settings), source)
+            done.add(source)
         except ConfigError as error:
             skipped[path] = str(error)
     if len(skipped) == len(recordings):
@@ -109,7 +116,7 @@ def read_episode(path: Path, robot: RobotConfig, settings: Settings) -> Episode:
             message: Any = None
             if topic in cameras:
                 message = reader.deserialize(data, connection.msgtype)
-                if _is_image(image := bytes(message.data)):
+                if not is_cut_off(image := bytes(message.data)):  # the frame before it serves, as in the policy node
                     streams[cameras[topic][0]].add(stamp_ns(message), image)
             elif topic in feedback or topic in targets:
                 name, count = (feedback | targets)[topic]
@@ -130,7 +137,7 @@ def _resample(path: Path, robot: RobotConfig, settings: Settings, streams: dict[
     if count < _SHORTEST:
         raise ConfigError(f"{path}: the streams have less than {_SHORTEST} frames in common")
     times = [begin + k * _NS // settings.fps for k in range(count)]
-    images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in robot.cameras}
+    images: dict[str, list[Pixels]] = {camera: [] for camera in robot.cameras}
     state: dict[str, list[NDArray[np.float64]]] = {group: [] for group in robot.commanded}
 
     def nearest(name: str, time_ns: int) -> Any:
@@ -144,23 +151,19 @@ def _resample(path: Path, robot: RobotConfig, settings: Settings, streams: dict[
 
     for time_ns in times:
         for camera, frames in images.items():
-            frames.append(_scaled(decode_image(nearest(camera, time_ns)), settings.height))
+            frames.append(_decode(path, camera, nearest(camera, time_ns), settings.height))
         for group, rows in state.items():
             rows.append(nearest(f"state {group}", time_ns))
     action = {group: np.array([streams[f"action {group}"].last(t) for t in times]) for group in state}
     return Episode(settings.task, images, {group: np.array(rows) for group, rows in state.items()}, action)
 
 
-def _scaled(image: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+def _decode(path: Path, camera: str, data: bytes, height: int) -> Pixels:
+    try:
+        image = decode_image(data)
+    except ImageError as error:
+        raise ConfigError(f"{path}: image of {camera}: {error}") from None
     if not height or image.shape[0] == height:
         return image
     width = 2 * round(image.shape[1] * height / image.shape[0] / 2)  # the codec wants even numbers
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _is_image(data: bytes) -> bool:
-    try:
-        decode_image(data)
-    except ImageError:
-        return False
-    return True

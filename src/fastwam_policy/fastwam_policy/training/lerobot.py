@@ -1,7 +1,9 @@
-"""Write a LeRobot dataset, version 2.1: one parquet and one mp4 a camera for each episode, and meta/.
+"""Write a LeRobot dataset, version 2.1 or 3.0: one parquet and one mp4 a camera for each episode, and meta/.
 
-Format: https://github.com/huggingface/lerobot at v0.3, `lerobot/datasets`. Keys are those of the vendor's converter for
-the R1 Lite, one column a joint group: `observation.state.left_arm`, `action.left_arm`, `observation.images.head_rgb`.
+Format: https://github.com/huggingface/lerobot, `lerobot/datasets`, at v0.3 for 2.1 and at v0.4 for 3.0. Keys are those
+of the vendor's converter for the R1 Lite, a column for each joint group: `observation.state.left_arm`,
+`action.left_arm`, `observation.images.head_rgb`. The package itself cannot be a dependency: it pins torch and a
+torchvision to match, and any torch must serve here.
 """
 
 from __future__ import annotations
@@ -18,16 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fastwam_policy.policy.images import Pixels
+from fastwam_policy.training.lerobot_meta import CHUNK, LAYOUTS, Version, write_meta
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-Pixels = NDArray[np.uint8]
-
-_VERSION = "v2.1"
-_CHUNK = 1000  # episodes a folder
-_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
-_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
-_PART = "meta/parts/episode_{episode_index:06d}.json"
 _CODEC, _PIXELS, _KEYFRAMES, _QUALITY = "libx264", "yuv420p", 2, "21"  # keyframes close together: random access is fast
 _IMAGES_COUNTED = 10  # of an episode, for the statistics of its images
 
@@ -61,33 +58,46 @@ class Dataset:
     :meth:`finish` makes the folder a LeRobot dataset of the episodes that are there.
     """
 
-    def __init__(self, folder: Path, robot: RobotConfig, fps: int) -> None:
-        self.folder, self._robot, self._fps = folder, robot, fps
+    def __init__(self, folder: Path, robot: RobotConfig, fps: int, version: Version = "v2.1") -> None:
+        self.folder, self._robot, self._fps, self._layout = folder, robot, fps, LAYOUTS[version]
 
     def has(self, index: int) -> bool:
         """Whether an episode is complete."""
-        return self._path(_PART, index).exists()
+        return self._part(index).exists()
 
-    def write(self, index: int, episode: Episode) -> None:
+    def sources(self) -> set[str]:
+        """What the episodes that are there were made from, as :meth:`write` was told."""
+        return {json.loads(path.read_text()).get("source", "") for path in self._parts()}
+
+    def write(self, index: int, episode: Episode, source: str = "") -> None:
         """Write one episode; ConfigError where it has no frames, unequal lengths or numbers that are not finite."""
         _check(episode)
         columns = self._columns(index, episode)
-        path = self._path(_DATA, index)
+        path = self._path(self._layout.data, index)
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table({key: _column(values) for key, values in columns.items()}), path)
         statistics = {key: _statistics(values) for key, values in columns.items()}
         for camera, images in episode.images.items():
             key = self._image_key(camera)
-            video = self._path(_VIDEO, index, key)
+            video = self._path(self._layout.video, index, key)
             video.parent.mkdir(parents=True, exist_ok=True)
-            _encode(video, images, self._fps)
+            write_video(video, images, self._fps)
             statistics[key] = _image_statistics(images)
         shape = {camera: list(images[0].shape) for camera, images in episode.images.items()}
-        part = self._path(_PART, index)
+        part = self._part(index)
         part.parent.mkdir(parents=True, exist_ok=True)
         unfinished = part.with_suffix(".tmp")
         unfinished.write_text(
-            json.dumps({"length": episode.length, "task": episode.task, "shape": shape, "stats": statistics})
+            json.dumps(
+                {
+                    "version": self._layout.version,
+                    "source": source,
+                    "length": episode.length,
+                    "task": episode.task,
+                    "shape": shape,
+                    "stats": statistics,
+                }
+            )
         )
         unfinished.replace(part)
 
@@ -97,32 +107,26 @@ class Dataset:
         Raises:
             ConfigError: there are none, or their numbers have a gap.
         """
-        parts = sorted((self.folder / "meta" / "parts").glob("episode_*.json"))
+        parts = self._parts()
         indices = [int(path.stem.removeprefix("episode_")) for path in parts]
         if not parts or indices != list(range(len(parts))):
             missing = sorted(set(range(max(indices, default=0) + 1)) - set(indices))
             raise ConfigError(f"{self.folder}: episodes are missing: {missing[:10]}; collect again to fill them in")
         episodes = [json.loads(path.read_text()) for path in parts]
+        other = {episode.get("version", "v2.1") for episode in episodes} - {self._layout.version}
+        if other:
+            raise ConfigError(f"{self.folder} holds episodes in version {other.pop()}, not {self._layout.version}")
         tasks = list(dict.fromkeys(episode["task"] for episode in episodes))
         self._renumber(episodes, tasks)
-        meta = self.folder / "meta"
-        _write_lines(meta / "tasks.jsonl", [{"task_index": i, "task": task} for i, task in enumerate(tasks)])
-        _write_lines(
-            meta / "episodes.jsonl",
-            [{"episode_index": i, "tasks": [e["task"]], "length": e["length"]} for i, e in enumerate(episodes)],
-        )
-        _write_lines(
-            meta / "episodes_stats.jsonl",
-            [{"episode_index": i, "stats": e["stats"]} for i, e in enumerate(episodes)],
-        )
-        (meta / "info.json").write_text(json.dumps(self._info(episodes, tasks), indent=4) + "\n")
+        info = self._info(episodes, tasks)
+        write_meta(self.folder / "meta", self._layout, info, episodes, tasks)
         return len(episodes)
 
     def _renumber(self, episodes: Sequence[dict[str, Any]], tasks: Sequence[str]) -> None:
         """Set the running frame number and the task's, which an episode cannot know alone."""
         begin = 0
         for index, episode in enumerate(episodes):
-            path = self._path(_DATA, index)
+            path = self._path(self._layout.data, index)
             table = pq.read_table(path)
             numbers = np.arange(begin, begin + episode["length"], dtype=np.int64)
             task = np.full(episode["length"], tasks.index(episode["task"]), np.int64)
@@ -171,20 +175,17 @@ class Dataset:
         features["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
         for key in ("frame_index", "episode_index", "index", "task_index"):
             features[key] = {"dtype": "int64", "shape": [1], "names": None}
-        cameras = len(episodes[0]["shape"])
         return {
-            "codebase_version": _VERSION,
+            "codebase_version": self._layout.version,
             "robot_type": self._robot.robot_type,
             "total_episodes": len(episodes),
             "total_frames": sum(episode["length"] for episode in episodes),
             "total_tasks": len(tasks),
-            "total_videos": cameras * len(episodes),
-            "total_chunks": -(-len(episodes) // _CHUNK),
-            "chunks_size": _CHUNK,
+            "chunks_size": CHUNK,
             "fps": self._fps,
             "splits": {"train": f"0:{len(episodes)}"},
-            "data_path": _DATA,
-            "video_path": _VIDEO,
+            "data_path": self._layout.data,
+            "video_path": self._layout.video,
             "features": features,
         }
 
@@ -192,7 +193,13 @@ class Dataset:
         return f"observation.images.{self._robot.cameras[camera].dataset_key}"
 
     def _path(self, pattern: str, index: int, video_key: str = "") -> Path:
-        return self.folder / pattern.format(episode_chunk=index // _CHUNK, episode_index=index, video_key=video_key)
+        return self.folder / pattern.format(**self._layout.place(index), video_key=video_key)
+
+    def _parts(self) -> list[Path]:
+        return sorted((self.folder / "meta" / "parts").glob("episode_*.json"))
+
+    def _part(self, index: int) -> Path:
+        return self.folder / "meta" / "parts" / f"episode_{index:06d}.json"
 
 
 def _check(episode: Episode) -> None:
@@ -212,8 +219,8 @@ def _check(episode: Episode) -> None:
 
 
 def _column(values: NDArray[Any]) -> pa.Array:
-    if values.ndim == 1:
-        return pa.array(values)
+    if values.ndim == 1 or values.shape[1] == 1:
+        return pa.array(values.reshape(-1))
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
@@ -241,7 +248,8 @@ def _image_statistics(images: Sequence[Pixels]) -> dict[str, Any]:
     return {name: value.reshape(3, 1, 1).tolist() for name, value in figures.items()} | {"count": [len(chosen)]}
 
 
-def _encode(path: Path, images: Sequence[Pixels], fps: int) -> None:
+def write_video(path: Path, images: Sequence[Pixels], fps: int) -> None:
+    """Write an mp4; it appears complete or not at all."""
     height, width = images[0].shape[:2]
     unfinished = path.with_suffix(".tmp")
     with av.open(str(unfinished), "w", format="mp4") as container:
@@ -252,7 +260,3 @@ def _encode(path: Path, images: Sequence[Pixels], fps: int) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     unfinished.replace(path)
-
-
-def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -38,6 +38,7 @@ def make_workspace(robot: RobotConfig) -> Workspace:
         np.array(config.box),
         (_capsules(first), _capsules(second)),
         config.min_arm_distance,
+        [np.arange(place.start, place.stop) for place in (robot.actuated_slices[name] for name in config.arms)],
     )
 
 

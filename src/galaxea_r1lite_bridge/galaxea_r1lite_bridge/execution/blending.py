@@ -112,7 +112,6 @@ class Plan:
     def _average(self, now_ns: int) -> tuple[Vector, Vector]:
         """Weighted mean. A chunk's age counts the newer ones by how far they are faded in, so weights never jump."""
         age = age_change = total = total_change = 0.0
-        position, velocity = np.zeros_like(self._entries[-1].chunk.positions[0]), 0.0
         rows = []
         for index in range(len(self._entries) - 1, -1, -1):
             entry = self._entries[index]

@@ -290,12 +290,16 @@ class Executor:
         self.plan.prune(now_ns)
         ahead = [self.plan.sample(now_ns + round(t * _SECOND)) for t in (0.0, *_LOOK_AHEAD)]
         velocities = np.array([velocity for _, velocity in ahead])
+        led = self._led(np.array([position for position, _ in ahead]))
         share = float((np.abs(velocities[0]) / self.limiter.velocity)[self.arms].max(initial=0.0))
-        room, ahead_reason = self._room(np.array([position for position, _ in ahead[1:]]))
+        room, ahead_reason = self._room(led[1:])
         rate = min(1.0, 1.0 / max(share, 1e-9), self._bends(velocities)) * max(0.0, 1.0 - self._error) * room
         rate *= _SLOW if slowed is not None else 1.0
         self.plan.delay(round((1.0 - rate) * dt * _SECOND))
         position, velocity = self.plan.sample(now_ns)
+        touches = not np.array_equal(led[0], ahead[0][0])
+        if touches:
+            position, velocity = self._led(position[None])[0], (led[1] - led[0]) / _LOOK_AHEAD[0]
         if not self._home_torso:
             position[self._torso], velocity[self._torso] = previous.position[self._torso], 0.0
         measured = pose if self.config.follows else None
@@ -311,6 +315,7 @@ class Executor:
         self._motion = motion
         reasons = {Reason(code) for code in np.unique(limited) if code} | ({blocked} if blocked else set())
         reasons |= {ahead_reason} if ahead_reason else set()
+        reasons |= {Reason.LIMIT_TABLE} if touches else set()
         self._count(frozenset(reasons))
         reason, detail = (slowed.reason, slowed.detail) if slowed is not None else (Reason.NONE, "")
         if self._homing:
@@ -322,6 +327,10 @@ class Executor:
         state = State.HOLDING if barrier is not None and still else State.TRACKING
         chunk = None if self._homing else self.plan.newest
         return Command(state, reason, detail, motion, limited, chunk, self.plan.lag_ns / _SECOND, self._torso_moves)
+
+    def _led(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Positions [K, D] of the plan, led along the table where they dip into it a little."""
+        return positions if self.workspace is None else self.workspace.lifted(positions)
 
     def _bends(self, velocities: NDArray[np.float64]) -> float:
         """Speed 0..1 at which the plan may be followed if its velocities [now and _LOOK_AHEAD, D] are to be reached.

@@ -133,7 +133,7 @@ class Watchdogs:
             jump = (inputs.now_ns - before.now_ns) / _SECOND - period
             if inputs.now_ns < before.now_ns:
                 report(Reason.CLOCK_JUMPED_BACK, config.clock_jump, f"{(before.now_ns - inputs.now_ns) / 1e9:.2f} s")
-            elif jump > config.clock_jump.limit:
+            elif before.now_ns and jump > config.clock_jump.limit:  # at 0 a simulated clock has not begun
                 report(Reason.CLOCK_JUMPED_AHEAD, config.clock_jump, f"{jump:.2f} s")
             if period > config.overrun.limit:
                 self._late_ns, self._late_by = inputs.steady_ns, period

@@ -13,6 +13,10 @@ from galaxea_r1lite_bridge.robot.kinematics import BatchKinematics
 
 Points = NDArray[np.float64]
 
+_TOUCHING, _TOUCHED = 0.002, 1e-4  # m over the table that a tool is led at, and what counts as there
+_DEEPEST = 0.03  # m that a plan may dip into the table and still be led along it
+_ITERATIONS, _DAMPING, _DIFFERENCE = 3, 0.01, 1e-6  # of the inverse kinematics; damping in m, difference in rad
+
 KINDS = (Reason.LIMIT_TABLE, Reason.LIMIT_BOX, Reason.LIMIT_ARM_DISTANCE)
 
 
@@ -44,6 +48,7 @@ class Workspace:
         box: lowest and highest x, y, z of a tool, [2, 3].
         arms: capsules of the one and of the other arm.
         min_arm_distance: between the surfaces of the two arms' capsules.
+        arm_joints: columns of the positions that move each tool.
     """
 
     kinematics: BatchKinematics
@@ -52,6 +57,7 @@ class Workspace:
     box: NDArray[np.float64]
     arms: tuple[Sequence[Capsule], Sequence[Capsule]]
     min_arm_distance: float
+    arm_joints: Sequence[NDArray[np.int_]]
 
     def clearance(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far inside each limit of KINDS the arms are, [K, 3] in m, < 0 outside, at `positions` [K, joints]."""
@@ -62,6 +68,31 @@ class Workspace:
         (a0, a1, ra), (b0, b1, rb) = (self._segments(poses, arm) for arm in self.arms)
         apart = segment_distance(a0[:, :, None], a1[:, :, None], b0[:, None], b1[:, None]) - ra[:, None] - rb
         return np.stack([table, inside, apart.min(axis=(1, 2)) - self.min_arm_distance], axis=1)
+
+    def lifted(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`positions` [K, joints] with tools that dip into the table, by less than 3 cm, put onto it.
+
+        A gripper that takes something off the table is led along it instead of being stopped by the last millimetre.
+        The arm's joints give way as little as possible (damped least squares).
+        """
+        result = positions.copy()
+        for tool, columns in zip(self.tools, self.arm_joints, strict=True):
+            for _ in range(_ITERATIONS):
+                depth = self.table_height + _TOUCHING - self._point(tool, result)[:, 2]
+                rows = np.flatnonzero((depth > _TOUCHED) & (depth < _DEEPEST))
+                if not len(rows):
+                    break
+                near = np.repeat(result[rows, None], 1 + len(columns), axis=1)
+                near[:, 1 + np.arange(len(columns)), columns] += _DIFFERENCE
+                points = self._point(tool, near.reshape(-1, near.shape[-1])).reshape(len(rows), -1, 3)
+                jacobian = (points[:, 1:] - points[:, :1]).swapaxes(1, 2) / _DIFFERENCE
+                square = jacobian @ jacobian.swapaxes(1, 2) + _DAMPING**2 * np.eye(3)
+                up = np.linalg.solve(square, depth[rows, None, None] * np.array([[0.0], [0.0], [1.0]]))
+                result[rows[:, None], columns] += (jacobian.swapaxes(1, 2) @ up)[:, :, 0]
+        return result
+
+    def _point(self, tool: Place, positions: NDArray[np.float64]) -> Points:
+        return _at(self.kinematics.poses(positions), tool)
 
     def _segments(
         self, poses: dict[str, NDArray[np.float64]], arm: Sequence[Capsule]

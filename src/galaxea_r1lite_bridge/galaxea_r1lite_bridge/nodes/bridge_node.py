@@ -106,6 +106,7 @@ class BridgeNode(ManagedNode):
 
     def deactivate(self) -> None:
         """Come to rest, stop commanding and let go of all topics."""
+        self._arm_wanted = False
         with self._lock:
             self._executor.disarm()
         give_up = time.monotonic() + _REST_TIME

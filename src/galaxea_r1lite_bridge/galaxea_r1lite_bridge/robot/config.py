@@ -159,6 +159,8 @@ class Interfaces(StrictModel):
     heartbeat: Topic
     task_success: Topic
     simulation: Topic
+    markers: Topic
+    predicted_path: Topic
     reset: Topic
     arm: Topic
     stop: Topic

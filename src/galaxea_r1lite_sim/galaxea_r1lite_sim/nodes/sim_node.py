@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import Bool
@@ -66,9 +65,8 @@ class SimNode(ManagedNode):
         self._success = self.create_publisher(Bool, robot.interfaces.task_success, 10)
         self._status = self.create_publisher(SimulationStatus, robot.interfaces.simulation, 10)
         target = qos_profile(robot.qos.target)
-        group = MutuallyExclusiveCallbackGroup()
         self._targets = [
-            self.create_subscription(JointState, g.target, self._target_callback(n), target, callback_group=group)
+            self.create_subscription(JointState, g.target, self._target_callback(n), target)
             for n, g in robot.commanded.items()
         ]
         self._reset_service = self.create_service(ResetSimulation, "~/reset", self._on_reset)

@@ -1,0 +1,331 @@
+"""`fastwam eval-sim`: how often a bundle folds the towel, in the simulator, through the bridge's own executor.
+
+Everything runs in one process, faster than real time and with a fixed latency, so that equal seeds give equal results.
+What the ROS nodes add is left out; `--nodes` runs the same episodes through them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from scipy.stats import binomtest
+
+from fastwam_policy.policy.images import Pixels
+from fastwam_policy.policy.policy import Observation, Policy, RunningPlan
+from fastwam_policy.runtime.fastwam_policy import FastWamPolicy, Options, Realtime
+from fastwam_policy.training.lerobot import write_video
+from galaxea_r1lite_bridge.execution.assembly import make_executor
+from galaxea_r1lite_bridge.execution.blending import Blending, Plan
+from galaxea_r1lite_bridge.execution.executor import Executor, ExecutorConfig, Inputs, JointFeedback
+from galaxea_r1lite_bridge.execution.plan import Chunk
+from galaxea_r1lite_bridge.execution.reasons import State
+from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch, WatchdogConfig
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_sim.camera import Cameras
+from galaxea_r1lite_sim.randomization import Level, draw
+from galaxea_r1lite_sim.simulation import Progress as FoldProgress
+from galaxea_r1lite_sim.simulation import Simulation
+
+_NS = 1_000_000_000
+_TICK = 0.01  # s, of the bridge
+_CAMERA_TICKS = 7  # between two images: 15 Hz, about
+_PROGRESS_TICKS = 10
+_FOLDED_TICKS = 60  # that it must stay folded, as sim_node wants it
+_ARMING = 1.0  # s before the episode in which the bridge is armed
+_START = 10.0  # s on the executor's clock when the episode begins: 0 would be no time
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the episodes are run.
+
+    Attributes:
+        level: what varies with the seed.
+        latency: s from an observation to the use of its chunk.
+        replan: s between two observations, at least the latency.
+        blending: of the bridge; `rtc` uses the policy's guidance.
+        time_limit: s of simulated time for an episode.
+        height: of the camera images, pixels.
+    """
+
+    level: Level = "full"
+    latency: float = 0.15
+    replan: float = 0.5
+    blending: Blending = "switch"
+    time_limit: float = 20.0
+    height: int = 180
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One episode.
+
+    Attributes:
+        seed: of its scene.
+        success: folded and let go of, in time.
+        time: s of simulated time until then, or until it was given up.
+        failure: class of the failure, empty with success.
+        grasps: arms that took hold of the towel.
+        corner_distance: m, at the end.
+        inference_ms: median time of an inference.
+    """
+
+    seed: int
+    success: bool
+    time: float
+    failure: str
+    grasps: int
+    corner_distance: float
+    inference_ms: float
+
+
+def evaluate(
+    bundle: Path,
+    seeds: Sequence[int],
+    settings: Settings,
+    workers: int = 0,
+    videos: Path | None = None,
+    mode: str = "",
+) -> list[Outcome]:
+    """Run an episode for each seed, in parallel; with `videos`, write one of each failure into that folder.
+
+    `mode` is a way to infer, for a variant that has several.
+
+    Raises:
+        ConfigError: the bundle cannot be loaded or does not fit the robot.
+    """
+    load_policy(bundle, settings, mode)  # a bad bundle is refused here, not in a worker
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    outcomes = []
+    with Progress(*columns) as progress:
+        task = progress.add_task("episodes", total=len(seeds))
+        for outcome in _outcomes(bundle, seeds, settings, workers or os.cpu_count() or 1, videos, mode):
+            outcomes.append(outcome)
+            folded = sum(outcome.success for outcome in outcomes)
+            progress.update(task, advance=1, description=f"folded {folded} of {len(outcomes)}")
+    return sorted(outcomes, key=lambda outcome: outcome.seed)
+
+
+def _outcomes(
+    bundle: Path, seeds: Sequence[int], settings: Settings, workers: int, videos: Path | None, mode: str
+) -> Iterator[Outcome]:
+    """As they come; one worker is this process."""
+    if workers == 1:
+        yield from (_episode_of(bundle, seed, settings, videos, mode) for seed in seeds)
+        return
+    # Processes are spawned, not forked: MuJoCo, numba and torch have threads.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
+        for done in as_completed(pool.submit(_episode_of, bundle, seed, settings, videos, mode) for seed in seeds):
+            yield done.result()
+
+
+def run_episode(
+    policy: Policy, robot: RobotConfig, seed: int, settings: Settings,
+    watch: Callable[[Cameras], None] = lambda _: None,
+) -> Outcome:  # fmt: skip
+    """One episode with a prepared policy; `watch` is called at the cameras' rate."""
+    simulation = Simulation(robot, draw(seed, settings.level))
+    cameras = Cameras(simulation, settings.height, settings.height * 16 // 9)
+    return _Episode(policy, robot, simulation, cameras, settings).run(seed, watch)
+
+
+def drive(
+    policy: Policy, robot: RobotConfig, simulation: Simulation, cameras: Cameras, settings: Settings, seconds: float
+) -> None:
+    """Let a policy move a simulation for a while."""
+    _Episode(policy, robot, simulation, cameras, replace(settings, time_limit=seconds)).run(0, lambda _: None)
+
+
+def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Success with its Wilson interval (95 %), time to fold, grasps, classes of failure."""
+    folded = [outcome for outcome in outcomes if outcome.success]
+    interval = binomtest(len(folded), len(outcomes)).proportion_ci(method="wilson")
+    times = [outcome.time for outcome in folded]
+    return {
+        "episodes": len(outcomes),
+        "success": len(folded) / len(outcomes),
+        "success_interval": [float(interval.low), float(interval.high)],
+        "fold_time_mean": float(np.mean(times)) if times else None,
+        "fold_time_quartiles": np.quantile(times, [0.25, 0.5, 0.75]).tolist() if times else None,
+        "both_grasped": float(np.mean([outcome.grasps == 2 for outcome in outcomes])),
+        "corner_distance_median": float(np.median([outcome.corner_distance for outcome in outcomes])),
+        "failures": dict(Counter(outcome.failure for outcome in outcomes if not outcome.success)),
+        "inference_ms_median": float(np.median([outcome.inference_ms for outcome in outcomes])),
+        "outcomes": [asdict(outcome) for outcome in outcomes],
+    }
+
+
+def table(summary: dict[str, Any], title: str) -> Table:
+    """The figures for a terminal."""
+    low, high = summary["success_interval"]
+    quartiles = summary["fold_time_quartiles"]
+    shown = Table(title=title, show_header=False)
+    rows = {
+        "success": f"{100 * summary['success']:.0f} % of {summary['episodes']} ({100 * low:.0f} to {100 * high:.0f} %)",
+        "time to fold": "never" if quartiles is None
+        else f"mean {summary['fold_time_mean']:.1f} s, quartiles {' / '.join(f'{value:.1f}' for value in quartiles)} s",
+        "both corners grasped": f"{100 * summary['both_grasped']:.0f} %",
+        "corner distance": f"{100 * summary['corner_distance_median']:.1f} cm (median)",
+        "failures": ", ".join(f"{name}: {count}" for name, count in summary["failures"].items()) or "none",
+        "inference": f"{summary['inference_ms_median']:.0f} ms (median)",
+    }  # fmt: skip
+    for name, text in rows.items():
+        shown.add_row(name, text)
+    return shown
+
+
+class _Episode:
+    """Simulation, executor and policy on one clock."""
+
+    def __init__(
+        self, policy: Policy, robot: RobotConfig, simulation: Simulation, cameras: Cameras, settings: Settings
+    ) -> None:
+        self._policy, self._robot, self._settings = policy, robot, settings
+        self._simulation, self._cameras = simulation, cameras
+        off = Watch(1e9, Reaction.HOLD)
+        watchdogs = WatchdogConfig(Watch(1.5, Reaction.HOLD), off, off, off, off, off, off)
+        plan = Plan(settings.blending, 0.2, 0.7)
+        self._executor: Executor = make_executor(robot, ExecutorConfig(watchdogs, 0.05, 0.02), plan)
+        self._arriving: list[tuple[int, Chunk]] = []
+        self._chunks = 0
+        self._inference_ms: list[float] = []
+
+    def run(self, seed: int, watch: Callable[[Cameras], None]) -> Outcome:
+        simulation, settings, begin = self._simulation, self._settings, self._simulation.time
+        self._arm()
+        next_replan = _START
+        progress, folded_since = simulation.progress(), None
+        for tick in range(round(settings.time_limit / _TICK) + 1):
+            now = _START + tick * _TICK
+            if tick % _CAMERA_TICKS == 0:
+                watch(self._cameras)
+            if now >= next_replan:
+                self._observe(now)
+                next_replan = now + max(settings.replan, settings.latency)
+            self._control(now)
+            while simulation.time - begin < (tick + 1) * _TICK - 1e-9:
+                simulation.step()
+            if tick % _PROGRESS_TICKS == 0:
+                progress = simulation.progress()
+                folded_since = None if not progress.success else tick if folded_since is None else folded_since
+                if folded_since is not None and tick - folded_since >= _FOLDED_TICKS:
+                    return self._outcome(seed, tick * _TICK, progress, "")
+        return self._outcome(seed, settings.time_limit, progress, failure_class(progress))
+
+    def _arm(self) -> None:
+        """The bridge looks at the resting arms for a while before it lets itself be armed."""
+        now = _START - _ARMING
+        while self._executor.step(self._inputs(now)).state == State.DISARMED:
+            self._executor.arm()
+            now += _TICK
+
+    def _inputs(self, now: float) -> Inputs:
+        now_ns = round(now * _NS)
+        joints = np.concatenate([self._simulation.joints, self._simulation.torso])
+        groups = self._executor.groups.items()
+        return Inputs(now_ns, now_ns, {name: JointFeedback(joints[at], 0.0) for name, at in groups})
+
+    def _control(self, now: float) -> None:
+        """One tick of the bridge."""
+        executor, now_ns = self._executor, round(now * _NS)
+        while self._arriving and self._arriving[0][0] <= now_ns:
+            executor.accept(self._arriving.pop(0)[1], now_ns)
+        command = executor.step(self._inputs(now))
+        if command.motion is not None:
+            self._simulation.target = command.motion.position[: len(self._robot.joint_names)].copy()
+
+    def _observe(self, now: float) -> None:
+        """One inference; its chunk arrives after the latency."""
+        images: dict[str, Pixels] = {camera: self._cameras.render(camera) for camera in self._robot.cameras}
+        joints = dict(zip(self._robot.joint_names, self._simulation.joints.tolist(), strict=True))
+        now_ns, latency_ns = round(now * _NS), round(self._settings.latency * _NS)
+        begin = time.perf_counter()
+        chunk = self._policy.infer(Observation(now_ns, images, joints, "", self._running(now_ns, latency_ns)))
+        self._inference_ms.append(1e3 * (time.perf_counter() - begin))
+        self._chunks += 1
+        arriving = Chunk(self._chunks, 1, now_ns, chunk.step_ns, chunk.names, chunk.actions, chunk.committed)
+        self._arriving.append((now_ns + latency_ns, arriving))
+
+    def _running(self, now_ns: int, latency_ns: int) -> RunningPlan | None:
+        """What is executed, for real-time chunking."""
+        plan = self._executor.plan
+        if self._settings.blending != "rtc" or not plan:
+            return None
+        step_ns = round(_NS / 15)
+        count = max(0, (plan.end_ns - now_ns) // step_ns + 1)
+        actions = np.array([plan.sample(now_ns + k * step_ns)[0] for k in range(count)])
+        names = len(self._robot.joint_names)
+        return RunningPlan(actions[:, :names], min(count, -(-latency_ns // step_ns) + 1)) if count else None
+
+    def _outcome(self, seed: int, at: float, progress: FoldProgress, failure: str) -> Outcome:
+        grasps = sum(count > 0 for count in progress.grasps.values())
+        inference = float(np.median(self._inference_ms))
+        return Outcome(seed, not failure, at, failure, grasps, progress.corner_distance, inference)
+
+
+def failure_class(progress: FoldProgress) -> str:
+    """Class of an episode that ran out of time."""
+    grasped = sum(count > 0 for count in progress.grasps.values())
+    if grasped < len(progress.grasps):
+        return "no corner grasped" if not grasped else "one corner grasped"
+    return "not released" if progress.held else "misplaced"
+
+
+@cache  # one for each worker process
+def load_policy(bundle: Path, settings: Settings, mode: str = "") -> Policy:
+    """The bundle, ready for its default instruction under the name of an empty one."""
+    realtime: Realtime = "guidance" if settings.blending == "rtc" else "off"
+    policy = FastWamPolicy.load(bundle, options=Options(realtime=realtime, mode=mode))
+    policy.bundle.check_robot(RobotConfig.load())
+    return _DefaultInstruction(policy)
+
+
+class _DefaultInstruction:
+    """A policy that is asked for its bundle's default instruction."""
+
+    def __init__(self, policy: FastWamPolicy) -> None:
+        self._policy, self._instruction = policy, policy.bundle.config.prompt.default_instruction
+        policy.prepare(self._instruction)
+
+    def prepare(self, instruction: str) -> None:
+        """Nothing to do."""
+
+    def infer(self, observation: Observation) -> Any:
+        return self._policy.infer(
+            Observation(
+                observation.stamp_ns, observation.images, observation.joints, self._instruction, observation.running
+            )
+        )
+
+
+def _one_thread() -> None:
+    """Workers share the cores; torch would take all of them for each."""
+    torch.set_num_threads(1)
+
+
+def _episode_of(bundle: Path, seed: int, settings: Settings, videos: Path | None, mode: str) -> Outcome:
+    robot, policy = RobotConfig.load(), load_policy(bundle, settings, mode)
+    frames: list[Pixels] = []
+    camera = next(iter(robot.cameras))
+
+    def keep(cameras: Cameras) -> None:
+        frames.append(cameras.render(camera).copy())
+
+    outcome = run_episode(policy, robot, seed, settings, keep if videos else lambda _: None)
+    if videos and not outcome.success:
+        videos.mkdir(parents=True, exist_ok=True)
+        write_video(videos / f"seed_{seed}.mp4", frames, round(1 / (_CAMERA_TICKS * _TICK)))
+    return outcome

@@ -1,0 +1,45 @@
+"""`fastwam view` without a session: what the running nodes publish, in the Rerun viewer."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import rclpy
+import rerun as rr
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage, JointState
+
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, PolicyStatus
+from fastwam_policy.visualization.rerun_view import SessionView
+from galaxea_r1lite_bridge.nodes.managed_node import qos_profile
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+_TYPES = {
+    f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}": kind
+    for kind in (ActionChunk, BridgeStatus, PolicyStatus, CompressedImage, JointState)
+}
+
+
+def live_view(recording: rr.RecordingStream, namespace: str) -> None:
+    """Show until Ctrl-C or SIGTERM."""
+    arguments = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"] if namespace else []
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    robot, node = RobotConfig.load(), Node("viewer")
+    sensor = qos_profile(robot.qos.sensor)  # best effort: it hears reliable publishers as well
+    for topic, (kind, handle) in SessionView(robot, recording).handlers().items():
+        node.create_subscription(_TYPES[kind], topic, handle, sensor)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not ended.is_set():
+            executor.spin_once(timeout_sec=0.1)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()

@@ -1,0 +1,124 @@
+"""`fastwam train-autoencoder`: a small autoencoder for images, of the official class, from a dataset's own images."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+from torch import Tensor
+
+from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageAutoencoder
+from fastwam_policy.policy.images import Layout
+from fastwam_policy.training.reader import Reader
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_BATCH, _CROP = 32, 96  # random crops of so many pixels: cheaper than whole images, and no two are the same
+_RATE = 2e-3  # learning rate at its highest
+_WARM_UP = 50  # steps
+_EDGES = 1.0  # weight of the difference between neighbouring pixels: edges are what a robot aims at
+_KL = 1e-5  # weight of the divergence from a normal distribution, beside an L1 loss of pixels in -1..1
+_HELD_OUT = 64  # images, about
+_CLIP = 1.0  # norm of the gradient
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How it is trained.
+
+    Attributes:
+        steps: batches of 32 crops.
+        width: channels of the first level; 160 in the official one.
+        images: how many are kept in memory, spread over all episodes.
+        seed: of the weights and batches.
+    """
+
+    steps: int = 2500
+    width: int = 16
+    images: int = 6000
+    seed: int = 0
+
+
+def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, settings: Settings) -> float:
+    """Train, write it to `folder` in diffusers' format; return the mean error of a pixel, 0..255, on images left out.
+
+    Raises:
+        ConfigError: the folder is in use, or images cannot be read.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder}: exists already; name a new folder")
+    torch.manual_seed(settings.seed)
+    canvases = torch.from_numpy(sample_canvases(readers, layout, settings.images)).permute(0, 3, 1, 2)
+    left_out = torch.arange(len(canvases)) % max(2, len(canvases) // _HELD_OUT) == 0
+    held_out, canvases = _pixels(canvases[left_out]), canvases[~left_out]
+    config = json.loads(OFFICIAL_CONFIG.read_text()) | {
+        "base_dim": settings.width, "decoder_base_dim": settings.width, "num_res_blocks": 1,
+        "temperal_downsample": [False, False, False], "scale_factor_temporal": 1,
+    }  # fmt: skip
+    model = ImageAutoencoder(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("steps", total=settings.steps)
+        for _ in range(settings.steps):
+            images = _pixels(_crops(canvases))
+            with torch.autocast("cpu", torch.bfloat16):
+                mean, log_variance = model.encode(images)
+                rebuilt = model.decode(mean + torch.randn_like(mean) * (0.5 * log_variance).exp())
+            difference = rebuilt.float() - images
+            error = difference.abs().mean()
+            edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
+            divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).float().mean()
+            (error + _EDGES * edges + _KL * divergence).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), _CLIP)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            progress.update(task, advance=1, description=f"error {127.5 * error.item():.2f} of 255")
+    model.eval().requires_grad_(False)
+    latents = torch.cat([model.encode(part)[0] for part in held_out.split(_BATCH)])
+    mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
+    model.save(folder, mean, std)
+    rebuilt = torch.cat([model.decode(part) for part in latents.split(_BATCH)])
+    return 127.5 * float((rebuilt - held_out).abs().mean())
+
+
+def sample_canvases(readers: Sequence[Reader], layout: Layout, count: int) -> NDArray[np.uint8]:
+    """About `count` canvases [N, H, W, 3], evenly from all episodes."""
+    episodes = [(reader, episode) for reader in readers for episode in reader.episodes]
+    share = math.ceil(count / len(episodes))
+    found = []
+    for reader, episode in track(episodes, description="images"):
+        frames = np.unique(np.linspace(0, episode.length - 1, share).astype(int)).tolist()
+        images = {tile.camera: reader.images(episode, tile.camera, frames) for tile in layout.tiles}
+        found += [layout.compose(dict(zip(images, views, strict=True))) for views in zip(*images.values(), strict=True)]
+    return np.stack(found)
+
+
+def _crops(canvases: Tensor) -> Tensor:
+    height, width = canvases.shape[-2:]
+    size = min(_CROP, height, width)
+    places = zip(
+        torch.randint(len(canvases), (_BATCH,)).tolist(),
+        torch.randint(height - size + 1, (_BATCH,)).tolist(),
+        torch.randint(width - size + 1, (_BATCH,)).tolist(),
+        strict=True,
+    )
+    return torch.stack([canvases[k, :, y : y + size, x : x + size] for k, y, x in places])
+
+
+def _pixels(canvases: Tensor) -> Tensor:
+    """uint8 -> -1..1."""
+    return canvases.float() * (2 / 255) - 1
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the learning rate: a short rise, then half a cosine."""
+    return min((step + 1) / _WARM_UP, 0.5 * (1 + math.cos(math.pi * step / steps)))

@@ -1,0 +1,66 @@
+"""`fastwam compare`: the paper's question at small scale: every variant with the same data, size and steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fastwam_policy.evaluation.eval_sim import Settings, evaluate, summarise
+from fastwam_policy.model.variants import VARIANTS
+from fastwam_policy.training.config import TrainingConfig
+from fastwam_policy.training.trainer import SUMMARY_FILE, check_output, train
+
+
+def compare(
+    config: TrainingConfig, output: Path, seeds: Sequence[int], settings: Settings, workers: int = 0
+) -> list[dict[str, Any]]:
+    """Train each variant into a folder of `output`, then evaluate it in each of its modes on the same seeds.
+
+    What is there already is not done again, and an interrupted training goes on.
+
+    Raises:
+        ConfigError: as :func:`train`; also where a folder was trained with another configuration.
+    """
+    rows = []
+    for name, variant in VARIANTS.items():
+        folder = output / name
+        policy = config.policy.model_copy(update={"variant": name, "name": name})
+        own = config.model_copy(update={"policy": policy})
+        check_output(own, folder)
+        if not (folder / SUMMARY_FILE).exists():
+            Console().print(f"[bold]{name}[/bold]")
+            train(own, folder)
+        trained = json.loads((folder / SUMMARY_FILE).read_text())
+        for mode in variant.modes:
+            path = folder / f"eval_{mode}.json"
+            how = {"seeds": [*seeds], **asdict(settings)}
+            result = json.loads(path.read_text()) if path.exists() else {}
+            if result.get("how") != how:
+                found = summarise(evaluate(folder / "bundle", seeds, settings, workers, mode=mode))
+                result = {"how": how, **found}
+                path.write_text(json.dumps(result, indent=2) + "\n")
+            rows.append({"variant": name, "mode": mode, "training": trained, **result})
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The comparison for a terminal."""
+    shown = Table(title="Variants, trained and evaluated alike")
+    columns = ("variant", "mode", "success (95 %)", "time to fold", "inference", "open-loop error", "training")
+    for name in columns:
+        shown.add_column(name)
+    for row in rows:
+        low, high = row["success_interval"]
+        training, time = row["training"], row["fold_time_mean"]
+        shown.add_row(
+            row["variant"], row["mode"], f"{100 * row['success']:.0f} % ({100 * low:.0f} to {100 * high:.0f})",
+            "-" if time is None else f"{time:.1f} s", f"{row['inference_ms_median']:.0f} ms",
+            f"{training['validation/rad']:.4f} rad", f"{training['seconds'] / 60:.0f} min",
+        )  # fmt: skip
+    return shown

@@ -1,0 +1,75 @@
+"""Statistics for normalisation, in the official `dataset_stats.json`.
+
+All figures are of windows: one for each frame of an episode, of the rows from there on; past the end of the episode
+its last row is repeated. `stepwise` figures are [steps, D], one row for each place in the window; `global` are [D].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LOW, _HIGH = 0.01, 0.99  # quantiles
+
+Vectors = NDArray[np.float32]
+
+
+def windows(rows: Vectors, steps: int) -> Vectors:
+    """Rows [T, D] -> windows [T, steps, D]; the last row is repeated past the end."""
+    places = np.arange(len(rows))[:, None] + np.arange(steps)
+    return rows[places.clip(max=len(rows) - 1)]
+
+
+def dataset_statistics(
+    episodes: Iterable[tuple[Vectors, Vectors]], horizon: int, *, relative: Any = 0
+) -> dict[str, Any]:
+    """The content of `dataset_stats.json`.
+
+    Args:
+        episodes: state and action of each episode, [T, D] each.
+        horizon: steps of an action window.
+        relative: 1 for each dimension whose actions are counted from the state at the window's start, else 0.
+    """
+    states, actions, frames = [], [], 0
+    for state, action in episodes:
+        states.append(_of_episode(state[:, None]))
+        actions.append(_of_episode(windows(action, horizon) - (relative * state)[:, None]))
+        frames += len(state)
+    return {
+        "state": {"default": _combined(states)},
+        "action": {"default": _combined(actions)},
+        "num_episodes": len(states),
+        "num_transition": frames,
+    }
+
+
+def _of_episode(values: Vectors) -> dict[str, Vectors]:
+    """Figures [steps, D] over the windows [T, steps, D] of one episode."""
+    return {
+        "min": values.min(axis=0),
+        "max": values.max(axis=0),
+        "q01": np.quantile(values, _LOW, axis=0),
+        "q99": np.quantile(values, _HIGH, axis=0),
+        "mean": values.mean(axis=0),
+        "variance": values.var(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(values[0]),
+    }
+
+
+def _combined(episodes: list[dict[str, Vectors]]) -> dict[str, list[Any]]:
+    """Episodes count alike, however long they are."""
+    figures = {name: np.stack([episode[name] for episode in episodes]).astype(np.float64) for name in episodes[0]}
+    result: dict[str, Vectors] = {}
+    for kind, axes in (("stepwise", 0), ("global", (0, 1))):
+        mean = figures["mean"].mean(axis=axes)
+        result |= {
+            f"{kind}_min": figures["min"].min(axis=axes),
+            f"{kind}_max": figures["max"].max(axis=axes),
+            f"{kind}_q01": figures["q01"].min(axis=axes),
+            f"{kind}_q99": figures["q99"].max(axis=axes),
+            f"{kind}_mean": mean,
+            f"{kind}_std": np.sqrt((figures["variance"] + (figures["mean"] - mean) ** 2).mean(axis=axes)),
+        }
+    return {name: value.tolist() for name, value in result.items()}

@@ -1,0 +1,347 @@
+"""`fastwam train`: from LeRobot datasets to a policy bundle.
+
+Started plainly it runs on one device; started with `accelerate launch` on as many as there are, on one machine or
+several. Each step's random numbers come from the seed and the step alone, so a run that is killed and started again
+gives the losses that it would have given.
+
+    OUTPUT/bundle         the averaged weights with the smallest open-loop error so far
+    OUTPUT/last           the averaged weights of the last checkpoint
+    OUTPUT/checkpoints    what a restart needs
+    OUTPUT/logs           TensorBoard
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers.training_utils import EMAModel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import get_cosine_with_min_lr_schedule_with_warmup
+
+from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.training_loss import Batch, Losses, TimestepSampler, draw, training_loss
+from fastwam_policy.model.variants import VARIANTS, Mode
+from fastwam_policy.policy.bundle import POLICY_FILE, check_robot, load_embeddings, save_embedding
+from fastwam_policy.policy.normalizer import Normalizer
+from fastwam_policy.training.config import TrainingConfig
+from fastwam_policy.training.initialization import initialise
+from fastwam_policy.training.reader import Reader
+from fastwam_policy.training.statistics import dataset_statistics
+from fastwam_policy.training.validation import Validation, validate
+from fastwam_policy.training.windows import Sample, Windows, cache_latents, load_samples, relative_dimensions
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+SUMMARY_FILE = "summary.json"  # in the output once training has ended
+_CONFIG_FILE = "training.yaml"
+_LOG_EVERY = 20  # steps
+_KEPT = 2  # checkpoints
+_LOWEST_RATE = 0.1  # of the learning rate, at the end
+_BETAS = (0.9, 0.95)
+
+
+def train(config: TrainingConfig, output: Path) -> Validation:
+    """Train to the end, from the last checkpoint in `output` if there is one; return the last validation.
+
+    Raises:
+        ConfigError: data or weights do not fit, or `output` was begun with another configuration.
+    """
+    return _Trainer(config, output).run()
+
+
+class _Loss(nn.Module):
+    """The loss as a module, so that accelerate can wrap it."""
+
+    def __init__(self, model: FastWam, config: TrainingConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.sampler = TimestepSampler(config.policy.sigma_shift)
+        self.video_sampler = TimestepSampler(config.policy.video_sigma_shift)
+        self.lambda_video = VARIANTS[config.policy.variant].lambda_video
+
+    def forward(self, batch: Batch, mode: Mode) -> Losses:
+        config, video_sampler = self.config, self.video_sampler
+        drawn = draw(batch, mode, self.sampler, config.policy.max_prefix, config.action_draws, video_sampler)
+        return training_loss(
+            self.model, mode, batch, drawn, self.sampler, self.lambda_video, video_sampler=video_sampler
+        )
+
+
+class _Trainer:
+    def __init__(self, config: TrainingConfig, output: Path) -> None:
+        self.config, self.output, policy = config, output, config.policy
+        self.accelerator = Accelerator(
+            mixed_precision=config.precision,
+            log_with="tensorboard",
+            project_dir=output / "logs",
+            cpu=not torch.cuda.is_available(),  # several processes on a CPU are only seen with this
+        )
+        check_output(config, output)
+        robot = RobotConfig.load()
+        check_robot(policy, robot, "policy")
+        cameras = [tile.camera for tile in policy.layout.tiles]
+        readers = [Reader(folder, robot, policy.fps, cameras) for folder in config.datasets]
+        share = (self.accelerator.process_index, self.accelerator.num_processes)
+        cache_latents(readers, policy, config.autoencoder, share)
+        self.accelerator.wait_for_everyone()
+        samples = load_samples(readers, policy, config.autoencoder, robot)
+        training, held_out = split(samples, config.validation_share)
+        statistics = dataset_statistics(
+            [(s.state, s.action) for s in training], policy.horizon, relative=relative_dimensions(policy)
+        )
+        self._texts = self._embeddings({sample.task for sample in samples} | {policy.prompt.default_instruction})
+        modes = VARIANTS[policy.variant].modes
+        self._modes = modes
+        normalizers = (
+            Normalizer.from_statistics(statistics["state"]["default"], policy.state.normalization),
+            Normalizer.from_statistics(
+                statistics["action"]["default"], policy.action.normalization, stepwise=policy.action.stepwise
+            ),
+        )
+        texts = {task: self._texts[policy.prompt_of(task)] for task in {sample.task for sample in samples}}
+        self._windows = Windows(training, policy, *normalizers, texts)
+        self._held_out = Windows(held_out, policy, *normalizers, texts)
+        self._normalizers = normalizers
+
+        set_seed(config.seed)
+        model = FastWam(policy.model)
+        initialise(model, config.start_from)
+        model.float()  # stored weights may be halves, which an optimizer cannot work with
+        model.gradient_checkpointing = config.gradient_checkpointing
+        loss = _Loss(model, config)
+        optimizer = torch.optim.AdamW(
+            loss.parameters(), lr=config.learning_rate, betas=_BETAS, weight_decay=config.weight_decay
+        )
+        self._loss, self._optimizer = self.accelerator.prepare(loss, optimizer)
+        self._schedule = get_cosine_with_min_lr_schedule_with_warmup(
+            self._optimizer, config.warm_up, config.steps, min_lr_rate=_LOWEST_RATE
+        )
+        self._average = EMAModel(
+            self._loss.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75, foreach=True
+        )
+        self._average.to(self.accelerator.device)
+        self.accelerator.register_for_checkpointing(self._schedule, self._average)
+        self._bundles = {name: output / name for name in ("bundle", "last")}
+        if self.accelerator.is_main_process:  # now that data and weights are known to fit
+            self._claim_output()
+            for folder in self._bundles.values():
+                self._begin_bundle(folder, statistics)
+
+    def run(self) -> Validation:
+        """All steps that are left."""
+        config, accelerator = self.config, self.accelerator
+        first, best, seconds = self._resume()
+        begin = time.monotonic() - seconds
+        accelerator.init_trackers("fastwam")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        result: Validation | None = None
+        with Progress(*columns, disable=not accelerator.is_main_process) as progress:
+            task = progress.add_task("steps", total=config.steps, completed=first)
+            for step in range(first, config.steps):
+                losses, norm = self._step(step)
+                done = step + 1
+                if done % _LOG_EVERY == 0 or done == config.steps:
+                    figures = {name: getattr(losses, name).item() for name in ("total", "video", "action")}
+                    rate = self._schedule.get_last_lr()[0]
+                    accelerator.log(
+                        {f"loss/{name}": value for name, value in figures.items()}
+                        | {"gradient_norm": float(norm), "learning_rate": rate},
+                        step=done,
+                    )
+                    text = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+                    progress.update(task, description=f"loss {text}")
+                progress.update(task, completed=done)
+                if done % config.validate_every == 0 or done == config.steps:
+                    result = self._validate()
+                    accelerator.log(result.figures(), step=done)
+                    progress.console.print(f"step {done}: {result}")
+                    if result.radians < best:
+                        best = result.radians
+                        self._write_weights("bundle")
+                if done % config.checkpoint_every == 0 or done == config.steps:
+                    self._save(done, best, time.monotonic() - begin)
+        accelerator.end_training()
+        result = result or self._validate()
+        if accelerator.is_main_process:
+            figures = {
+                "steps": config.steps,
+                "processes": accelerator.num_processes,
+                "seconds": time.monotonic() - begin,
+                **result.figures(),
+            }
+            (self.output / SUMMARY_FILE).write_text(json.dumps(figures, indent=2) + "\n")
+        return result
+
+    def _step(self, step: int) -> tuple[Losses, Tensor]:
+        config, accelerator = self.config, self.accelerator
+        numbers = self._windows.draw(
+            np.random.default_rng((config.seed, step)),
+            config.batch_size * accelerator.num_processes,
+            config.approach_share,
+        )
+        own = numbers[accelerator.process_index :: accelerator.num_processes]
+        torch.manual_seed((config.seed * config.steps + step) * accelerator.num_processes + accelerator.process_index)
+        batch = self._disturbed(self._windows.batch(own, accelerator.device))
+        with accelerator.autocast():
+            losses: Losses = self._loss(batch, self._modes[step % len(self._modes)])
+            accelerator.backward(losses.total)
+        norm = accelerator.clip_grad_norm_(self._loss.parameters(), config.gradient_clip)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad()
+        self._average.step(self._loss.parameters())
+        return losses, norm
+
+    def _disturbed(self, batch: Batch) -> Batch:
+        """With noise on the joint state, and none at all for some observations."""
+        if batch.proprio is None or not (self.config.proprio_noise or self.config.proprio_dropout):
+            return batch
+        noisy = batch.proprio + self.config.proprio_noise * torch.randn_like(batch.proprio)
+        hidden = torch.rand(len(noisy), 1, device=noisy.device) < self.config.proprio_dropout
+        return dataclasses.replace(batch, proprio=noisy.masked_fill(hidden, 0.0))
+
+    def _validate(self) -> Validation:
+        self._swap()
+        model = self.accelerator.unwrap_model(self._loss).model.eval()
+        try:
+            return validate(model, self.config.policy, self._held_out, self._normalizers[1])
+        finally:
+            model.train()
+            self._average.restore(self._loss.parameters())
+
+    def _swap(self) -> None:
+        """Averaged weights into the model; `self._average.restore` brings the others back."""
+        self._average.store(self._loss.parameters())
+        if self.config.ema_decay:
+            self._average.copy_to(self._loss.parameters())
+
+    def _write_weights(self, name: str) -> None:
+        """Averaged weights into one of the bundles, complete or not at all."""
+        self._swap()
+        state = self.accelerator.get_state_dict(self._loss)
+        if self.accelerator.is_main_process:  # before the swap back: the state is a view of the parameters
+            folder = self._bundles[name]
+            unfinished = folder / "unfinished.safetensors"
+            dtype = getattr(torch, self.config.stored_as)
+            save_file(
+                {key.removeprefix("model."): value.to(dtype).contiguous() for key, value in state.items()}, unfinished
+            )
+            unfinished.replace(folder / self.config.policy.weights)
+        self._average.restore(self._loss.parameters())
+
+    def _save(self, step: int, best: float, seconds: float) -> None:
+        self._write_weights("last")
+        checkpoints = self.output / "checkpoints"
+        unfinished, folder = checkpoints / "unfinished", checkpoints / f"step_{step:08d}"
+        if self.accelerator.is_main_process:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(unfinished)
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            (unfinished / "progress.json").write_text(json.dumps({"step": step, "best": best, "seconds": seconds}))
+            unfinished.replace(folder)
+            for old in sorted(checkpoints.glob("step_*"))[:-_KEPT]:
+                shutil.rmtree(old)
+
+    def _resume(self) -> tuple[int, float, float]:
+        """Load the last checkpoint; first step, smallest error so far, and seconds it took."""
+        found = sorted((self.output / "checkpoints").glob("step_*"))
+        if not found:
+            return 0, float("inf"), 0.0
+        self.accelerator.load_state(found[-1])
+        self._average.to(self.accelerator.device)
+        progress = json.loads((found[-1] / "progress.json").read_text())
+        self.accelerator.print(f"going on after step {progress['step']}")
+        return progress["step"], progress["best"], progress["seconds"]
+
+    def _claim_output(self) -> None:
+        self.output.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
+        (self.output / _CONFIG_FILE).write_text(text)
+
+    def _embeddings(self, tasks: set[str]) -> dict[str, tuple[Tensor, Tensor]]:
+        """By prompt."""
+        policy = self.config.policy
+        prompts = [policy.prompt_of(task) for task in sorted(tasks)]
+        if self.config.text_embeddings is not None:
+            found = load_embeddings(self.config.text_embeddings, policy)
+            if missing := [prompt for prompt in prompts if prompt not in found]:
+                raise ConfigError(
+                    f"{self.config.text_embeddings}: no embedding of: {'; '.join(missing)}. `fastwam encode-prompt` "
+                    "makes them"
+                )
+            return {prompt: found[prompt] for prompt in prompts}
+        generator = torch.Generator().manual_seed(0)
+        shape = (policy.prompt.length, policy.model.video.text_dim)
+        mask = torch.ones(policy.prompt.length, dtype=torch.bool)
+        return {prompt: (torch.randn(shape, generator=generator), mask) for prompt in prompts}
+
+    def _begin_bundle(self, folder: Path, statistics: Mapping[str, Any]) -> None:
+        """Everything of a bundle but the weights."""
+        policy = self.config.policy
+        if (folder / POLICY_FILE).exists():
+            return
+        folder.mkdir(exist_ok=True)
+        shutil.copytree(self.config.autoencoder, folder / "vae", dirs_exist_ok=True)
+        (folder / "dataset_stats.json").write_text(json.dumps(statistics))
+        for prompt, (text, mask) in self._texts.items():
+            save_embedding(folder, prompt, text, mask)
+        (folder / POLICY_FILE).write_text(yaml.safe_dump(policy.model_dump(mode="json"), sort_keys=False))
+
+
+def check_output(config: TrainingConfig, output: Path) -> None:
+    """A folder is continued with the configuration it was begun with; ConfigError shows what differs."""
+    path = output / _CONFIG_FILE
+    if not path.exists():
+        if output.exists() and any(output.iterdir()):
+            raise ConfigError(f"{output} is not empty and no training was begun in it; name another folder")
+        return
+    before, now = yaml.safe_load(path.read_text()), config.model_dump(mode="json")
+    changed = [f"{key}: {old} -> {new}" for key, old, new in differences(before, now)]
+    if changed:
+        raise ConfigError(
+            f"{output} was begun with another configuration:\n  " + "\n  ".join(changed) + "\n"
+            "Restore it to go on, or name another folder to begin anew"
+        )
+
+
+def split(samples: list[Sample], validation_share: float) -> tuple[list[Sample], list[Sample]]:
+    """For training, and left out of it: every n-th episode, at least one.
+
+    Raises:
+        ConfigError: fewer than two episodes.
+    """
+    if len(samples) < 2:
+        raise ConfigError("training needs at least two episodes: one is left out for validation")
+    every = max(2, round(1 / validation_share))
+    held_out = set(range(every // 2, len(samples), every)) or {len(samples) - 1}
+    return (
+        [sample for k, sample in enumerate(samples) if k not in held_out],
+        [samples[k] for k in sorted(held_out)],
+    )
+
+
+def differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """(key, value before, value now) of everything that differs between two trees of plain data."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = list(dict.fromkeys([*before, *now]))
+        return [
+            entry
+            for name in keys
+            for entry in differences(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
+        ]
+    return [] if before == now else [(key, before, now)]

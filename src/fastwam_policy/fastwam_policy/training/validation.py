@@ -1,0 +1,94 @@
+"""Open-loop error of a model on episodes it was not trained with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.flow import initial_noise, make_schedule
+from fastwam_policy.model.training_loss import Batch, TimestepSampler, draw, training_loss
+from fastwam_policy.model.variants import VARIANTS, Mode, act, imagine_and_act, imagine_then_act
+from fastwam_policy.policy.bundle import BundleConfig
+from fastwam_policy.policy.normalizer import Normalizer
+from fastwam_policy.training.windows import Windows
+
+_WINDOWS = 128  # looked at
+_BATCH = 32
+_SEED = 1
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Errors on held-out windows.
+
+    Attributes:
+        radians: mean absolute error of the joints over the whole horizon; 0 without such joints.
+        millimetres: likewise of the grippers.
+        by_step: mean absolute error at each step [H] of the joints in rad.
+        video: error of the video's velocity, as in the training loss.
+    """
+
+    radians: float
+    millimetres: float
+    by_step: NDArray[np.float64]
+    video: float
+
+    def figures(self) -> dict[str, float]:
+        """For the log."""
+        steps = {f"validation/rad_at_{k}": float(self.by_step[k]) for k in (0, len(self.by_step) // 2, -1)}
+        return {
+            "validation/rad": self.radians, "validation/mm": self.millimetres, "validation/video": self.video,
+        } | steps  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"open-loop error {self.radians:.4f} rad, {self.millimetres:.2f} mm; video {self.video:.3f}"
+
+
+@torch.no_grad()
+def validate(model: FastWam, policy: BundleConfig, held_out: Windows, action: Normalizer) -> Validation:
+    """Denoise chunks as at inference and compare them with what was recorded."""
+    numbers = np.unique(np.linspace(0, len(held_out.places) - 1, _WINDOWS).astype(int))
+    mode = VARIANTS[policy.variant].modes[0]
+    sampler, video_sampler = TimestepSampler(policy.sigma_shift), TimestepSampler(policy.video_sigma_shift)
+    angular = np.array([unit == "rad" for unit in policy.action.units])
+    errors, video = [], []
+    with torch.random.fork_rng():
+        torch.manual_seed(_SEED)
+        for part in np.array_split(numbers, -(-len(numbers) // _BATCH)):
+            batch = held_out.batch(part, model.device)
+            drawn = draw(batch, mode, sampler, video_sampler=video_sampler)
+            losses = training_loss(model, mode, batch, drawn, sampler, video_sampler=video_sampler)
+            video.append(float(losses.video))
+            chunk = _chunk(model, policy, mode, batch)
+            difference = np.abs(action.backward(chunk) - action.backward(batch.actions.cpu().numpy()))
+            assert batch.action_is_pad is not None
+            difference[batch.action_is_pad.cpu().numpy()] = np.nan
+            errors.append(difference)
+    error = np.concatenate(errors)
+    return Validation(
+        float(np.nanmean(error[:, :, angular])) if angular.any() else 0.0,
+        float(np.nanmean(error[:, :, ~angular])) if not angular.all() else 0.0,
+        np.nanmean(error[:, :, angular], axis=(0, 2)) if angular.any() else np.zeros(policy.horizon),
+        float(np.mean(video)),
+    )
+
+
+def _chunk(model: FastWam, policy: BundleConfig, mode: Mode, batch: Batch) -> NDArray[np.float32]:
+    """[B, H, D], normalised."""
+    schedule = make_schedule(policy.denoise_steps, policy.sigma_shift)
+    video_schedule = make_schedule(policy.denoise_steps, policy.video_sigma_shift)
+    shape = (1, *batch.actions.shape[1:])
+    noise = initial_noise(shape, policy.seed, torch.float32, model.device).expand(len(batch.actions), -1, -1)
+    observed = batch.latents[:, :, :1]
+    context = model.context(batch.text, batch.text_mask, batch.proprio)
+    if mode == "first_frame":
+        return act(model, observed, noise, schedule, context).actions.cpu().numpy()
+    video_noise = initial_noise((1, *batch.latents.shape[1:]), policy.seed, torch.float32, model.device)
+    inputs = (model, observed, video_noise.expand_as(batch.latents), noise, video_schedule, schedule, context)
+    if mode == "joint":
+        return imagine_and_act(*inputs, action_sees_future=True).actions.cpu().numpy()
+    return imagine_then_act(*inputs).actions.cpu().numpy()

@@ -1,0 +1,219 @@
+"""Training samples: for each frame of each episode, the video and the actions from there on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from fastwam_policy.model.training_loss import Batch
+from fastwam_policy.model.vae import ImageEncoder, VideoAutoencoder, load_vae
+from fastwam_policy.policy.bundle import BundleConfig
+from fastwam_policy.policy.normalizer import Normalizer
+from fastwam_policy.training.reader import Reader, RecordedEpisode
+from fastwam_policy.training.statistics import windows
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_ENCODED_AT_ONCE = 16  # images
+_CLOSING = 5.0  # mm that a gripper's target falls below the largest so far when it closes
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One episode in memory; its latents stay on disk.
+
+    Attributes:
+        state: [T, D] rad and mm.
+        action: [T, D] likewise.
+        latents: [T, f, C, h, w] of the video from each frame on, or [T, 1, C, h, w] where frames are encoded alone.
+        task: instruction.
+        approach: frames before a gripper first closes.
+    """
+
+    state: NDArray[np.float32]
+    action: NDArray[np.float32]
+    latents: NDArray[np.float16]
+    task: str
+    approach: int
+
+
+def cache_latents(
+    readers: Sequence[Reader], policy: BundleConfig, autoencoder: Path, share: tuple[int, int] = (0, 1)
+) -> None:
+    """Encode what is not encoded yet; of several processes each does its `share`: (which, of how many).
+
+    Files lie in the dataset, in `latents/` and a folder named after the autoencoder and the layout. Each appears
+    complete or not at all, so an interrupted run goes on where it was.
+
+    Raises:
+        ConfigError: the autoencoder is not what the policy says, or images cannot be read.
+    """
+    vae = load_vae(autoencoder)
+    if vae.config.scale_factor_temporal != policy.frames_per_latent:
+        raise ConfigError(
+            f"{autoencoder}: a latent frame stands for {vae.config.scale_factor_temporal} video frames, "
+            f"policy.frames_per_latent says {policy.frames_per_latent}"
+        )
+    name = _cache_name(policy, autoencoder)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    image, video = ImageEncoder(vae).to(device), VideoAutoencoder(vae).to(device)
+    wanted = [(reader, episode) for reader in readers for episode in reader.episodes][share[0] :: share[1]]
+    missing = [(*entry, path) for entry in wanted if not (path := _latents_file(*entry, name)).exists()]
+
+    def encode(canvases: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, f, C, h, w]."""
+        if policy.frames_per_latent == 1:
+            return torch.cat([image(part) for part in canvases.split(_ENCODED_AT_ONCE)]).transpose(1, 2)
+        places = _video_places(len(canvases), policy)
+        return torch.cat([video.encode(canvases[row].transpose(0, 1)[None]) for row in places]).transpose(1, 2)
+
+    with torch.inference_mode(), ThreadPoolExecutor(1) as pool:
+        # Images of the next episode are decoded while those of one are encoded.
+        ahead = pool.submit(_canvases, *missing[0][:2], policy) if missing else None
+        for place, (_, _, path) in enumerate(track(missing, description="latents")):
+            assert ahead is not None
+            canvases = ahead.result()
+            if place + 1 < len(missing):
+                ahead = pool.submit(_canvases, *missing[place + 1][:2], policy)
+            pixels = torch.from_numpy(canvases).to(device).permute(0, 3, 1, 2).float() * (2 / 255) - 1
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(f".{os.getpid()}.tmp")  # another training may be at the same episode
+            with unfinished.open("wb") as file:
+                np.save(file, encode(pixels).to("cpu", torch.float16).numpy())
+            unfinished.replace(path)
+
+
+def load_samples(
+    readers: Sequence[Reader], policy: BundleConfig, autoencoder: Path, robot: RobotConfig
+) -> list[Sample]:
+    """All episodes of all datasets, with joints in the policy's order; their latents must be there.
+
+    Raises:
+        ConfigError: an episode cannot be read, or has latents of another length.
+    """
+    name = _cache_name(policy, autoencoder)
+    state_order, action_order = (
+        [robot.joint_names.index(joint) for joint in vector.names] for vector in (policy.state, policy.action)
+    )
+    grippers = np.array([unit == "mm" for unit in robot.units])
+    samples = []
+    for reader in readers:
+        for episode in reader.episodes:
+            state, action = reader.vectors(episode)
+            path = _latents_file(reader, episode, name)
+            latents = np.load(path, mmap_mode="r")
+            if len(latents) != episode.length:
+                raise ConfigError(f"{path}: of another recording ({len(latents)} frames); delete its folder")
+            target = action[:, grippers]
+            closing = (np.maximum.accumulate(target) - target > _CLOSING).any(axis=1)
+            approach = int(closing.argmax()) if closing.any() else 0
+            samples.append(Sample(state[:, state_order], action[:, action_order], latents, episode.task, approach))
+    return samples
+
+
+def _cache_name(policy: BundleConfig, autoencoder: Path) -> str:
+    """Of everything that latents depend on."""
+    stride = policy.horizon // (policy.video_frames - 1) if policy.frames_per_latent > 1 else 0
+    about = [policy.layout.model_dump_json(), str(policy.video_frames), *([str(stride)] if stride else [])]
+    digest = hashlib.sha256("".join(about).encode())
+    digest.update((autoencoder / "config.json").read_bytes())
+    for weights in sorted(autoencoder.glob("*.safetensors")):
+        digest.update(weights.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _latents_file(reader: Reader, episode: RecordedEpisode, name: str) -> Path:
+    return reader.folder / "latents" / name / f"episode_{episode.index:06d}.npy"
+
+
+class Windows:
+    """Samples at every frame, normalised, as batches.
+
+    Args:
+        samples: episodes.
+        policy: names, horizon and frames.
+        state: normaliser of the joint state.
+        action: normaliser of the actions.
+        texts: prompt embedding [L, text_dim] and mask [L] of each instruction.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], policy: BundleConfig, state: Normalizer, action: Normalizer,
+        texts: dict[str, tuple[Tensor, Tensor]],
+    ) -> None:  # fmt: skip
+        self.samples, self.policy = samples, policy
+        self._texts = texts
+        self._relative = relative_dimensions(policy)
+        self._state = [state.forward(sample.state) for sample in samples]
+        self._action = [
+            action.forward(windows(s.action, policy.horizon) - (self._relative * s.state)[:, None]) for s in samples
+        ]
+        self.places = [(k, frame) for k, sample in enumerate(samples) for frame in range(len(sample.state))]
+        approach = np.concatenate([np.arange(len(s.state)) < s.approach for s in samples])
+        self._approach, self._rest = np.flatnonzero(approach), np.flatnonzero(~approach)
+
+    def draw(self, random: np.random.Generator, count: int, approach_share: float) -> NDArray[np.int64]:
+        """Numbers of `count` windows."""
+        if not approach_share or not len(self._approach) or not len(self._rest):
+            return random.integers(len(self.places), size=count)
+        early = random.choice(self._approach, count)
+        return np.where(random.random(count) < approach_share, early, random.choice(self._rest, count))
+
+    def batch(self, numbers: Sequence[int] | NDArray[np.int64], device: torch.device) -> Batch:
+        """The windows of those numbers."""
+        policy, horizon = self.policy, self.policy.horizon
+        rows = [self.places[number] for number in numbers]
+        lengths = np.array([len(self.samples[k].state) for k, _ in rows])[:, None]
+        begin = np.array([frame for _, frame in rows])[:, None]
+        stride = horizon // (policy.video_frames - 1)
+        texts = [self._texts[self.samples[k].task] for k, _ in rows]
+        return Batch(
+            torch.from_numpy(np.stack([self._latents(k, frame) for k, frame in rows])).to(device).float(),
+            torch.stack([text for text, _ in texts]).to(device),
+            torch.stack([mask for _, mask in texts]).to(device),
+            torch.from_numpy(np.stack([self._state[k][frame] for k, frame in rows])).to(device)
+            if policy.model.proprio_dim is not None
+            else None,
+            torch.from_numpy(np.stack([self._action[k][frame] for k, frame in rows])).to(device),
+            torch.from_numpy(begin + np.arange(horizon) >= lengths).to(device),
+            torch.from_numpy(begin + stride * np.arange(policy.video_frames) >= lengths).to(device),
+        )
+
+    def _latents(self, sample: int, frame: int) -> NDArray[np.float16]:
+        """[C, f, h, w]."""
+        latents = self.samples[sample].latents
+        if self.policy.frames_per_latent == 1:
+            row = _video_places(len(latents), self.policy, frame)[0]
+            return np.moveaxis(latents[row, 0], 0, 1)
+        return np.moveaxis(latents[frame], 0, 1)
+
+
+def relative_dimensions(policy: BundleConfig) -> NDArray[np.float32]:
+    """1 for each action that is counted from the measured position, else 0, [D]."""
+    return np.array([name in policy.action.relative for name in policy.action.names], np.float32)
+
+
+def _video_places(length: int, policy: BundleConfig, frame: int | None = None) -> NDArray[np.int64]:
+    """Frames of the video that begins at each frame, or at one, [N, video_frames]; the last one is repeated."""
+    stride = policy.horizon // (policy.video_frames - 1)
+    begin = np.arange(length) if frame is None else np.array([frame])
+    return (begin[:, None] + stride * np.arange(policy.video_frames)).clip(max=length - 1)
+
+
+def _canvases(reader: Reader, episode: RecordedEpisode, policy: BundleConfig) -> NDArray[np.uint8]:
+    """[T, H, W, 3]."""
+    frames = range(episode.length)
+    images = {tile.camera: reader.images(episode, tile.camera, frames) for tile in policy.layout.tiles}
+    return np.stack(
+        [policy.layout.compose(dict(zip(images, views, strict=True))) for views in zip(*images.values(), strict=True)]
+    )

@@ -1,0 +1,98 @@
+"""`fastwam view`: the running nodes, or a recorded session, in the Rerun viewer."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import rerun as rr
+from rich.progress import track
+
+from fastwam_policy.recordings import open_recording
+from fastwam_policy.visualization.rerun_view import SessionView
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_START = 20.0  # s for the web viewer to come up
+_LOOPBACK = "127.0.0.1"
+
+
+@contextmanager
+def shown(save: Path | None, *, web: bool) -> Iterator[rr.RecordingStream]:
+    """A Rerun recording that goes to a file, to a web viewer on this machine, or to the native viewer.
+
+    Raises:
+        ConfigError: no screen for the native viewer, or the web viewer does not start.
+    """
+    recording = rr.RecordingStream("fastwam")
+    server: subprocess.Popen[bytes] | None = None
+    try:
+        if save is not None:
+            recording.save(save)
+        elif web:
+            data, page = _free_port(), _free_port()
+            options = ["--bind", _LOOPBACK, "--port", str(data), "--web-viewer-port", str(page)]
+            server = subprocess.Popen(
+                [sys.executable, "-m", "rerun", "--serve-web", *options],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            _wait_for(data)
+            recording.connect_grpc(f"rerun+http://{_LOOPBACK}:{data}/proxy")
+            print(f"view: http://{_LOOPBACK}:{page}/?url=rerun%2Bhttp://{_LOOPBACK}:{data}/proxy", flush=True)
+        elif not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) and sys.platform == "linux":
+            raise ConfigError("there is no screen for the native viewer: use --web, or --save FILE.rrd")
+        else:
+            recording.spawn()
+        yield recording
+        recording.flush()
+    finally:
+        recording.disconnect()
+        if server is not None:
+            server.terminate()
+            server.wait()
+
+
+def view_session(session: Path, recording: rr.RecordingStream) -> int:
+    """Show a recorded session: a folder of the demo or a recording itself; returns the number of messages.
+
+    Raises:
+        ConfigError: it cannot be opened, or nothing in it is known.
+    """
+    path = session / "recording" if (session / "recording").is_dir() else session
+    view = SessionView(RobotConfig.load(), recording)
+    handlers = view.handlers()
+    count = 0
+    with closing(open_recording(path)) as reader:
+        for connection, _, data in track(reader.messages(), total=reader.message_count, description="messages"):
+            known = handlers.get(connection.topic.lstrip("/"))
+            if known is not None and connection.msgtype == known[0]:
+                known[1](reader.deserialize(data, connection.msgtype))
+                count += 1
+    if not count:
+        raise ConfigError(f"{path}: none of its topics is known; they are those of docs/nodes.md")
+    return count
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + _START
+    while True:
+        try:
+            socket.create_connection((_LOOPBACK, port), 1.0).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise ConfigError(f"the web viewer did not start within {_START:g} s") from None
+            time.sleep(0.1)
+        else:
+            return

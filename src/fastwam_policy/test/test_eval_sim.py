@@ -1,0 +1,108 @@
+"""Closed loop in the simulator: the execution lets a perfect policy fold, and figures count what happened."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+
+from fastwam_policy.cli import main
+from fastwam_policy.evaluation.eval_sim import Outcome, Settings, run_episode, summarise
+from fastwam_policy.policy.policy import ActionChunk, Timing
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_sim.expert import STEP, Expert
+from galaxea_r1lite_sim.randomization import draw
+from galaxea_r1lite_sim.simulation import Simulation
+
+ROBOT = RobotConfig.load()
+H = 32
+
+
+class Oracle:
+    """Chunks of the expert's plan, as a policy without error would make them."""
+
+    def __init__(self, seed, offset=0.0):
+        simulation = Simulation(ROBOT, draw(seed))
+        self.plan = Expert(ROBOT, simulation.joints, simulation.towel()).targets
+        self.plan[:, ROBOT.slices["left_arm"].start] += offset  # rad, turns the left arm away from its corner
+        self.begin = None
+
+    def prepare(self, instruction):
+        pass
+
+    def infer(self, observation):
+        if self.begin is None:
+            self.begin = observation.stamp_ns
+        first = round((observation.stamp_ns - self.begin) / 1e9 / STEP)
+        rows = self.plan[np.arange(first, first + H).clip(max=len(self.plan) - 1)]
+        return ActionChunk(observation.stamp_ns, round(1e9 * STEP), ROBOT.joint_names, rows, Timing(0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("blending", ["switch", "ensemble"])
+def test_a_perfect_policy_folds_through_the_executor(blending):
+    outcome = run_episode(Oracle(3), ROBOT, 3, Settings(latency=0.2, blending=blending))
+    assert outcome.success
+    assert (outcome.failure, outcome.grasps) == ("", 2)
+    assert outcome.corner_distance < 0.03
+    assert 4 < outcome.time < 8
+
+
+def test_an_arm_that_misses_its_corner_is_classified():
+    outcome = run_episode(Oracle(3, offset=0.15), ROBOT, 3, Settings(time_limit=8.0))
+    assert not outcome.success
+    assert (outcome.failure, outcome.grasps) == ("one corner grasped", 1)
+
+
+def test_equal_seeds_give_equal_outcomes():
+    short = Settings(time_limit=4.0)
+    one, other = (run_episode(Oracle(5), ROBOT, 5, short) for _ in range(2))
+    assert one.corner_distance == other.corner_distance
+
+
+def test_the_summary_counts():
+    outcomes = [Outcome(k, k < 8, 5.0 + k, "" if k < 8 else "misplaced", 2, 0.02, 30.0) for k in range(10)]
+    summary = summarise(outcomes)
+    assert summary["success"] == 0.8
+    # Wilson's interval for 8 of 10, from the formula with z = 1.95996.
+    z, p, n = 1.959964, 0.8, 10
+    middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    expected = [(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)]
+    np.testing.assert_allclose(summary["success_interval"], expected, atol=1e-5)
+    assert summary["failures"] == {"misplaced": 2}
+    assert summary["fold_time_mean"] == pytest.approx(8.5)
+
+
+def test_a_bundle_is_evaluated_in_parallel_and_failures_are_filmed(random_bundle, tmp_path, capsys):
+    figures = tmp_path / "figures.json"
+    with pytest.raises(SystemExit) as ended:
+        main([
+            "eval-sim", str(random_bundle), "--episodes", "2", "--time-limit", "1", "--workers", "2",
+            "--videos", str(tmp_path / "videos"), "--json", str(figures),
+        ])  # fmt: skip
+    assert ended.value.code == 0
+    summary = json.loads(figures.read_text())
+    assert summary["failures"] == {"no corner grasped": 2}
+    assert "0 % of 2" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == ["seed_0.mp4", "seed_1.mp4"]
+
+
+def test_episodes_run_through_the_nodes(random_bundle, tmp_path):
+    figures = tmp_path / "figures.json"
+    with pytest.raises(SystemExit) as ended:
+        main([
+            "eval-sim", str(random_bundle), "--episodes", "2", "--time-limit", "1.5", "--nodes",
+            "--log", str(tmp_path / "nodes.log"), "--json", str(figures),
+        ])  # fmt: skip
+    assert ended.value.code == 0
+    outcomes = json.loads(figures.read_text())["outcomes"]
+    assert [(o["seed"], o["failure"]) for o in outcomes] == [(0, "no corner grasped"), (1, "no corner grasped")]
+    assert all(o["inference_ms"] > 0 for o in outcomes)
+
+
+@pytest.mark.parametrize("option", [["--episodes", "0"], ["--latency", "-1"], ["--time-limit", "0"]])
+def test_wrong_options_are_refused(random_bundle, option, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["eval-sim", str(random_bundle), *option])
+    assert ended.value.code == 2
+    assert "--time-limit above 0" in capsys.readouterr().err

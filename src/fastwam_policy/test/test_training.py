@@ -1,0 +1,361 @@
+"""From a dataset to a bundle: statistics, samples, initial weights, the trainer and its restart."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from fastwam_policy.cli import main
+from fastwam_policy.model.checkpoint import load_weights, read_tensors
+from fastwam_policy.model.config import PRESETS
+from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageAutoencoder, ImageEncoder, VideoAutoencoder, load_vae
+from fastwam_policy.model.variants import training_mask
+from fastwam_policy.policy.bundle import Bundle
+from fastwam_policy.policy.normalizer import Normalizer
+from fastwam_policy.policy.policy import Observation
+from fastwam_policy.runtime.fastwam_policy import FastWamPolicy
+from fastwam_policy.training.commands import changed
+from fastwam_policy.training.config import TrainingConfig
+from fastwam_policy.training.initialization import initialise, interpolated
+from fastwam_policy.training.lerobot import Dataset, Episode
+from fastwam_policy.training.reader import Reader
+from fastwam_policy.training.statistics import dataset_statistics
+from fastwam_policy.training.trainer import _Trainer, train
+from fastwam_policy.training.windows import Windows, cache_latents, load_samples
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
+
+from .golden_files import GOLDEN, golden
+
+ROBOT = RobotConfig.load()
+CONFIG = Path(__file__).parents[3] / "config" / "training" / "towel.yaml"
+H = 32
+
+
+def test_statistics_are_the_official_ones():
+    given = golden("dataset_stats_input")
+    episodes = [(given[f"state_ep{k}"], given[f"action_ep{k}"]) for k in range(3)]
+    found = dataset_statistics(episodes, H)
+    expected = json.loads((GOLDEN / "dataset_stats.json").read_text())
+    assert (found["num_episodes"], found["num_transition"]) == (3, 170)
+    for kind in ("state", "action"):
+        assert set(found[kind]["default"]) == set(expected[kind]["default"])
+        for name, value in expected[kind]["default"].items():
+            np.testing.assert_allclose(found[kind]["default"][name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_the_action_expert_is_interpolated_as_officially():
+    video = {
+        name.removeprefix("video."): value
+        for name, value in load_weights(GOLDEN / "checkpoint.pt").items()
+        if name.startswith("video.")
+    }
+    expected = read_tensors(GOLDEN / "action_backbone.pt")["backbone_state_dict"]
+    found = interpolated(video, FastWam(PRESETS["tiny"]).action.state_dict())
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=5e-5, msg=name)
+
+
+def test_wan_weights_fill_both_experts(tmp_path):
+    torch.manual_seed(0)
+    source, model = FastWam(PRESETS["tiny"]), FastWam(PRESETS["tiny"])
+    save_file(source.video.state_dict(), tmp_path / "part.safetensors")
+    initialise(model, tmp_path)
+    for name, value in model.video.state_dict().items():
+        torch.testing.assert_close(value, source.video.state_dict()[name], rtol=0, atol=0)
+    with pytest.raises(ConfigError, match="no such weight file"):
+        initialise(model, tmp_path / "nothing")
+    save_file({"head.head.bias": torch.zeros(3)}, tmp_path / "part.safetensors")
+    with pytest.raises(ConfigError, match="missing: blocks"):
+        initialise(model, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Five short episodes in which the arms go where a bright square is, and an untrained autoencoder."""
+    folder = tmp_path_factory.mktemp("data")
+    dataset = Dataset(folder / "towel", ROBOT, 15)
+    for index in range(5):
+        random = np.random.default_rng(index)
+        aim = random.uniform(-0.3, 0.3)
+        images = np.full((40, 36, 64, 3), 90, np.uint8)
+        images[:, 10:20, 32 + int(60 * aim) :][:, :, :10] = 220
+        ramp = np.linspace(0, 1, 40)[:, None]
+        state = {name: np.repeat(aim * ramp, len(g.joints), axis=1) for name, g in ROBOT.commanded.items()}
+        state |= {name: 50 - 30 * (ramp > 0.5) for name, g in ROBOT.commanded.items() if g.unit == "mm"}
+        dataset.write(
+            index, Episode("fold the towel", {camera: list(images) for camera in ROBOT.cameras}, state, state)
+        )
+    dataset.finish()
+    torch.manual_seed(0)
+    config = json.loads(OFFICIAL_CONFIG.read_text()) | {
+        "base_dim": 8, "decoder_base_dim": 8, "num_res_blocks": 1, "temperal_downsample": [False, False, False],
+        "scale_factor_temporal": 1,
+    }  # fmt: skip
+    ImageAutoencoder(config).save(folder / "vae", torch.zeros(48), torch.ones(48))
+    return folder
+
+
+def configuration(data, **entries):
+    content = yaml.safe_load(CONFIG.read_text())
+    content["policy"]["model"]["positions"] = [7, 6]
+    small = {"num_heads": 2, "head_dim": 24, "num_layers": 2, "text_dim": 16, "freq_dim": 32}
+    content["policy"]["model"]["video"] = {"hidden_dim": 32, "ffn_dim": 64, **small}
+    content["policy"]["model"]["action"] = {"hidden_dim": 32, "ffn_dim": 64, **small}
+    content |= {
+        "datasets": [str(data / "towel")], "autoencoder": str(data / "vae"), "steps": 6, "batch_size": 4,
+        "warm_up": 2, "validate_every": 3, "checkpoint_every": 3, "precision": "no",
+    }  # fmt: skip
+    return validate(
+        changed(content, [f"{key}={json.dumps(value)}" for key, value in entries.items()]), TrainingConfig, ""
+    )
+
+
+def test_an_image_autoencoder_is_one_of_the_official_class(data):
+    """Trained in two dimensions, loaded as the class that runs everywhere: the same numbers."""
+    torch.manual_seed(1)
+    video = torch.rand(1, 3, 2, 64, 96) * 2 - 1
+    encoder, whole = ImageEncoder.load(data / "vae"), VideoAutoencoder(load_vae(data / "vae"))
+    with torch.no_grad():
+        latents = whole.encode(video)
+        assert latents.shape == (1, 48, 2, 4, 6)
+        torch.testing.assert_close(encoder(video[:, :, 1]), latents[:, :, 1:], rtol=0, atol=1e-5)
+        assert whole.decode(latents).shape == video.shape
+
+
+def test_samples_pad_at_the_end_and_count_from_the_measured_state(data):
+    config = configuration(data)
+    readers = [Reader(data / "towel", ROBOT, 15, list(ROBOT.cameras))]
+    cache_latents(readers, config.policy, config.autoencoder)
+    samples = load_samples(readers, config.policy, config.autoencoder, ROBOT)
+    assert [len(s.state) for s in samples] == [40] * 5
+    assert samples[0].latents.shape == (40, 1, 48, 14, 12)
+    assert all(s.approach == 20 for s in samples)  # the grippers close half way
+    plain = Normalizer(np.ones(14, np.float32), np.zeros(14, np.float32))
+    texts = {"fold the towel": (torch.zeros(4, 16), torch.ones(4, dtype=torch.bool))}
+    windows = Windows(samples, config.policy, plain, plain, texts)
+    batch = windows.batch([20, 45], torch.device("cpu"))  # frame 20 of the first episode, frame 5 of the second
+    assert batch.action_is_pad.sum(dim=1).tolist() == [12, 0]
+    assert batch.image_is_pad.tolist() == [[False, True], [False, False]]
+    assert batch.latents.shape == (2, 48, 2, 14, 12)
+    torch.testing.assert_close(batch.latents[0, :, 1], torch.from_numpy(samples[0].latents[39, 0]).float())
+    torch.testing.assert_close(batch.latents[1, :, 1], torch.from_numpy(samples[1].latents[37, 0]).float())
+    expected = samples[0].action[39] - samples[0].state[20]
+    grippers = np.array([unit == "mm" for unit in ROBOT.units])
+    expected[grippers] = np.clip(samples[0].action[39][grippers], -5, 5)
+    np.testing.assert_allclose(batch.actions[0, 31], expected, atol=1e-6)
+    early = windows.draw(np.random.default_rng(0), 400, 0.75)
+    assert np.mean([windows.places[n][1] < 20 for n in early]) == pytest.approx(0.75, abs=0.08)
+
+
+def losses(output):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = {}
+    for path in sorted((output / "logs").rglob("events*")):
+        events = EventAccumulator(str(path)).Reload()
+        for tag in events.Tags()["scalars"]:
+            found.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
+    return found
+
+
+def test_a_restart_gives_the_losses_it_would_have_given(data, tmp_path):
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    config = configuration(data)
+    result = train(config, whole)
+    train(config, halved)
+    # As after a kill in the second half: the last checkpoint and what comes after it are gone.
+    shutil.rmtree(halved / "checkpoints" / "step_00000006")
+    shutil.rmtree(halved / "logs")
+    (halved / "last" / "model.safetensors").unlink()
+    again = train(config, halved)
+    assert losses(halved)["loss/total"][6] == losses(whole)["loss/total"][6]
+    assert (again.radians, again.video) == (result.radians, result.video)
+    for name, value in load_file(whole / "last" / "model.safetensors").items():
+        torch.testing.assert_close(load_file(halved / "last" / "model.safetensors")[name], value, rtol=0, atol=0)
+
+
+def test_another_configuration_is_refused_and_the_difference_shown(data, tmp_path):
+    train(configuration(data, steps=1), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"learning_rate: 0.001 -> 0.002"):
+        train(configuration(data, steps=1, learning_rate=0.002), tmp_path / "out")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("")
+    with pytest.raises(ConfigError, match="no training was begun in it"):
+        train(configuration(data), tmp_path / "full")
+
+
+@pytest.mark.parametrize("variant", ["fastwam", "fastwam_no_video", "joint", "idm", "optional_idm"])
+def test_the_bundle_of_every_variant_runs(data, tmp_path, variant):
+    config = configuration(data, **{"steps": 2, "policy.variant": variant, "policy.name": variant})
+    train(config, tmp_path / "out")
+    policy = FastWamPolicy.load(tmp_path / "out" / "bundle")
+    policy.bundle.check_robot(ROBOT)
+    policy.prepare("fold the towel")
+    images = {camera: np.full((36, 64, 3), 90, np.uint8) for camera in ROBOT.cameras}
+    joints = dict.fromkeys(ROBOT.joint_names, 0.1)
+    chunk = policy.infer(Observation(0, images, joints, "fold the towel"))
+    assert chunk.actions.shape == (H, 14)
+    assert np.isfinite(chunk.actions).all()
+
+
+def test_training_lowers_the_error_on_episodes_left_out(data, tmp_path):
+    config = configuration(data, steps=150, warm_up=5, learning_rate=0.003, validate_every=10, ema_decay=0.8)
+    train(config, tmp_path / "out")
+    error = losses(tmp_path / "out")["validation/rad"]
+    assert error[150] < 0.7 * error[10]
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    torch.manual_seed(0)
+    model = FastWam(PRESETS["tiny"]).train()
+    latents, actions = torch.randn(2, 48, 2, 4, 4), torch.randn(2, 8, 14)
+    context = model.context(torch.randn(2, 4, 64), torch.ones(2, 4, dtype=torch.bool), torch.randn(2, 14))
+    gradients = []
+    for model.gradient_checkpointing in (False, True):
+        model.zero_grad()
+        context = model.context(torch.ones(2, 4, 64), torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 14))
+        video, action = model.joint_velocity(
+            latents, actions, torch.full((2, 2), 500.0), torch.full((2, 1), 300.0), context,
+            training_mask("first_frame", 2, 4, 8),
+        )  # fmt: skip
+        (video.square().mean() + action.square().mean()).backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(checkpointed, plain, rtol=1e-5, atol=1e-7)
+
+
+def test_two_processes_train_together(data, tmp_path):
+    """Each takes its share of the batch, and what they learn is one: their weights are equal, and differ from one's."""
+    path = tmp_path / "config.yaml"
+    config = configuration(data, steps=3, batch_size=2, warm_up=0)
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "fastwam_policy.cli", "train", str(path), str(tmp_path / "two"), "--threads", "1",
+    ]  # fmt: skip
+    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / "two" / "summary.json").read_text())["processes"] == 2
+    # The gradient of two processes with 2 observations each is the mean of theirs: computed here by hand.
+    one = train_by_hand(config, tmp_path / "one")
+    two = load_file(tmp_path / "two" / "checkpoints" / "step_00000003" / "model.safetensors")
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def train_by_hand(config, output):
+    """Weights after the steps of two processes, one after the other in this one, with their gradients averaged."""
+    trainer = _Trainer(config, output)
+    random, optimizer = np.random, trainer._optimizer
+    for step in range(config.steps):
+        numbers = trainer._windows.draw(
+            random.default_rng((config.seed, step)), 2 * config.batch_size, config.approach_share
+        )
+        for rank in range(2):
+            torch.manual_seed((config.seed * config.steps + step) * 2 + rank)
+            batch = trainer._disturbed(trainer._windows.batch(numbers[rank::2], torch.device("cpu")))
+            (trainer._loss(batch, "first_frame").total / 2).backward()
+        torch.nn.utils.clip_grad_norm_(trainer._loss.parameters(), config.gradient_clip)
+        optimizer.step()
+        trainer._schedule.step()
+        optimizer.zero_grad()
+    return {name: value.detach() for name, value in trainer._loss.state_dict().items()}
+
+
+def test_relative_actions_come_back_as_targets(data, tmp_path):
+    train(configuration(data, steps=1), tmp_path / "out")
+    bundle = Bundle.load(tmp_path / "out" / "bundle")
+    joints = {name: 0.1 * k for k, name in enumerate(bundle.config.action.names)}
+    targets = np.array(list(joints.values())) + np.linspace(0, 0.02, 5)[:, None]
+    found = bundle.restore_actions(bundle.normalise_actions(targets, joints), joints)
+    np.testing.assert_allclose(found, targets, atol=1e-4)
+
+
+def test_wrong_entries_are_named(data, capsys):
+    for entry, message in (
+        ("learning_rate=-1", "learning_rate"), ("policy.video_frames=4", "divide the horizon"),
+        ("nothing.there=1", "expected KEY=VALUE"), ("policy.action.relative=[elbow]", "elbow not in names"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit) as error:
+            main(["train", str(CONFIG), "/nowhere", "--set", entry])
+        assert error.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path):
+    pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+    from fastwam_policy.evaluation.eval_sim import Settings
+    from fastwam_policy.training.compare import compare, table
+
+    config = configuration(data, steps=1)
+    rows = compare(config, tmp_path / "out", [0], Settings(time_limit=0.3), workers=1)
+    assert [(row["variant"], row["mode"]) for row in rows] == [
+        ("fastwam", "first_frame"), ("fastwam_no_video", "first_frame"), ("joint", "joint"), ("idm", "idm"),
+        ("optional_idm", "first_frame"), ("optional_idm", "idm"),
+    ]  # fmt: skip
+    assert all(row["training"]["steps"] == 1 and row["inference_ms_median"] > 0 for row in rows)
+    assert table(rows).row_count == 6
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert compare(config, tmp_path / "out", [0], Settings(time_limit=0.3), workers=1) == rows
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+
+
+def test_the_bundle_holds_the_averaged_weights(data, tmp_path):
+    """Those that were validated, and not the last ones."""
+    config = configuration(data, steps=6, ema_decay=0.9, learning_rate=0.01, warm_up=0)
+    train(config, tmp_path / "out")
+    checkpoint = tmp_path / "out" / "checkpoints" / "step_00000006"
+    last = load_file(checkpoint / "model.safetensors")
+    parts = [torch.load(checkpoint / f"custom_checkpoint_{k}.pkl", weights_only=False) for k in (0, 1)]
+    shadow = next(part["shadow_params"] for part in parts if "shadow_params" in part)
+    names = [name for name, _ in FastWam(config.policy.model).named_parameters()]
+    written = load_file(tmp_path / "out" / "last" / "model.safetensors")
+    for name, value in zip(names, shadow, strict=True):
+        torch.testing.assert_close(written[name].float(), value, rtol=2e-3, atol=1e-4, msg=name)  # stored as halves
+    assert max((written[name].float() - last[f"model.{name}"]).abs().max() for name in names) > 0.005
+
+
+def test_a_stored_half_is_trained_as_a_float(data, tmp_path):
+    train(configuration(data, steps=2), tmp_path / "first")
+    assert load_file(tmp_path / "first" / "bundle" / "model.safetensors")["video.position"].dtype == torch.float16
+    config = configuration(data, start_from=str(tmp_path / "first" / "bundle"), steps=3, warm_up=0)
+    result = train(config, tmp_path / "second")
+    assert np.isfinite(result.radians)
+    checkpoint = load_file(tmp_path / "second" / "checkpoints" / "step_00000003" / "model.safetensors")
+    assert {value.dtype for value in checkpoint.values()} == {torch.float32}
+
+
+def test_joints_in_another_order_are_taken_by_name(data):
+    names = [*ROBOT.joint_names[7:], *ROBOT.joint_names[:7]]
+    config = configuration(data, **{"policy.state.names": names, "policy.action.names": names})
+    readers = [Reader(data / "towel", ROBOT, 15, list(ROBOT.cameras))]
+    cache_latents(readers, config.policy, config.autoencoder)
+    sample = load_samples(readers, config.policy, config.autoencoder, ROBOT)[0]
+    state, action = readers[0].vectors(readers[0].episodes[0])
+    np.testing.assert_array_equal(sample.state, np.roll(state, -7, axis=1))
+    np.testing.assert_array_equal(sample.action, np.roll(action, -7, axis=1))
+    wrong = ["elbow", *ROBOT.joint_names[1:]]
+    with pytest.raises(ConfigError, match="elbow is not a commanded joint"):
+        train(
+            configuration(
+                data, **{"policy.state.names": wrong, "policy.action.names": wrong, "policy.action.relative": []}
+            ),
+            data / "never",
+        )
+
+
+def test_a_mistake_in_the_data_does_not_claim_the_output(data, tmp_path):
+    with pytest.raises(ConfigError, match="not a LeRobot dataset"):
+        train(configuration(data, datasets=[str(tmp_path / "typo")]), tmp_path / "out")
+    train(configuration(data, steps=1), tmp_path / "out")
