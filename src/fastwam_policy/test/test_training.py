@@ -186,9 +186,9 @@ def test_a_restart_gives_the_losses_it_would_have_given(data, tmp_path):
 
 
 def test_another_configuration_is_refused_and_the_difference_shown(data, tmp_path):
-    train(configuration(data, steps=1), tmp_path / "out")
-    with pytest.raises(ConfigError, match=r"learning_rate: 0.001 -> 0.002"):
-        train(configuration(data, steps=1, learning_rate=0.002), tmp_path / "out")
+    train(configuration(data, steps=1, learning_rate=0.002), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"learning_rate: 0.002 -> 0.003"):
+        train(configuration(data, steps=1, learning_rate=0.003), tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("")
     with pytest.raises(ConfigError, match="no training was begun in it"):

@@ -23,6 +23,7 @@ from galaxea_r1lite_sim.simulation import Progress as FoldProgress
 
 _NS = 1_000_000_000
 _RESET_TIME = 60.0  # s for a new scene
+_ARMED_TIME, _PAUSE = 30.0, 0.2  # s for the policy node to hear that the bridge is armed, and between two questions
 _SLOWEST = 20.0  # times as long as simulated time a task may take
 
 
@@ -86,13 +87,23 @@ class _Trials(Rig):
         self._simulation = None
         self.until(lambda: self._simulation is not None and self._simulation.seed == seed, "the new scene")
         self.arm()
-        begin = self._simulation.time if self._simulation else 0.0
+        begin, result = self._run_task(seed, settings)
+        return self._outcome(seed, begin, result)
+
+    def _run_task(self, seed: int, settings: Settings) -> tuple[float, Any]:
+        """Simulated time when the task began, and its result."""
         limit = duration_message(round(_NS * settings.time_limit))
-        goal = self.wait(self._task.send_goal_async(RunTask.Goal(time_limit=limit)), _RESET_TIME)
-        result = None if goal is None else self.wait(goal.get_result_async(), _SLOWEST * settings.time_limit)
-        if result is None:
-            raise ConfigError(f"seed {seed}: the policy node does not answer")
-        return self._outcome(seed, begin, result.result)
+        deadline = time.monotonic() + _ARMED_TIME
+        while True:
+            begin = self._simulation.time if self._simulation else 0.0
+            goal = self.wait(self._task.send_goal_async(RunTask.Goal(time_limit=limit)), _RESET_TIME)
+            result = None if goal is None else self.wait(goal.get_result_async(), _SLOWEST * settings.time_limit)
+            if result is None:
+                raise ConfigError(f"seed {seed}: the policy node does not answer")
+            # The policy node learns a moment after this one that the bridge is armed.
+            if result.result.code != RunTask.Result.BRIDGE_NOT_ARMED or time.monotonic() > deadline:
+                return begin, result.result
+            time.sleep(_PAUSE)
 
     def _outcome(self, seed: int, begin: float, result: Any) -> Outcome:
         status, policy = self._simulation, self._policy
