@@ -13,6 +13,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
 from galaxea_r1lite_sim.randomization import Conditions
 from galaxea_r1lite_sim.scene import TIMESTEP, VERTICES, build
 
+SETTLED = 0.5  # s that the towel must lie folded before the task is called done
 _CLOSED, _OPEN = 24.0, 36.0  # mm of stroke: a gripper grasps below the one and lets go above the other
 _REACH = 0.03  # m from a tool point to the nearest vertex of the towel
 _FOLDED = 0.04  # m, largest mean distance between the corners that should meet

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from scipy.stats import binomtest
 
 from fastwam_policy.policy.images import Pixels
 from fastwam_policy.policy.policy import Observation, Policy, RunningPlan
+from fastwam_policy.progress import counted
 from fastwam_policy.runtime.fastwam_policy import FastWamPolicy, Options, Realtime
 from fastwam_policy.training.lerobot import write_video
 from galaxea_r1lite_bridge.execution.assembly import make_executor
@@ -36,14 +36,13 @@ from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch, WatchdogC
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_sim.camera import Cameras
 from galaxea_r1lite_sim.randomization import Level, draw
+from galaxea_r1lite_sim.simulation import SETTLED, Simulation
 from galaxea_r1lite_sim.simulation import Progress as FoldProgress
-from galaxea_r1lite_sim.simulation import Simulation
 
 _NS = 1_000_000_000
 _TICK = 0.01  # s, of the bridge
 _CAMERA_TICKS = 7  # between two images: 15 Hz, about
 _PROGRESS_TICKS = 10
-_FOLDED_TICKS = 60  # that it must stay folded, as sim_node wants it
 _ARMING = 1.0  # s before the episode in which the bridge is armed
 _START = 10.0  # s on the executor's clock when the episode begins: 0 would be no time
 
@@ -66,7 +65,7 @@ class Settings:
     replan: float = 0.5
     blending: Blending = "switch"
     time_limit: float = 20.0
-    height: int = 180
+    height: int = 360
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,8 @@ def evaluate(
         ConfigError: the bundle cannot be loaded or does not fit the robot.
     """
     load_policy(bundle, settings, mode)  # a bad bundle is refused here, not in a worker
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     outcomes = []
-    with Progress(*columns) as progress:
+    with counted() as progress:
         task = progress.add_task("episodes", total=len(seeds))
         for outcome in _outcomes(bundle, seeds, settings, workers or os.cpu_count() or 1, videos, mode):
             outcomes.append(outcome)
@@ -221,7 +219,7 @@ class _Episode:
             if tick % _PROGRESS_TICKS == 0:
                 progress = simulation.progress()
                 folded_since = None if not progress.success else tick if folded_since is None else folded_since
-                if folded_since is not None and tick - folded_since >= _FOLDED_TICKS:
+                if folded_since is not None and (tick - folded_since) * _TICK >= SETTLED:
                     return self._outcome(seed, tick * _TICK, progress, "")
         return self._outcome(seed, settings.time_limit, progress, failure_class(progress))
 
@@ -262,9 +260,9 @@ class _Episode:
     def _running(self, now_ns: int, latency_ns: int) -> RunningPlan | None:
         """What is executed, for real-time chunking."""
         plan = self._executor.plan
-        if self._settings.blending != "rtc" or not plan:
+        if self._settings.blending != "rtc" or plan.newest is None:
             return None
-        step_ns = round(_NS / 15)
+        step_ns = plan.newest.step_ns
         count = max(0, (plan.end_ns - now_ns) // step_ns + 1)
         actions = np.array([plan.sample(now_ns + k * step_ns)[0] for k in range(count)])
         names = len(self._robot.joint_names)
@@ -304,11 +302,7 @@ class _DefaultInstruction:
         """Nothing to do."""
 
     def infer(self, observation: Observation) -> Any:
-        return self._policy.infer(
-            Observation(
-                observation.stamp_ns, observation.images, observation.joints, self._instruction, observation.running
-            )
-        )
+        return self._policy.infer(replace(observation, instruction=self._instruction))
 
 
 def _one_thread() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import rclpy
 from rclpy.action import ActionClient
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fastwam_msgs.action import RunTask
 from fastwam_msgs.msg import PolicyStatus, SimulationStatus
@@ -16,6 +16,7 @@ from fastwam_msgs.srv import ResetSimulation
 from fastwam_policy.evaluation.eval_sim import Outcome, Settings, failure_class
 from fastwam_policy.nodes.rig import Rig
 from fastwam_policy.processes import processes
+from fastwam_policy.progress import counted
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -36,11 +37,10 @@ def evaluate_nodes(bundle: Path, seeds: Sequence[int], settings: Settings, log: 
     robot = RobotConfig.load()
     rclpy.init()
     trials = _Trials(robot, log)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     outcomes: list[Outcome] = []
     try:
         trials.start_all(bundle, settings)
-        with Progress(*columns) as progress:
+        with counted() as progress:
             task = progress.add_task("episodes", total=len(seeds))
             for seed in seeds:
                 outcomes.append(trials.run_one(seed, settings))

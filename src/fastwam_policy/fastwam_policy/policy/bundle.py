@@ -129,6 +129,11 @@ class BundleConfig(StrictModel):
         return 1 + (self.video_frames - 1) // self.frames_per_latent
 
     @property
+    def video_stride(self) -> int:
+        """Steps from one frame of a training video to the next."""
+        return self.horizon // (self.video_frames - 1)
+
+    @property
     def step_ns(self) -> int:
         """Time between two actions, ns."""
         return round(1e9 / self.fps)

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.progress import track
 from torch import Tensor
 
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageAutoencoder
 from fastwam_policy.policy.images import Layout
+from fastwam_policy.progress import counted
 from fastwam_policy.training.reader import Reader
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -39,7 +40,7 @@ class Settings:
         seed: of the weights and batches.
     """
 
-    steps: int = 2500
+    steps: int = 3000
     width: int = 16
     images: int = 6000
     seed: int = 0
@@ -64,8 +65,7 @@ def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, s
     model = ImageAutoencoder(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    with counted() as progress:
         task = progress.add_task("steps", total=settings.steps)
         for _ in range(settings.steps):
             images = _pixels(_crops(canvases))

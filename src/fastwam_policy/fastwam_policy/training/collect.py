@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fastwam_policy.progress import counted
 from fastwam_policy.training.lerobot import Dataset, Episode
 from fastwam_policy.training.lerobot_meta import Version
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -72,13 +72,12 @@ def collect(folder: Path, episodes: int, settings: Settings, workers: int = 0) -
     _check_settings(folder, settings)
     dataset = Dataset(folder, RobotConfig.load(), FPS, settings.version)
     wanted = [index for index in range(episodes) if not dataset.has(index)]
-    columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     failures = 0
     # Processes are spawned, not forked: MuJoCo and numba have threads.
     context = multiprocessing.get_context("spawn")
     count = workers or os.cpu_count() or 1
-    with Progress(*columns) as progress, ProcessPoolExecutor(count, mp_context=context) as pool:
-        task = progress.add_task("", total=episodes, completed=episodes - len(wanted))
+    with counted() as progress, ProcessPoolExecutor(count, mp_context=context) as pool:
+        task = progress.add_task("episodes", total=episodes, completed=episodes - len(wanted))
         try:
             for done in as_completed([pool.submit(_collect_one, folder, index, settings) for index in wanted]):
                 failures += done.result()

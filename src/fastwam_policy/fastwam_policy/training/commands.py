@@ -47,7 +47,7 @@ def add_commands(commands: Any) -> None:
 
     autoencoder = commands.add_parser("train-autoencoder", help="a small image autoencoder for a bundle of one's own")
     _add_training_config(autoencoder)
-    autoencoder.add_argument("--steps", type=int, default=3000)
+    autoencoder.add_argument("--steps", type=int, default=3000, help="batches of 32 crops (default 3000)")
     autoencoder.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     autoencoder.set_defaults(run=_train_autoencoder)
 
@@ -226,7 +226,7 @@ def _eval_sim(given: argparse.Namespace) -> int:
         with private_domain():
             from fastwam_policy.nodes.sim_trials import evaluate_nodes
 
-            outcomes = evaluate_nodes(given.bundle.resolve(), seeds, settings, Path(given.log))
+            outcomes = evaluate_nodes(given.bundle.resolve(), seeds, settings, given.log)
     else:
         outcomes = evaluate(given.bundle, seeds, settings, given.workers, given.videos)
     summary = summarise(outcomes)

@@ -26,7 +26,6 @@ import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
@@ -36,6 +35,7 @@ from fastwam_policy.model.training_loss import Batch, Losses, TimestepSampler, d
 from fastwam_policy.model.variants import VARIANTS, Mode
 from fastwam_policy.policy.bundle import POLICY_FILE, check_robot, load_embeddings, save_embedding
 from fastwam_policy.policy.normalizer import Normalizer
+from fastwam_policy.progress import counted
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.initialization import initialise
 from fastwam_policy.training.reader import Reader
@@ -103,8 +103,7 @@ class _Trainer:
             [(s.state, s.action) for s in training], policy.horizon, relative=relative_dimensions(policy)
         )
         self._texts = self._embeddings({sample.task for sample in samples} | {policy.prompt.default_instruction})
-        modes = VARIANTS[policy.variant].modes
-        self._modes = modes
+        self._modes = VARIANTS[policy.variant].modes
         normalizers = (
             Normalizer.from_statistics(statistics["state"]["default"], policy.state.normalization),
             Normalizer.from_statistics(
@@ -146,9 +145,8 @@ class _Trainer:
         first, best, seconds = self._resume()
         begin = time.monotonic() - seconds
         accelerator.init_trackers("fastwam")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         result: Validation | None = None
-        with Progress(*columns, disable=not accelerator.is_main_process) as progress:
+        with counted(shown=accelerator.is_main_process) as progress:
             task = progress.add_task("steps", total=config.steps, completed=first)
             for step in range(first, config.steps):
                 losses, norm = self._step(step)
@@ -167,7 +165,8 @@ class _Trainer:
                 if done % config.validate_every == 0 or done == config.steps:
                     result = self._validate()
                     accelerator.log(result.figures(), step=done)
-                    progress.console.print(f"step {done}: {result}")
+                    if accelerator.is_main_process:
+                        progress.console.print(f"step {done}: {result}")
                     if result.radians < best:
                         best = result.radians
                         self._write_weights("bundle")

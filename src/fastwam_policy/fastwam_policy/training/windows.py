@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
+from fastwam_policy.model.checkpoint import CheckpointError
 from fastwam_policy.model.training_loss import Batch
 from fastwam_policy.model.vae import ImageEncoder, VideoAutoencoder, load_vae
 from fastwam_policy.policy.bundle import BundleConfig
@@ -58,7 +59,10 @@ def cache_latents(
     Raises:
         ConfigError: the autoencoder is not what the policy says, or images cannot be read.
     """
-    vae = load_vae(autoencoder)
+    try:
+        vae = load_vae(autoencoder)
+    except CheckpointError as error:
+        raise ConfigError(f"autoencoder: {error}. `fastwam train-autoencoder` makes one") from None
     if vae.config.scale_factor_temporal != policy.frames_per_latent:
         raise ConfigError(
             f"{autoencoder}: a latent frame stands for {vae.config.scale_factor_temporal} video frames, "
@@ -123,7 +127,7 @@ def load_samples(
 
 def _cache_name(policy: BundleConfig, autoencoder: Path) -> str:
     """Of everything that latents depend on."""
-    stride = policy.horizon // (policy.video_frames - 1) if policy.frames_per_latent > 1 else 0
+    stride = policy.video_stride if policy.frames_per_latent > 1 else 0
     about = [policy.layout.model_dump_json(), str(policy.video_frames), *([str(stride)] if stride else [])]
     digest = hashlib.sha256("".join(about).encode())
     digest.update((autoencoder / "config.json").read_bytes())
@@ -175,7 +179,6 @@ class Windows:
         rows = [self.places[number] for number in numbers]
         lengths = np.array([len(self.samples[k].state) for k, _ in rows])[:, None]
         begin = np.array([frame for _, frame in rows])[:, None]
-        stride = horizon // (policy.video_frames - 1)
         texts = [self._texts[self.samples[k].task] for k, _ in rows]
         return Batch(
             torch.from_numpy(np.stack([self._latents(k, frame) for k, frame in rows])).to(device).float(),
@@ -186,7 +189,7 @@ class Windows:
             else None,
             torch.from_numpy(np.stack([self._action[k][frame] for k, frame in rows])).to(device),
             torch.from_numpy(begin + np.arange(horizon) >= lengths).to(device),
-            torch.from_numpy(begin + stride * np.arange(policy.video_frames) >= lengths).to(device),
+            torch.from_numpy(begin + policy.video_stride * np.arange(policy.video_frames) >= lengths).to(device),
         )
 
     def _latents(self, sample: int, frame: int) -> NDArray[np.float16]:
@@ -205,9 +208,8 @@ def relative_dimensions(policy: BundleConfig) -> NDArray[np.float32]:
 
 def _video_places(length: int, policy: BundleConfig, frame: int | None = None) -> NDArray[np.int64]:
     """Frames of the video that begins at each frame, or at one, [N, video_frames]; the last one is repeated."""
-    stride = policy.horizon // (policy.video_frames - 1)
     begin = np.arange(length) if frame is None else np.array([frame])
-    return (begin[:, None] + stride * np.arange(policy.video_frames)).clip(max=length - 1)
+    return (begin[:, None] + policy.video_stride * np.arange(policy.video_frames)).clip(max=length - 1)
 
 
 def _canvases(reader: Reader, episode: RecordedEpisode, policy: BundleConfig) -> NDArray[np.uint8]:

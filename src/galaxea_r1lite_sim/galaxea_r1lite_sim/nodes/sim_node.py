@@ -27,13 +27,12 @@ from galaxea_r1lite_sim.camera import Cameras
 from galaxea_r1lite_sim.expert import STEP, Expert, UnreachableError
 from galaxea_r1lite_sim.randomization import LEVELS, draw
 from galaxea_r1lite_sim.scene import TIMESTEP
-from galaxea_r1lite_sim.simulation import Simulation
+from galaxea_r1lite_sim.simulation import SETTLED, Simulation
 
 _NS = 1_000_000_000
 _EPOCH_NS = 1_000 * _NS  # simulated time begins here: a stamp of zero means "not stamped"
 _STATUS_PERIOD = 0.1  # s
 _EXTRA = 0.0  # the 7th entry that the robot's arm messages may carry
-_SUCCESS_TIME = 0.5  # s that the towel must lie folded before the task is called done
 _BEHIND = 0.5  # s by which simulated time may lag before it is given up to catch up
 
 
@@ -226,7 +225,7 @@ class SimNode(ManagedNode):
             self._folded_since = None
         elif self._folded_since is None:
             self._folded_since = simulation.time
-        done = self._folded_since is not None and simulation.time - self._folded_since > _SUCCESS_TIME
+        done = self._folded_since is not None and simulation.time - self._folded_since > SETTLED
         if done:
             self._success.publish(Bool(data=True))
         duration = self._values["duration"]
