@@ -59,10 +59,12 @@ def cache_latents(
     Raises:
         ConfigError: the autoencoder is not what the policy says, or images cannot be read.
     """
+    if not (autoencoder / "config.json").exists():
+        raise ConfigError(f"autoencoder: there is none in {autoencoder}; `fastwam train-autoencoder` makes one")
     try:
         vae = load_vae(autoencoder)
     except CheckpointError as error:
-        raise ConfigError(f"autoencoder: {error}. `fastwam train-autoencoder` makes one") from None
+        raise ConfigError(f"autoencoder: {error}") from None
     if vae.config.scale_factor_temporal != policy.frames_per_latent:
         raise ConfigError(
             f"{autoencoder}: a latent frame stands for {vae.config.scale_factor_temporal} video frames, "
