@@ -6,22 +6,19 @@ What the ROS nodes add is left out; `--nodes` runs the same episodes through the
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.table import Table
 from scipy.stats import binomtest
 
+from fastwam_policy.parallel import in_processes
 from fastwam_policy.policy.images import Pixels
 from fastwam_policy.policy.policy import Observation, Policy, RunningPlan
 from fastwam_policy.progress import counted
@@ -110,24 +107,12 @@ def evaluate(
     outcomes = []
     with counted() as progress:
         task = progress.add_task("episodes", total=len(seeds))
-        for outcome in _outcomes(bundle, seeds, settings, workers or os.cpu_count() or 1, videos, mode):
+        episodes = [(bundle, seed, settings, videos, mode) for seed in seeds]
+        for outcome in in_processes(_episode_of, episodes, workers):
             outcomes.append(outcome)
             folded = sum(outcome.success for outcome in outcomes)
             progress.update(task, advance=1, description=f"folded {folded} of {len(outcomes)}")
     return sorted(outcomes, key=lambda outcome: outcome.seed)
-
-
-def _outcomes(
-    bundle: Path, seeds: Sequence[int], settings: Settings, workers: int, videos: Path | None, mode: str
-) -> Iterator[Outcome]:
-    """As they come; one worker is this process."""
-    if workers == 1:
-        yield from (_episode_of(bundle, seed, settings, videos, mode) for seed in seeds)
-        return
-    # Processes are spawned, not forked: MuJoCo, numba and torch have threads.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
-        for done in as_completed(pool.submit(_episode_of, bundle, seed, settings, videos, mode) for seed in seeds):
-            yield done.result()
 
 
 def run_episode(
@@ -303,11 +288,6 @@ class _DefaultInstruction:
 
     def infer(self, observation: Observation) -> Any:
         return self._policy.infer(replace(observation, instruction=self._instruction))
-
-
-def _one_thread() -> None:
-    """Workers share the cores; torch would take all of them for each."""
-    torch.set_num_threads(1)
 
 
 def _episode_of(bundle: Path, seed: int, settings: Settings, videos: Path | None, mode: str) -> Outcome:

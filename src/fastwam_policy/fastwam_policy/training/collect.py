@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastwam_policy.parallel import in_processes
 from fastwam_policy.progress import counted
 from fastwam_policy.training.lerobot import Dataset, Episode
 from fastwam_policy.training.lerobot_meta import Version
@@ -73,18 +71,11 @@ def collect(folder: Path, episodes: int, settings: Settings, workers: int = 0) -
     dataset = Dataset(folder, RobotConfig.load(), FPS, settings.version)
     wanted = [index for index in range(episodes) if not dataset.has(index)]
     failures = 0
-    # Processes are spawned, not forked: MuJoCo and numba have threads.
-    context = multiprocessing.get_context("spawn")
-    count = workers or os.cpu_count() or 1
-    with counted() as progress, ProcessPoolExecutor(count, mp_context=context) as pool:
+    with counted() as progress:
         task = progress.add_task("episodes", total=episodes, completed=episodes - len(wanted))
-        try:
-            for done in as_completed([pool.submit(_collect_one, folder, index, settings) for index in wanted]):
-                failures += done.result()
-                progress.advance(task)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # an error is shown now, not after all other episodes
-            raise
+        for failed in in_processes(_collect_one, [(folder, index, settings) for index in wanted], workers):
+            failures += failed
+            progress.advance(task)
     dataset.finish()
     return failures
 
