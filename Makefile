@@ -1,6 +1,6 @@
-# make demo: replay a recording through the policy and the bridge.   make test: all tests and checks.
+# make demo: fold the simulated towel with the shipped policy.   make test: all tests and checks.
 # Both set up everything they need first. `make help` lists the rest.
-MODE ?= replay
+MODE ?=
 BAG ?=
 BUNDLE ?=
 SEED ?= 0
@@ -18,9 +18,9 @@ help: ## list the targets
 setup: ## environment and workspace; nothing to do when they are there
 	@scripts/setup.sh
 
-demo: setup ## run the nodes on a recording, or in the simulator, and write a report. MODE=replay|sim BAG= BUNDLE= SEED= VIEW=1
+demo: setup ## fold the simulated towel, or replay a recording, and write a report. MODE=sim|replay BAG= BUNDLE= SEED= VIEW=1
 	$(if $(VIEW),@.venv/bin/python -c 'import rerun' 2>/dev/null || .venv/bin/python -m pip install -q --no-deps -r requirements-view.txt)
-	@./fastwam demo --mode $(MODE) $(if $(BAG),--bag "$(BAG)") $(if $(BUNDLE),--bundle "$(BUNDLE)") --seed $(SEED) $(if $(VIEW),--view)
+	@./fastwam demo $(if $(MODE),--mode $(MODE)) $(if $(BAG),--bag "$(BAG)") $(if $(BUNDLE),--bundle "$(BUNDLE)") --seed $(SEED) $(if $(VIEW),--view)
 
 data: setup ## episodes of the scripted expert as a LeRobot dataset in data/towel. EPISODES=500
 	@./fastwam collect data/towel --episodes $(EPISODES)

@@ -49,7 +49,7 @@ PY
 fi
 
 # 2. Workspace. Python files are linked, so only messages, package files and lists of files need a new build.
-built=$( (cat .venv/.installed; find src launch config bags -not -name '*.pyc' -type f | sort; find src -path '*/fastwam_msgs/*' -type f -exec cat {} +; cat src/*/setup.py src/*/package.xml) | sha256sum)
+built=$( (cat .venv/.installed; find src launch config bags bundles -not -name '*.pyc' -type f | sort; find src -path '*/fastwam_msgs/*' -type f -exec cat {} +; cat src/*/setup.py src/*/package.xml) | sha256sum)
 if [ "$(cat install/.built 2>/dev/null)" != "$built" ]; then
   say "building the workspace"
 

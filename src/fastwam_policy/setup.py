@@ -1,10 +1,12 @@
 """Installs Fast-WAM, its nodes, launch files and command line."""
 
 from glob import glob
+from os.path import isdir, isfile
 
 from setuptools import find_packages, setup
 
 NAME = "fastwam_policy"
+BUNDLE = "bundles/towel_small"
 NODES = ("policy_node", "replay_node", "recorder_node", "monitor_node")
 
 setup(
@@ -21,6 +23,8 @@ setup(
         (f"share/{NAME}/config", [f"config/{name}.yaml" for name in (*NODES, "processes", "real", "sim", "replay")]),
         (f"share/{NAME}/config/rviz", ["config/rviz/towel_fold.rviz"]),
         (f"share/{NAME}/bags/towel_fold_sample", glob("bags/towel_fold_sample/*")),
+        (f"share/{NAME}/{BUNDLE}", [path for path in glob(f"{BUNDLE}/*") if isfile(path)]),
+        *((f"share/{NAME}/{folder}", glob(f"{folder}/*")) for folder in glob(f"{BUNDLE}/*") if isdir(folder)),
     ],
     install_requires=[
         "setuptools", "accelerate", "av", "diffusers", "honcho", "jinja2", "matplotlib", "numpy",

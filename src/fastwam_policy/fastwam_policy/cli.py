@@ -23,6 +23,8 @@ _LONGEST_LATENCY = 1400  # ms: chunks of older observations are dropped
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exits with 2 and one clear message when the input is wrong."""
     given = _parser().parse_args(arguments)
+    if arguments is None:  # a process of its own: worker processes end with it
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         status = given.run(given)
     except ConfigError as error:
@@ -48,12 +50,13 @@ def _parser() -> argparse.ArgumentParser:
         "demo", help="run the nodes on a recording or in the simulator, then print a summary and write a report"
     )
     demo.add_argument(
-        "--mode", default="replay", help="replay (default) or sim; for real see launch/towel_fold.launch.py"
+        "--mode", help="sim (default) or replay (default with --bag); for real see launch/towel_fold.launch.py"
     )
     demo.add_argument("--seed", type=int, default=0, help="scene of mode sim")
+    demo.add_argument("--randomization", default="towel", help="what the seed varies: none, towel (default) or full")
     demo.add_argument("--duration", type=float, default=20.0, help="longest simulated time of mode sim, s (default 20)")
     demo.add_argument("--bag", type=Path, help="recording to replay; the shipped sample by default")
-    demo.add_argument("--bundle", type=Path, help="policy bundle; one with random weights by default")
+    demo.add_argument("--bundle", type=Path, help="policy bundle; the shipped one by default")
     demo.add_argument("--view", action="store_true", help="show it live in the Rerun viewer")
     demo.add_argument("--output", type=Path, default=Path("output"), help="folder for sessions")
     demo.add_argument("--json", type=new_file, metavar="PATH", help="write the figures as JSON")
@@ -194,18 +197,20 @@ def _demo(given: argparse.Namespace) -> int:
         raise ConfigError(
             "the demo never moves a robot; use: ros2 launch fastwam_policy towel_fold.launch.py mode:=real"
         )
-    from fastwam_policy.processes import processes
+    from fastwam_policy.processes import has_simulator, processes
 
-    processes(given.mode, {})
+    mode = given.mode or ("sim" if has_simulator() and given.bag is None else "replay")
+    processes(mode, {})
     from fastwam_policy.demo import run_demo
 
     return run_demo(
-        given.mode,
+        mode,
         (given.bag or _sample_bag()).resolve(),
         given.bundle.resolve() if given.bundle else None,
         given.output.resolve(),
         given.json,
         given.seed,
+        given.randomization,
         given.duration,
         view=given.view,
     )

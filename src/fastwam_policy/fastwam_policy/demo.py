@@ -22,13 +22,11 @@ from fastwam_policy.evaluation.session import read_session
 from fastwam_policy.evaluation.summary import summarise, table
 from fastwam_policy.evaluation.video import session_video
 from fastwam_policy.policy.bundle import Bundle
-from fastwam_policy.policy.random_bundle import write_random_bundle
-from fastwam_policy.processes import Argument, processes, require_viewer
+from fastwam_policy.processes import Argument, processes, require_viewer, shipped_bundle
 from fastwam_policy.recordings import check_topics, open_recording
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-INSTRUCTION = "fold the towel"
 _FIRST_DOMAIN, _DOMAINS = 60, 40  # robots use small domain ids; above 101 the ports may be taken by other programs
 _INTERRUPTED = 130
 
@@ -40,6 +38,7 @@ def run_demo(
     output: Path,
     json_path: Path | None,
     seed: int,
+    randomization: str,
     duration: float,
     *,
     view: bool = False,
@@ -57,15 +56,13 @@ def run_demo(
     if source is not None:
         with closing(open_recording(source)) as reader:
             check_topics(reader, robot, source)
-    if bundle is not None:
-        Bundle.load(bundle).check_robot(robot)
+    bundle = bundle or shipped_bundle()
+    Bundle.load(bundle).check_robot(robot)
     session = _new_folder(output / "sessions")
-    if bundle is None:
-        bundle = session / "bundle"
-        write_random_bundle(bundle, robot, INSTRUCTION)
     arguments: dict[str, Argument] = {
         "bag": str(source or ""),
         "seed": seed,
+        "randomization": randomization,
         "duration": duration,
         "bundle": str(bundle),
         "arm": True,

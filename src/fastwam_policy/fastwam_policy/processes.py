@@ -19,22 +19,33 @@ Argument = str | bool | int | float
 
 ARGUMENTS: dict[str, tuple[Argument, str]] = {
     "bag": ("", "recording to replay, mode replay"),
-    "bundle": ("", "folder of the policy bundle"),
+    "bundle": ("", "folder of the policy bundle; empty for the shipped one in modes sim and replay"),
     "instruction": ("", "task; empty for the bundle's default"),
     "arm": (False, "arm the bridge as soon as feedback comes; leave it false on a robot and call ~/arm"),
     "rviz": (False, "start RViz and what it needs; only with a full ROS 2 installation"),
     "record": (False, "write chunks, commands, feedback and status to an mcap"),
     "record_images": (False, "with `record`, the camera images as well"),
     "seed": (0, "what the simulated scene is drawn from, mode sim"),
+    "randomization": ("towel", "what the seed varies, mode sim: none, towel (its place and the arms' start) or full"),
     "duration": (0.0, "simulated seconds, or success before, after which mode sim ends; 0 for never"),
     "session": ("", "folder of that recording; empty for ~/fastwam_sessions/TIME"),
 }
 """Default and meaning of each argument of the launch file."""
 
 
+def shipped_bundle() -> Path:
+    """The bundle that comes with this package: it folds the simulated towel, and knows no other."""
+    return Path(get_package_share_directory("fastwam_policy")) / "bundles" / "towel_small"
+
+
+def has_simulator() -> bool:
+    """Whether MuJoCo is there."""
+    return find_spec("mujoco") is not None
+
+
 def require_simulator() -> None:
     """ConfigError where MuJoCo is missing."""
-    if find_spec("mujoco") is None:
+    if not has_simulator():
         raise ConfigError(
             "the simulator needs MuJoCo, which has no wheel for this Python: use Python 3.11 or newer "
             "(make clean; make setup PYTHON=python3.11)"
@@ -120,6 +131,8 @@ def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
     if unknown:
         raise ConfigError(f"unknown argument {', '.join(unknown)}; known are {', '.join(ARGUMENTS)}")
     values = {name: default for name, (default, _) in ARGUMENTS.items()} | dict(arguments)
+    if mode != "real":
+        values["bundle"] = values["bundle"] or str(shipped_bundle())
     config = Path(get_package_share_directory("fastwam_policy")) / "config"
     result = []
     for name, entry in load_yaml(config / "processes.yaml", _Entries).root.items():

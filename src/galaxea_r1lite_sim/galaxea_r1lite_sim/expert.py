@@ -22,6 +22,8 @@ _MISS = 0.01  # m by which a waypoint may be missed
 _MARGIN = 0.02  # rad to the joint limits
 _DIFFERENCE = 1e-5  # rad
 _ARC = 0.40  # height of the arc over its length
+_ARC_TIME, _ARC_FULL = 2.2, 0.25  # s of the arc, and m from which on it takes its full time
+_ARC_SHORTEST = 0.1  # of that time: a towel that is held over its place is put down at once
 _PITCH = ((0.28, np.deg2rad(82)), (0.72, np.deg2rad(42)))  # x of the tool and how steeply the gripper looks down
 
 
@@ -74,9 +76,14 @@ class Expert:
         UnreachableError: a waypoint is out of reach by more than 1 cm.
     """
 
-    def __init__(self, robot: RobotConfig, joints: NDArray[np.float64], towel: NDArray[np.float64]) -> None:
-        """`joints` [D] is where the robot stands, `towel` [n, n, 3] where the cloth lies."""
-        self._robot = robot
+    def __init__(
+        self, robot: RobotConfig, joints: NDArray[np.float64], towel: NDArray[np.float64], *, held: bool = False
+    ) -> None:
+        """`joints` [D] is where the robot stands, `towel` [n, n, 3] where the cloth lies.
+
+        With `held` both arms hold their corners already: the plan begins with the arc.
+        """
+        self._robot, self._held = robot, held
         names = [*robot.groups["torso"].joints]
         torso = np.array(robot.groups["torso"].home)
         self._arms, self._corners = {}, {}
@@ -92,9 +99,22 @@ class Expert:
 
     def _plan(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
         table = self._robot.workspace.table_height
-        rows = [joints.copy()]
+        begin = joints.copy()
         for arm in self._arms:
-            self._set_gripper(rows[0], arm, _OPENED)
+            self._set_gripper(begin, arm, _CLOSED if self._held else _OPENED)
+        rows = [begin] if self._held else self._take(begin)
+        rows += self._arc(rows[-1])
+        rows += self._grip(rows[-1], _OPENED, 0.35)
+        goals = {arm: np.array([*far[:2], table + _ABOVE]) for arm, (_, far) in self._corners.items()}
+        rows += self._line(rows[-1], goals, 0.7)
+        home = np.array([value for group in self._robot.commanded.values() for value in group.home])
+        rows += list(minimum_jerk(rows[-1], home, round(1.3 / STEP))[1:])
+        return np.array(rows)
+
+    def _take(self, begin: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Both arms over their near corners, down, and closed."""
+        table = self._robot.workspace.table_height
+        rows = [begin]
         above, share = {}, 0.0
         for arm, (near, _) in self._corners.items():
             tool = self._tool(arm, rows[0])
@@ -107,14 +127,7 @@ class Expert:
         down = max(float(goal[2]) - table - _GRASP for goal in above.values()) / (_ABOVE - _GRASP)
         goals = {arm: np.array([*near[:2], table + _GRASP]) for arm, (near, _) in self._corners.items()}
         rows += self._line(rows[-1], goals, 0.7 * max(_SHORTEST, down))
-        rows += self._grip(rows[-1], _CLOSED, 0.35)
-        rows += self._arc(rows[-1], 2.2)
-        rows += self._grip(rows[-1], _OPENED, 0.35)
-        goals = {arm: np.array([*far[:2], table + _ABOVE]) for arm, (_, far) in self._corners.items()}
-        rows += self._line(rows[-1], goals, 0.7)
-        home = np.array([value for group in self._robot.commanded.values() for value in group.home])
-        rows += list(minimum_jerk(rows[-1], home, round(1.3 / STEP))[1:])
-        return np.array(rows)
+        return rows + self._grip(rows[-1], _CLOSED, 0.35)
 
     def _line(
         self, start: NDArray[np.float64], goals: dict[str, NDArray[np.float64]], seconds: float
@@ -123,15 +136,18 @@ class Expert:
         paths = {arm: minimum_jerk(self._tool(arm, start), goal, steps) for arm, goal in goals.items()}
         return self._follow(start, paths)
 
-    def _arc(self, start: NDArray[np.float64], seconds: float) -> list[NDArray[np.float64]]:
-        """From the near corners to the far ones, over the towel."""
-        steps, paths = round(seconds / STEP), {}
-        for arm, (_, far) in self._corners.items():
-            begin = self._tool(arm, start)
-            goal = np.array([*far[:2], begin[2]])
-            path = minimum_jerk(begin, goal, steps)
-            share = np.linalg.norm(path - begin, axis=1) / np.linalg.norm(goal - begin)
-            path[:, 2] += 4 * share * (1 - share) * _ARC * np.linalg.norm(goal - begin)
+    def _arc(self, start: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """From where the near corners are held to the far ones, over the towel."""
+        table = self._robot.workspace.table_height
+        begins = {arm: self._tool(arm, start) for arm in self._corners}
+        goals = {arm: np.array([*far[:2], table + _GRASP]) for arm, (_, far) in self._corners.items()}
+        longest = max(float(np.linalg.norm(goals[arm] - begin)) for arm, begin in begins.items())
+        steps = round(_ARC_TIME * float(np.clip(longest / _ARC_FULL, _ARC_SHORTEST, 1.0)) / STEP)
+        share = minimum_jerk(np.zeros(1), np.ones(1), steps)[:, 0]
+        paths = {}
+        for arm, begin in begins.items():
+            path = begin + share[:, None] * (goals[arm] - begin)
+            path[:, 2] += 4 * share * (1 - share) * _ARC * np.linalg.norm((goals[arm] - begin)[:2])
             paths[arm] = path
         return self._follow(start, paths)
 

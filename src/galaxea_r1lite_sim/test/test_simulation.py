@@ -88,6 +88,22 @@ def test_the_expert_folds(folded):
     assert towel[..., 2].min() > ROBOT.workspace.table_height - 2e-3
 
 
+@pytest.mark.parametrize("steps", [45, 70])
+def test_the_expert_goes_on_with_a_towel_in_its_grippers(steps):
+    simulation = Simulation(ROBOT, draw(4, "towel"))
+    targets = Expert(ROBOT, simulation.joints, simulation.towel()).targets
+    for row in targets[:steps]:
+        simulation.target = row
+        simulation.step(STEP)
+    assert set(simulation.progress().held) == {"left_arm", "right_arm"}
+    left = Expert(ROBOT, simulation.joints, simulation.towel(), held=True).targets
+    assert len(left) < len(targets) - 30
+    progress = run_expert(simulation, left)
+    assert progress.success
+    assert progress.corner_distance < 0.02
+    assert progress.grasps == {"left_arm": 1, "right_arm": 1}, "it did not let go in between"
+
+
 def test_the_expert_stays_inside_the_robots_limits(folded):
     simulation = Simulation(ROBOT, draw(3))
     targets = Expert(ROBOT, simulation.joints, simulation.towel()).targets

@@ -24,7 +24,8 @@ FPS = round(1 / STEP)
 _ATTEMPTS = 50  # seeds tried for one episode before it is given up
 _NEXT_SEED = 1_000_000  # between two attempts: episodes and evaluations use seeds below
 _REST = 8  # steps after the plan, for the cloth to settle before success is judged
-_TAKEOVER = (0.3, 3.5)  # s that a policy drives: until it has closed its grippers, at most
+_TAKEOVER = (0.3, 8.0)  # s that a policy drives: a fold and more, for a policy that does not let go
+_HOLDING = 8.0  # mm of stroke: more means that a gripper still closes, or opens already
 _LATENCIES = (0.05, 0.1, 0.15, 0.2)  # s that its chunks take
 _CORRELATION = 0.85  # of the noise from one step to the next
 _KICK, _KICK_SHARE = 0.035, 0.01  # rad, and share of the steps that get one
@@ -44,8 +45,8 @@ class Settings:
         height: of the images, pixels; they are 16:9.
         first_seed: of episode 0; episode i uses first_seed + i.
         version: of the LeRobot format.
-        policy: bundle that drives until a random moment of the approach; the expert takes over where that has led
-            (DAgger). Empty: the expert from the start.
+        policy: bundle that drives until a random moment; the expert takes over where that has led (DAgger). Empty: the
+            expert from the start.
     """
 
     task: str
@@ -86,9 +87,12 @@ def record(robot: RobotConfig, seed: int, settings: Settings) -> Episode | None:
     cameras = Cameras(simulation, settings.height, settings.height * 16 // 9)
     if settings.policy:
         _drive(robot, simulation, cameras, seed, settings)
-        if any(simulation.progress().grasps.values()):
-            return None  # a towel that hangs in one gripper is beyond the expert
-    targets = Expert(robot, simulation.joints, simulation.towel()).targets
+    progress = simulation.progress()
+    strokes = simulation.joints[[unit == "mm" for unit in robot.units]]
+    held = len(progress.held) == len(progress.grasps) and strokes.max() < _HOLDING
+    if any(progress.grasps.values()) and not held:
+        return None  # beyond the expert: a towel in one gripper, or let go of, or grippers in motion
+    targets = Expert(robot, simulation.joints, simulation.towel(), held=held).targets
     images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in robot.cameras}
     states = []
     for target, noise in zip(targets, _noise(robot, targets, settings.noise, seed), strict=True):

@@ -26,7 +26,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _ENCODED_AT_ONCE = 16  # images
-_CLOSING = 5.0  # mm that a gripper's target falls below the largest so far when it closes
+_CLOSING = 5.0  # mm that a gripper's target lies below its largest when it closes, or is closed
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Sample:
         action: [T, D] likewise.
         latents: [T, f, C, h, w] of the video from each frame on, or [T, 1, C, h, w] where frames are encoded alone.
         task: instruction.
-        approach: frames before a gripper first closes.
+        approach: frames before a gripper first closes; 0 where one begins closed, since it may hold something.
     """
 
     state: NDArray[np.float32]
@@ -121,7 +121,7 @@ def load_samples(
             if len(latents) != episode.length:
                 raise ConfigError(f"{path}: of another recording ({len(latents)} frames); delete its folder")
             target = action[:, grippers]
-            closing = (np.maximum.accumulate(target) - target > _CLOSING).any(axis=1)
+            closing = (target.max(axis=0) - target > _CLOSING).any(axis=1)
             approach = int(closing.argmax()) if closing.any() else 0
             samples.append(Sample(state[:, state_order], action[:, action_order], latents, episode.task, approach))
     return samples
