@@ -9,6 +9,9 @@ setup(
     version="0.1.0",
     description="A simulated Galaxea R1 Lite with a towel, on the robot's own topics",
     license="MIT",
+    maintainer="Fast-WAM for R1 Lite maintainers",
+    maintainer_email="maintainers@fastwam.invalid",
+    python_requires=">=3.10",
     packages=find_packages(exclude=["test"]),
     package_data={NAME: ["py.typed"]},
     data_files=[

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_bridge.robot.kinematics import origin, rpy_rotation
+from galaxea_r1lite_bridge.robot.kinematics import rpy_rotation
 from galaxea_r1lite_sim.scene import TABLE_CENTER, TABLE_HALF, VERTICES
 from galaxea_r1lite_sim.simulation import Simulation
+from galaxea_r1lite_sim.visuals import Visual, link_visuals
 
 Pixels = NDArray[np.uint8]
 
@@ -120,35 +121,25 @@ class Cameras:
 
 def _robot_meshes(robot: RobotConfig) -> dict[str, Mesh]:
     """What the URDF shows of each link."""
-    urdf = ElementTree.parse(robot.urdf_path).getroot()
-    colors = {m.attrib["name"]: m.find("color").attrib["rgba"] for m in urdf.findall("material")}  # type: ignore[union-attr]
     meshes = {}
-    for link in urdf.findall("link"):
-        # A camera does not see the box that stands for itself.
-        parts = [] if link.attrib["name"] in LINKS.values() else [_visual(v, colors) for v in link.findall("visual")]
-        if parts:
-            starts = np.cumsum([0, *(len(part.points) for part in parts)])
-            meshes[link.attrib["name"]] = Mesh(
-                np.concatenate([part.points for part in parts]),
-                np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=False)]),
-                np.concatenate([part.color for part in parts]),
-                np.concatenate([part.coordinates for part in parts]),
-            )
+    for link, visuals in link_visuals(ElementTree.parse(robot.urdf_path).getroot()).items():
+        if link in LINKS.values():
+            continue  # a camera does not see the box that stands for itself
+        parts = [_mesh(visual) for visual in visuals]
+        starts = np.cumsum([0, *(len(part.points) for part in parts)])
+        meshes[link] = Mesh(
+            np.concatenate([part.points for part in parts]),
+            np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=False)]),
+            np.concatenate([part.color for part in parts]),
+            np.concatenate([part.coordinates for part in parts]),
+        )
     return meshes
 
 
-def _visual(visual: ElementTree.Element, colors: dict[str, str]) -> Mesh:
-    place = origin(visual.find("origin"))
-    box, cylinder = visual.find("geometry/box"), visual.find("geometry/cylinder")
-    if box is not None:
-        points, faces = _box(np.array([float(v) for v in box.attrib["size"].split()]) / 2)
-    else:
-        assert cylinder is not None
-        points, faces = _cylinder(float(cylinder.attrib["radius"]), float(cylinder.attrib["length"]) / 2)
-    material = visual.find("material")
-    rgba = colors[material.attrib["name"]] if material is not None else "0.5 0.5 0.5 1"
-    color = np.tile([float(v) for v in rgba.split()][:3], (len(faces), 1))
-    return Mesh(points @ place[:3, :3].T + place[:3, 3], faces, color, np.zeros((len(points), 2)))
+def _mesh(visual: Visual) -> Mesh:
+    points, faces = _box(visual.half) if len(visual.half) == 3 else _cylinder(*visual.half)
+    color = np.tile(visual.color, (len(faces), 1))
+    return Mesh(points @ visual.place[:3, :3].T + visual.place[:3, 3], faces, color, np.zeros((len(points), 2)))
 
 
 def _box(half: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.kinematics import axis_rotation, origin
 from galaxea_r1lite_sim.randomization import Conditions
+from galaxea_r1lite_sim.visuals import Visual, link_visuals
 
 TIMESTEP = 1 / 240  # s
 VERTICES = 11  # along each edge of the towel
@@ -25,12 +26,13 @@ _HEAD = """<mujoco model="r1lite_towel">
   <compiler angle="radian" balanceinertia="true"/>
   <option timestep="{timestep}" integrator="discrete" solver="CG" iterations="40" tolerance="1e-6"/>
   <size memory="64M"/>
+  <visual><headlight ambient="0.4 0.4 0.4" diffuse="0.6 0.6 0.6"/></visual>
   <worldbody>
     <geom name="table" type="plane" pos="{x} {y} {z}" size="{half_x} {half_y} 0.01" contype="4" conaffinity="4"
-          friction="{friction}" condim="3"/>
+          friction="{friction}" condim="3" rgba="{color} 1"/>
 """
 _TOWEL = """    <flexcomp name="towel" type="grid" dim="2" count="{n} {n} 1" spacing="{spacing} {spacing} {spacing}"
-              pos="{x} {y} {z}" euler="0 0 {yaw}" mass="{mass}" radius="{radius}">
+              pos="{x} {y} {z}" euler="0 0 {yaw}" mass="{mass}" radius="{radius}" rgba="{color} 1">
       <contact condim="3" friction="{friction}" solref="0.01 1" selfcollide="auto" contype="12" conaffinity="9"/>
       <elasticity young="2e4" poisson="0" damping="0.02" thickness="0.002" elastic2d="both"/>
     </flexcomp>
@@ -45,13 +47,14 @@ def build(robot: RobotConfig, conditions: Conditions) -> str:
     parts = [
         _HEAD.format(
             timestep=TIMESTEP, x=TABLE_CENTER[0], y=TABLE_CENTER[1], z=table, half_x=TABLE_HALF[0],
-            half_y=TABLE_HALF[1], friction=conditions.friction,
+            half_y=TABLE_HALF[1], friction=conditions.friction, color=_text(np.array(conditions.table_color[0])),
         ),
-        _link(urdf, "base_link", dict(zip(robot.groups["torso"].joints, robot.groups["torso"].home, strict=True))),
+        _link(urdf, "base_link", dict(zip(robot.groups["torso"].joints, robot.groups["torso"].home, strict=True)),
+              link_visuals(urdf)),
         _TOWEL.format(
             n=VERTICES, spacing=conditions.towel_size / (VERTICES - 1), x=conditions.towel_center[0],
             y=conditions.towel_center[1], z=table + 2 * _TOWEL_RADIUS, yaw=conditions.towel_yaw, mass=_TOWEL_MASS,
-            radius=_TOWEL_RADIUS, friction=conditions.friction,
+            radius=_TOWEL_RADIUS, friction=conditions.friction, color=_text(np.array(conditions.towel_color[0])),
         ),
         _grasps(robot),
         _actuators(robot),
@@ -60,7 +63,7 @@ def build(robot: RobotConfig, conditions: Conditions) -> str:
     return "".join(parts)
 
 
-def _link(urdf: ElementTree.Element, name: str, fixed: dict[str, float]) -> str:
+def _link(urdf: ElementTree.Element, name: str, fixed: dict[str, float], visuals: dict[str, list[Visual]]) -> str:
     """A link as a body with everything below it."""
     joint = next((j for j in urdf.iterfind("joint") if _attributes(j, "child")["link"] == name), None)
     pose, hinge = "", ""
@@ -82,8 +85,19 @@ def _link(urdf: ElementTree.Element, name: str, fixed: dict[str, float]) -> str:
     children = [
         _attributes(j, "child")["link"] for j in urdf.iterfind("joint") if _attributes(j, "parent")["link"] == name
     ]
-    below = "".join(_link(urdf, child, fixed) for child in children)
-    return f'<body name="{name}"{pose} gravcomp="1">{hinge}{inertia}{below}</body>\n'
+    shown = "".join(_geom(visual) for visual in visuals.get(name, []))
+    below = "".join(_link(urdf, child, fixed, visuals) for child in children)
+    return f'<body name="{name}"{pose} gravcomp="1">{hinge}{inertia}{shown}{below}</body>\n'
+
+
+def _geom(visual: Visual) -> str:
+    """Seen in the window, and touching nothing."""
+    kind = "box" if len(visual.half) == 3 else "cylinder"
+    turn = _text(_quaternion(visual.place[:3, :3]))
+    return (
+        f'<geom type="{kind}" size="{_text(visual.half)}" pos="{_text(visual.place[:3, 3])}" quat="{turn}" '
+        f'rgba="{_text(np.array(visual.color))} 1" contype="0" conaffinity="0" mass="0"/>'
+    )
 
 
 def _grasps(robot: RobotConfig) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import mujoco.viewer
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
 from rosgraph_msgs.msg import Clock
@@ -33,6 +36,8 @@ _NS = 1_000_000_000
 _EPOCH_NS = 1_000 * _NS  # simulated time begins here: a stamp of zero means "not stamped"
 _STATUS_PERIOD = 0.1  # s
 _EXTRA = 0.0  # the 7th entry that the robot's arm messages may carry
+_WINDOW_PERIOD = 1 / 30  # s
+_WINDOW_END = 0.5  # s for the window's own thread, which aborts the process when it is cut off
 _BEHIND = 0.5  # s by which simulated time may lag before it is given up to catch up
 
 
@@ -50,6 +55,9 @@ class SimNode(ManagedNode):
         raw = [name for name, camera in self._robot.cameras.items() if not camera.type.endswith("CompressedImage")]
         if raw:
             raise ConfigError(f"cameras.{raw[0]}.type: the simulator publishes CompressedImage only, as the robot does")
+        if values["window"] and sys.platform == "linux" and not os.environ.get("DISPLAY"):
+            raise ConfigError("window: needs a screen, and DISPLAY is not set; `fastwam view --web` needs none")
+        self._window: Any = None
         self._level: str = values["randomization"]
         self._lock = threading.Lock()
         self._begin(values["seed"], self._level)
@@ -78,6 +86,9 @@ class SimNode(ManagedNode):
         """Stop the physics."""
         self._stopping.set()
         self._thread.join()
+        if self._window is not None:
+            self._window.close()
+            time.sleep(_WINDOW_END)
         for subscription in self._targets:
             self.destroy_subscription(subscription)
         self.destroy_service(self._reset_service)
@@ -91,10 +102,21 @@ class SimNode(ManagedNode):
         for camera in self._robot.cameras:
             cameras.render(camera)  # compiled before time begins
         plan = Expert(self._robot, simulation.joints, simulation.towel()).targets if self._values["expert"] else None
+        if self._values["window"]:
+            self._open_window(simulation)
         self._simulation, self._cameras, self._plan = simulation, cameras, plan
         self._seed, self._level, self._step = seed, level, 0
         self._folded_since: float | None = None
         self._delayed: deque[tuple[float, slice, np.ndarray, np.ndarray | None]] = deque()
+
+    def _open_window(self, simulation: Simulation) -> None:
+        if self._window is not None:
+            self._window.close()
+        model, data = simulation.model, simulation.data
+        self._window = mujoco.viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
+        view = self._window.cam
+        view.lookat[:], view.distance, view.azimuth, view.elevation = (0.4, 0.0, 0.8), 1.8, 150, -30
+        self._window.sync()
 
     def _target_callback(self, name: str) -> Callable[[JointState], None]:
         place = self._robot.slices[name]
@@ -171,6 +193,8 @@ class SimNode(ManagedNode):
         for index, camera in enumerate(self._robot.cameras):  # one after the other, as cameras without a trigger
             if self._is_due(self._values["camera_rate"], index * 2):
                 self._publish_image(camera, now_ns)
+        if self._window is not None and self._is_due(1 / _WINDOW_PERIOD):
+            self._window.sync()
         if self._is_due(1 / _STATUS_PERIOD, 1):
             recent.append((time.monotonic(), self._now_ns()))
             while len(recent) > 1 + round(1 / _STATUS_PERIOD):

@@ -1,0 +1,47 @@
+"""The boxes and cylinders that the URDF shows of each link."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxea_r1lite_bridge.robot.kinematics import origin
+
+_GREY = "0.5 0.5 0.5 1"
+
+
+@dataclass(frozen=True)
+class Visual:
+    """One primitive.
+
+    Attributes:
+        half: m, half the edges [3] of a box, or radius and half the length [2] of a cylinder along z.
+        place: pose [4, 4] in its link.
+        color: red, green, blue in 0..1.
+    """
+
+    half: NDArray[np.float64]
+    place: NDArray[np.float64]
+    color: tuple[float, ...]
+
+
+def link_visuals(urdf: ElementTree.Element) -> dict[str, list[Visual]]:
+    """By link, of those that show anything."""
+    colors = {m.attrib["name"]: m.find("color").attrib["rgba"] for m in urdf.findall("material")}  # type: ignore[union-attr]
+    found = {link.attrib["name"]: [_visual(v, colors) for v in link.findall("visual")] for link in urdf.findall("link")}
+    return {name: visuals for name, visuals in found.items() if visuals}
+
+
+def _visual(visual: ElementTree.Element, colors: dict[str, str]) -> Visual:
+    box, cylinder = visual.find("geometry/box"), visual.find("geometry/cylinder")
+    if box is not None:
+        half = np.array([float(v) for v in box.attrib["size"].split()]) / 2
+    else:
+        assert cylinder is not None
+        half = np.array([float(cylinder.attrib["radius"]), float(cylinder.attrib["length"]) / 2])
+    material = visual.find("material")
+    rgba = colors[material.attrib["name"]] if material is not None else _GREY
+    return Visual(half, origin(visual.find("origin")), tuple(float(v) for v in rgba.split()[:3]))
