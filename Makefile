@@ -7,10 +7,13 @@ SEED ?= 0
 VIEW ?=
 EPISODES ?= 500
 TESTS ?=
-export PYTHON TORCH
+PYTHONS ?=
+NUMPYS ?=
+MATRIX ?=
+export PYTHON TORCH PYTHONS NUMPYS MATRIX TESTS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data test lint lock clean
+.PHONY: help setup demo data test matrix lint docs wheels lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -28,13 +31,23 @@ data: setup ## episodes of the scripted expert as a LeRobot dataset in data/towe
 test: setup lint ## lint and all tests. TESTS="path or pytest options" for some of them
 	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(TESTS)'
 
+matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; hours. PYTHONS="3.11" NUMPYS="1.26" TESTS= MATRIX=
+	@scripts/matrix.sh
+
 lint: setup ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@bash -c '. scripts/env.sh && exec .venv/bin/python -m mypy'
 
-lock: setup ## resolve requirements.in into requirements.txt, without torch
-	@.venv/bin/python -m pip install --quiet uv && echo 'torch; python_version < "3"' | .venv/bin/uv pip compile --quiet \
-	  --universal --python-version 3.10 --no-annotate --no-header --override - requirements.in -o requirements.txt
+docs: ## the documentation as a site in output/docs; broken links are errors. Its tools are in .venv-docs
+	@scripts/docs.sh
 
-clean: ## remove the environment and the built workspace; output/ stays
-	rm -rf .venv build install log
+wheels: ## sdist and wheel of each Python package in output/wheels
+	@scripts/wheels.sh
+
+lock: setup ## resolve requirements.in into requirements.txt, and for NumPy 1.26 into requirements-numpy1.txt, without torch
+	@.venv/bin/python -m pip install --quiet uv
+	@for name in requirements requirements-numpy1; do echo 'torch; python_version < "3"' | .venv/bin/uv pip compile --quiet \
+	  --universal --python-version 3.10 --no-annotate --no-header --override - $$name.in -o $$name.txt || exit; done
+
+clean: ## remove the environments and the built workspace; output/ stays
+	rm -rf .venv .venv-docs build install log

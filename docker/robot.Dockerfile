@@ -15,6 +15,7 @@ RUN apt-get update \
  && pip3 install --no-cache-dir "pydantic==2.14.3"
 
 WORKDIR /fastwam
+COPY LICENSE LICENSE
 COPY config config
 COPY src/fastwam_msgs src/fastwam_msgs
 COPY src/galaxea_r1lite_bridge src/galaxea_r1lite_bridge

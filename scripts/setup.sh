@@ -15,8 +15,12 @@ python=${PYTHON:-python3}
   die "Python 3.10 to 3.13 is needed, $python is $("$python" -V 2>&1). Name another: make PYTHON=python3.12 ..."
 
 # 1. Python packages
+case "${AMENT_PREFIX_PATH:-}" in *"$PWD/.venv"*) unset ROS_DISTRO ;; esac  # scripts/env.sh was sourced: that ROS 2 is .venv's own
 if [ -n "${ROS_DISTRO:-}" ]; then source_of_ros="sourced ROS 2 $ROS_DISTRO"; else source_of_ros="ROS 2 Jazzy from PyPI"; fi
-wanted=$(cat requirements.txt <(echo "$source_of_ros $("$python" -V) ${TORCH:-}") | sha256sum)
+# A distribution's message packages are compiled against NumPy 1, and cannot be imported with NumPy 2.
+requirements=requirements.txt
+[ -z "${ROS_DISTRO:-}" ] || requirements=requirements-numpy1.txt
+wanted=$(cat "$requirements" <(echo "$source_of_ros $("$python" -V) ${TORCH:-}") | sha256sum)
 if [ "$(cat .venv/.installed 2>/dev/null)" != "$wanted" ]; then
   say "Python environment in .venv, $source_of_ros (about 2 GB, once)"
   options=()
@@ -25,8 +29,7 @@ if [ "$(cat .venv/.installed 2>/dev/null)" != "$wanted" ]; then
     die "python3 -m venv failed. On Debian or Ubuntu: sudo apt install python3-venv python3-dev"
   pip() { .venv/bin/python -m pip --quiet --disable-pip-version-check "$@" 2> >(grep -v 'is ignored: it is neither' >&2); }
   if [ -n "${ROS_DISTRO:-}" ]; then
-    # A distribution's message packages are compiled against NumPy 1, and cannot be imported with NumPy 2.
-    grep -vE '^(ros-|numpy==)' requirements.txt | pip install --no-deps -r /dev/stdin "numpy==1.26.4"
+    grep -v '^ros-' "$requirements" | pip install --no-deps -r /dev/stdin
   else
     pip install --no-deps -r requirements.txt
     # The wheels' CMake files name the headers of the machine they were built on.

@@ -10,6 +10,9 @@ setup(
     version="0.1.0",
     description="Executes action chunks on the Galaxea R1 Lite under safety limits",
     license="MIT",
+    maintainer="Fast-WAM for R1 Lite maintainers",
+    maintainer_email="maintainers@fastwam.invalid",
+    python_requires=">=3.10",
     packages=find_packages(exclude=["test"]),
     package_data={NAME: ["py.typed"]},
     data_files=[

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Build the documentation into output/docs, with its tools in .venv-docs; see mkdocs.yml. Broken links and anchors are errors.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+mermaid=mermaid@11.17.2                # draws the diagrams; the theme asks for version 11
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "docs: Python 3.11 or newer is needed, $python is $("$python" -V). Name another: make docs PYTHON=python3.12" >&2
+  exit 1
+}
+
+wanted=$( (cat requirements-docs.txt; echo "$mermaid $("$python" -V)") | sha256sum)
+if [ "$(cat .venv-docs/.installed 2>/dev/null)" != "$wanted" ]; then
+  printf '\033[1m== tools of the documentation in .venv-docs (170 MB, once)\033[0m\n'
+  "$python" -m venv --clear .venv-docs
+  .venv-docs/bin/python -m pip --quiet --disable-pip-version-check install --no-deps -r requirements-docs.txt \
+    2> >(grep -v 'is ignored: it is neither' >&2)
+  # With npm the site holds all that it needs; without it, a reader's browser loads mermaid from a CDN, or shows the diagrams as text.
+  if command -v npm >/dev/null; then
+    (cd .venv-docs && npm pack --silent "$mermaid" >/dev/null && tar xzf mermaid-*.tgz package/dist/mermaid.min.js && rm mermaid-*.tgz)
+  else
+    echo "docs: no npm: the diagrams will be drawn in browsers that reach the internet only" >&2
+  fi
+  echo "$wanted" >.venv-docs/.installed
+fi
+
+NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --clean
+if [ -f .venv-docs/package/dist/mermaid.min.js ]; then
+  install -m 644 -D .venv-docs/package/dist/mermaid.min.js output/docs/assets/mermaid.min.js
+fi
+echo "documentation: output/docs/index.html"

@@ -1,0 +1,136 @@
+"""What the packages say of themselves: equal versions, declared dependencies, files that are installed."""
+
+import ast
+import re
+import runpy
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import setuptools
+import yaml
+from catkin_pkg.package import parse_package
+
+ROOT = Path(__file__).parents[3]
+PYTHON_PACKAGES = ("fastwam_policy", "galaxea_r1lite_bridge", "galaxea_r1lite_sim")
+# rosdep keys of what is imported under another name; https://github.com/ros/rosdistro, rosdep/python.yaml
+KEYS = {
+    "PIL": "python3-pil", "cv2": "python3-opencv", "jinja2": "python3-jinja2", "matplotlib": "python3-matplotlib",
+    "numba": "python3-numba", "numpy": "python3-numpy", "pydantic": "python3-pydantic", "rich": "python3-rich",
+    "scipy": "python3-scipy", "yaml": "python3-yaml",
+}  # fmt: skip
+# Names on PyPI of what is not declared to rosdep; a comment in package.xml names it.
+PYPI = {
+    name: name for name in ("accelerate", "av", "diffusers", "honcho", "mujoco", "pyarrow", "rosbags", "safetensors")
+}
+PYPI |= {"torch": "torch", "transformers": "transformers"}
+WHEELS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "yaml": "pyyaml",
+}  # the others are named as they are imported
+OPTIONAL = {"ftfy", "rerun", "torchao"}  # asked for by their users only, with a message that names them
+
+
+def xml(package):
+    return ElementTree.parse(ROOT / "src" / package / "package.xml").getroot()
+
+
+def setup_arguments(package, monkeypatch):
+    """What a package's setup.py gives to setup()."""
+    given = {}
+    monkeypatch.setattr(setuptools, "setup", given.update)
+    monkeypatch.chdir(ROOT / "src" / package)
+    runpy.run_path("setup.py")
+    return given
+
+
+def imported(package):
+    """Top-level names of all modules that a package imports."""
+    names = set()
+    for path in (ROOT / "src" / package / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names) - {package}
+
+
+@pytest.mark.parametrize("package", ["fastwam_msgs", *PYTHON_PACKAGES])
+def test_package_xml_is_valid(package):
+    warnings = []
+    parse_package(str(ROOT / "src" / package), warnings=warnings).validate(warnings=warnings)
+    assert warnings == []
+
+
+def test_one_version(monkeypatch):
+    versions = {package: xml(package).findtext("version") for package in ("fastwam_msgs", *PYTHON_PACKAGES)}
+    versions |= {f"{package}/setup.py": setup_arguments(package, monkeypatch)["version"] for package in PYTHON_PACKAGES}
+    assert len(set(versions.values())) == 1, versions
+    newest = re.search(r"^## (\S+?)[, ]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest
+    assert newest[1] == versions["fastwam_msgs"]
+
+
+@pytest.mark.parametrize("package", PYTHON_PACKAGES)
+def test_what_is_imported_is_declared(package, monkeypatch):
+    root = xml(package)
+    declared = {entry.text for tag in ("depend", "exec_depend") for entry in root.findall(tag)}
+    comments = (ROOT / "src" / package / "package.xml").read_text()
+    required = {re.split(r"[<>=]", entry)[0] for entry in setup_arguments(package, monkeypatch)["install_requires"]}
+    for name in imported(package) - OPTIONAL:
+        if name in PYPI:
+            assert PYPI[name] in comments, f"{name} is not named in package.xml"
+            assert PYPI[name] in required, f"{name} is not in install_requires"
+        else:
+            assert KEYS.get(name, name) in declared, f"{name} is not declared in package.xml"
+            if name in KEYS:
+                assert WHEELS.get(name, name) in required, f"{name} is not in install_requires"
+
+
+@pytest.mark.parametrize("package", PYTHON_PACKAGES)
+def test_what_is_installed(package, monkeypatch):
+    given = setup_arguments(package, monkeypatch)
+    assert given["license"] == xml(package).findtext("license")
+    assert given["python_requires"] == ">=3.10"
+    files = {f"{folder}/{Path(file).name}": Path(file) for folder, names in given["data_files"] for file in names}
+    assert all(file.is_file() for file in files.values())
+    share = f"share/{package}"
+    assert f"share/ament_index/resource_index/packages/{package}" in files
+    assert f"{share}/package.xml" in files
+    nodes = [
+        entry.split(" = ")[0] for entry in given["entry_points"]["console_scripts"] if entry.endswith("_node:main")
+    ]
+    assert nodes
+    for node in nodes:
+        assert f"{share}/config/{node}.yaml" in files
+
+
+def test_every_configuration_is_installed_by_one_package(monkeypatch):
+    installed = [
+        Path(file).name
+        for package in PYTHON_PACKAGES
+        for folder, names in setup_arguments(package, monkeypatch)["data_files"]
+        for file in names
+        if folder.endswith("/config")
+    ]
+    assert sorted(installed) == sorted(path.name for path in (ROOT / "config").glob("*.yaml"))
+
+
+def test_pre_commit_runs_the_ruff_of_the_environment():
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    version = re.search(r"^ruff==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert version
+    assert repo["rev"] == f"v{version[1]}"
+
+
+def test_both_locks_hold_the_same_packages_in_nearly_the_same_versions():
+    locks = [
+        set(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / f"{name}.txt").read_text(), re.MULTILINE))
+        for name in ("requirements", "requirements-numpy1")
+    ]
+    assert {name for name, _ in locks[0]} == {name for name, _ in locks[1]}
+    assert ("numpy", "1.26.4") in locks[1]
+    assert {name for name, _ in locks[1] - locks[0]} <= {"numpy", "opencv-python-headless"}
