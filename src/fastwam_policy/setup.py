@@ -7,13 +7,16 @@ from setuptools import find_packages, setup
 
 NAME = "fastwam_policy"
 BUNDLE = "bundles/towel_small"
-NODES = ("policy_node", "replay_node", "recorder_node", "monitor_node")
+NODES = ("policy_node", "replay_node", "recorder_node", "monitor_node", "imagination_node")
 
 setup(
     name=NAME,
     version="0.1.0",
     description="Fast-WAM, a world action model, as a ROS 2 policy",
     license="MIT",
+    maintainer="Fast-WAM for R1 Lite maintainers",
+    maintainer_email="maintainers@fastwam.invalid",
+    python_requires=">=3.10",
     packages=find_packages(exclude=["test"]),
     package_data={NAME: ["py.typed", "evaluation/*.jinja", "model/*.json"]},
     data_files=[

@@ -17,10 +17,8 @@ from domain_coordinator import domain_id
 from honcho.manager import Manager
 from rich.console import Console
 
-from fastwam_policy.evaluation.report import write_report
-from fastwam_policy.evaluation.session import read_session
-from fastwam_policy.evaluation.summary import summarise, table
-from fastwam_policy.evaluation.video import session_video
+from fastwam_policy.evaluation.report import report_session
+from fastwam_policy.evaluation.summary import table
 from fastwam_policy.policy.bundle import Bundle
 from fastwam_policy.processes import Argument, processes, require_viewer, shipped_bundle
 from fastwam_policy.recordings import check_topics, open_recording
@@ -42,6 +40,7 @@ def run_demo(
     duration: float,
     *,
     view: bool = False,
+    imagine: bool = False,
 ) -> int:
     """Run the demo and return the exit status: 0 when chunks were computed and the report is there.
 
@@ -66,6 +65,7 @@ def run_demo(
         "duration": duration,
         "bundle": str(bundle),
         "arm": True,
+        "imagine": imagine,
         "record": True,
         "record_images": mode == "sim",
         "session": str(session),
@@ -90,18 +90,15 @@ def run_demo(
     if manager.returncode != 0:
         console.print(f"[red]a process ended with status {manager.returncode}; its last lines are above[/red]")
         return int(manager.returncode or 1)
-    data = read_session(recording, robot)
-    summary = summarise(data, robot)
-    report = session / "report.html"
     title = f"a recording of the R1 Lite: {source.name}" if source else f"the simulated R1 Lite, seed {seed}"
-    video = session / "video.mp4"
-    filmed = source is None and session_video(recording, robot, video)
-    write_report(report, data, summary, robot, source or recording, f"Fast-WAM on {title}", video if filmed else None)
+    summary = report_session(session, robot, f"Fast-WAM on {title}", source)
     console.print(table(summary))
     _write_json(session / "summary.json", summary)
     if json_path is not None:
         _write_json(json_path, summary)
-    console.print(f"report: {report}" + (f"\nvideo: {video}" if filmed else ""))
+    console.print(f"report: {session / 'report.html'}")
+    if (video := session / "video.mp4").exists():
+        console.print(f"video: {video}")
     if summary["chunks"] == 0:
         console.print("[red]no chunk was computed; the policy's warnings above say why[/red]")
         return 1

@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, tuple[Argument, str]] = {
     "instruction": ("", "task; empty for the bundle's default"),
     "arm": (False, "arm the bridge as soon as feedback comes; leave it false on a robot and call ~/arm"),
     "rviz": (False, "start RViz and what it needs; only with a full ROS 2 installation"),
+    "imagine": (False, "show what the model imagines beside what then happens: imagination_node, in the background"),
     "record": (False, "write chunks, commands, feedback and status to an mcap"),
     "record_images": (False, "with `record`, the camera images as well"),
     "seed": (0, "what the simulated scene is drawn from, mode sim"),
@@ -84,6 +85,10 @@ class _Entries(RootModel[dict[str, _Entry]]):
     pass
 
 
+def _entries(config: Path) -> dict[str, _Entry]:
+    return load_yaml(config / "processes.yaml", _Entries).root
+
+
 def node_command(
     package: str, executable: str, parameters: Mapping[str, object], options: Sequence[str] = ()
 ) -> list[str]:
@@ -117,6 +122,11 @@ class Process:
         return node_command(self.package, self.executable, self.parameters, options)
 
 
+def node_names() -> list[str]:
+    """Every node that some mode starts."""
+    return list(_entries(Path(get_package_share_directory("fastwam_policy")) / "config"))
+
+
 def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
     """The processes of `mode` with their parameters; `arguments` overrides the defaults of ARGUMENTS.
 
@@ -135,7 +145,7 @@ def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
         values["bundle"] = values["bundle"] or str(shipped_bundle())
     config = Path(get_package_share_directory("fastwam_policy")) / "config"
     result = []
-    for name, entry in load_yaml(config / "processes.yaml", _Entries).root.items():
+    for name, entry in _entries(config).items():
         if mode not in entry.modes or (entry.only_if is not None and not values[entry.only_if]):
             continue
         # An empty argument leaves the parameter to its default and to the params file.

@@ -1,28 +1,34 @@
-"""Open and write rosbag2 recordings through rosbags, with errors that say what is wrong. No ROS needed."""
+"""Open rosbag2 recordings through rosbags, unfinished ones too, with errors that say what is wrong."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from fastwam_policy.unfinished_mcap import UnfinishedMcap, is_finished
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
 
 
-def typestore() -> Typestore:
-    """ROS 2's own message types and ours."""
+def typestore(kinds: Collection[str] = ()) -> Typestore:
+    """ROS 2's own message types, ours, and those of the installed packages that `kinds` are in."""
     store = get_typestore(Stores.ROS2_JAZZY)
-    definitions = Path(get_package_share_directory("fastwam_msgs")) / "msg"
+    known = {kind.split("/")[0] for kind in store.types}
     types = {}
-    for path in sorted(definitions.glob("*.msg")):
-        types.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"fastwam_msgs/msg/{path.stem}"))
+    for package in {"fastwam_msgs", *(kind.split("/")[0] for kind in kinds)} - known:
+        for path in sorted((Path(get_package_share_directory(package)) / "msg").glob("*.msg")):
+            types.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"{package}/msg/{path.stem}"))
     store.register(types)
     return store
 
@@ -30,8 +36,10 @@ def typestore() -> Typestore:
 def open_recording(path: Path) -> AnyReader:
     """Open a rosbag2 folder, or a .mcap or .db3 file; already open; the caller closes it.
 
+    An mcap that was never closed, because the recorder was killed or is still running, is read up to its cut.
+
     Raises:
-        ConfigError: missing, not a recording, or truncated.
+        ConfigError: missing, not a recording, or without any complete message.
     """
     if not path.exists():
         raise ConfigError(f"{path}: no such recording")
@@ -39,17 +47,29 @@ def open_recording(path: Path) -> AnyReader:
         raise ConfigError(f"{path}: not a recording: expected a rosbag2 folder, or a .mcap or .db3 file")
     if path.is_dir() and not (path / "metadata.yaml").exists():
         files = sorted(p for p in path.iterdir() if p.suffix in (".mcap", ".db3"))
-        hint = f"; try the file {files[0]}" if files else ""
-        raise ConfigError(f"{path}: not a rosbag2 folder: metadata.yaml is missing{hint}")
+        if len(files) != 1:
+            hint = f"; try the file {files[0]}" if files else ""
+            raise ConfigError(f"{path}: not a rosbag2 folder: metadata.yaml is missing{hint}")
+        path = files[0]
     reader = AnyReader([path], default_typestore=typestore())
     try:
+        if path.suffix == ".mcap" and path.is_file() and not is_finished(path):
+            _warn_unfinished(path)
+            (rosbag2,) = reader.readers
+            assert isinstance(rosbag2, Reader)
+            rosbag2.storage = UnfinishedMcap(path)
         reader.open()
     except Exception as error:  # noqa: BLE001  a damaged file fails anywhere in the storage plugin
         raise ConfigError(
             f"{path}: cannot be read, it is truncated or not a rosbag2 recording ({type(error).__name__}: {error}). "
-            "`mcap recover` rescues what a truncated .mcap holds"
+            "Of a truncated .mcap, name the file itself instead of its folder: it is read up to the cut"
         ) from None
     return reader
+
+
+@cache  # a report opens its recording several times
+def _warn_unfinished(path: Path) -> None:
+    logging.getLogger(__name__).warning("%s was never closed by its recorder: read up to the cut", path)
 
 
 def expected_topics(robot: RobotConfig) -> dict[str, str]:

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fastwam_policy.policy.images import ImageError
 from fastwam_policy.policy.policy import ActionChunk, Timing
-from fastwam_policy.runtime.inference_loop import Executing, ImageError, InferenceLoop
+from fastwam_policy.runtime.inference_loop import Executing, InferenceLoop
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError

@@ -21,6 +21,8 @@ def test_each_mode_starts_what_it_needs():
     assert started["bridge_node"].parameters == {"arm_on_start": True}
     assert started["replay_node"].params_file.name == "replay.yaml"
     assert [p.name for p in processes("real", {})] == ["policy_node", "bridge_node"]
+    imagining = processes("real", {"imagine": True, "bundle": "/bundle"})
+    assert {p.name: p.parameters for p in imagining}["imagination_node"] == {"bundle": "/bundle"}
 
 
 def test_a_real_robot_is_never_armed_by_default():

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import platform
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
-import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from fastwam_policy.evaluation.session import STAGES, Session
-from fastwam_policy.evaluation.summary import open_loop_error, rows
+from fastwam_policy.evaluation.page import data_url, png, style_figures, write_page
+from fastwam_policy.evaluation.session import STAGES, Session, read_session
+from fastwam_policy.evaluation.summary import open_loop_error, rows, summarise
+from fastwam_policy.evaluation.video import session_video
 from fastwam_policy.recordings import open_recording
 from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 _THUMBNAILS = 5
 _THUMBNAIL_WIDTH = 240  # px
+_STRIPS = 6  # imagined videos shown, 40 KB each of the shipped bundle
 _CHUNKS_DRAWN = 12  # more lines than this hide each other
 
 
@@ -37,22 +33,18 @@ def write_report(
     video: Path | None = None,
 ) -> None:
     """Write the page to `path`; `source` is a recording with camera images, `video` an mp4 to show."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fastwam_policy", "evaluation"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    mpl.rcParams.update(
-        {"font.size": 8, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
-    )
-    page = environment.get_template("report.html.jinja").render(
+    style_figures()
+    write_page(
+        path,
+        "report.html.jinja",
         title=title,
-        video=_data_url("video/mp4", video.read_bytes()) if video else None,
-        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
+        video=data_url("video/mp4", video.read_bytes()) if video else None,
         random=summary["random_weights"],
         rows=rows(summary),
+        imagined=_strips(session),
         thumbnails=_thumbnails(source, robot) if source else [],
         figures=[
-            (name, _png(figure))
+            (name, png(figure))
             for name, figure in (
                 ("Predicted chunks against the recorded targets", _joints(session, robot)),
                 ("Open-loop error by step of the chunk", _errors(session, robot)),
@@ -62,7 +54,22 @@ def write_report(
             if figure is not None
         ],
     )
-    path.write_text(page, encoding="utf-8")
+
+
+def report_session(folder: Path, robot: RobotConfig, title: str, bag: Path | None = None) -> dict[str, Any]:
+    """Figures of the session in `folder`, which holds recording/; writes report.html, and video.mp4 of its own images.
+
+    `bag` is the recording that was replayed, for its camera images.
+
+    Raises:
+        ConfigError: the recording cannot be read.
+    """
+    recording, video = folder / "recording", folder / "video.mp4"
+    session = read_session(recording, robot)
+    summary = summarise(session, robot)
+    filmed = bag is None and session_video(recording, robot, video)
+    write_report(folder / "report.html", session, summary, robot, bag or recording, title, video if filmed else None)
+    return summary
 
 
 def _joints(session: Session, robot: RobotConfig) -> Figure | None:
@@ -176,7 +183,7 @@ def _thumbnails(source: Path, robot: RobotConfig) -> list[tuple[str, list[str]]]
                     if image is not None:
                         height = round(image.shape[0] * _THUMBNAIL_WIDTH / image.shape[1])
                         small = cv2.resize(image, (_THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
-                        images.append(_data_url("image/jpeg", cv2.imencode(".jpg", small)[1].tobytes()))
+                        images.append(data_url("image/jpeg", cv2.imencode(".jpg", small)[1].tobytes()))
                         break
             result.append((name, images))
     finally:
@@ -184,11 +191,8 @@ def _thumbnails(source: Path, robot: RobotConfig) -> list[tuple[str, list[str]]]
     return result
 
 
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return _data_url("image/png", buffer.getvalue())
-
-
-def _data_url(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+def _strips(session: Session) -> list[str]:
+    """At most `_STRIPS` of the imagined videos as data URLs, evenly in time."""
+    count = len(session.imagined)
+    places = np.linspace(0, count - 1, min(count, _STRIPS)).round().astype(int)
+    return [data_url("image/jpeg", bytes(session.imagined[place].data)) for place in places]

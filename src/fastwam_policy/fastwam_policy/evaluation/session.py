@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from fastwam_policy.recordings import open_recording, positions, stamp_ns
@@ -52,8 +53,12 @@ class Session:
     feedback: dict[str, Series] = field(default_factory=dict)
     policy_status: list[Any] = field(default_factory=list)
     bridge_status: list[Any] = field(default_factory=list)
+    bundle: dict[str, str] = field(default_factory=dict)
+    """What policy_node says about the bundle it runs: name, origin, weights and their hash."""
     simulation: list[Any] = field(default_factory=list)
     """SimulationStatus, where the simulator stood for the robot."""
+    imagined: list[Any] = field(default_factory=list)
+    """Images of what the model imagined and of what happened, where imagination_node ran."""
 
 
 def read_session(recording: Path, robot: RobotConfig) -> Session:
@@ -76,7 +81,11 @@ def read_session(recording: Path, robot: RobotConfig) -> Session:
         prefix = next(
             (c.topic.removesuffix(chunk_topic) for c in reader.connections if c.topic.endswith(chunk_topic)), "/"
         )
-        for connection, _, data in reader.messages():
+        interfaces = robot.interfaces
+        others = {interfaces.bundle, interfaces.simulation, interfaces.imagination}
+        wanted = others | {*samples, chunk_topic, policy_topic, bridge_topic}
+        connections = [c for c in reader.connections if c.topic.removeprefix(prefix) in wanted]
+        for connection, _, data in reader.messages(connections):
             topic = connection.topic.removeprefix(prefix)
             message: Any = reader.deserialize(data, connection.msgtype)
             if topic in samples:
@@ -89,8 +98,12 @@ def read_session(recording: Path, robot: RobotConfig) -> Session:
                 session.policy_status.append(message)
             elif topic == bridge_topic:
                 session.bridge_status.append(message)
-            elif topic == robot.interfaces.simulation:
+            elif topic == interfaces.bundle:
+                session.bundle = yaml.safe_load(message.data)
+            elif topic == interfaces.simulation:
                 session.simulation.append(message)
+            elif topic == interfaces.imagination:
+                session.imagined.append(message)
     finally:
         reader.close()
     for topic, (target, name, _) in series.items():

@@ -14,6 +14,11 @@ from fastwam_policy.evaluation.session import STAGES, Session
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
+_UNARMED = (State.INACTIVE, State.DISARMED)
+_ALARMS = {Reason.PLAN_STALE, Reason.CLOCK_JUMPED_BACK, Reason.CLOCK_JUMPED_AHEAD} | {
+    reason for reason in Reason if Reason.FEEDBACK_MISSING <= reason <= Reason.ESTOP_PRESSED
+}
+
 
 def open_loop_error(session: Session, robot: RobotConfig) -> dict[str, NDArray[np.float64]]:
     """Absolute difference between predicted and recorded targets, by group: [chunks, H, joints], NaN past the end."""
@@ -31,13 +36,13 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
     """All figures as plain data: times in ms unless the name says s, errors in rad and mm."""
     status = session.policy_status[-1] if session.policy_status else None
     tracking = [s for s in session.bridge_status if s.state == State.TRACKING]
-    bridge = session.bridge_status[-1] if session.bridge_status else None
     latency = np.array([chunk.latency_ms for chunk in session.chunks])
     skews = np.array([[abs(s.skew) for s in message.streams] for message in session.policy_status if message.chunks])
     error = open_loop_error(session, robot)
     return {
         "duration_s": session.duration,
         "policy_id": status.policy_id if status else None,
+        "bundle": session.bundle,
         "random_weights": bool(status.random_weights) if status else None,
         "instruction": status.instruction if status else None,
         "chunks": len(session.chunks),
@@ -52,11 +57,12 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
         if skews.size
         else {},
         "drops": {
-            side: {f"{drop.reason} {drop.text}": int(drop.count) for drop in message.drops} if message else {}
-            for side, message in (("policy", status), ("bridge", bridge))
+            "policy": _counted(session.policy_status, "drops"),
+            "bridge": _counted(session.bridge_status, "drops"),
         },
         "states": _shares(session.bridge_status),
-        "interventions": {f"{c.reason} {c.text}": int(c.count) for c in bridge.interventions} if bridge else {},
+        "interventions": _counted(session.bridge_status, "interventions"),
+        "watchdogs": _watchdogs(session.bridge_status),
         "tracking_share": len(tracking) / len(session.bridge_status) if session.bridge_status else 0.0,
         "command": {
             "rate_hz": float(np.median([s.control_rate for s in tracking])),
@@ -93,6 +99,27 @@ def _fold(statuses: Sequence[Any]) -> dict[str, Any]:
     }
 
 
+def _counted(statuses: Sequence[Any], field: str) -> dict[str, int]:
+    """What a counter of the status messages counted during the session: nodes may have run before it."""
+    if not statuses:
+        return {}
+    first, last = (
+        Counter({f"{one.reason} {one.text}": int(one.count) for one in getattr(message, field)})
+        for message in (statuses[0], statuses[-1])
+    )
+    return dict(last - first)
+
+
+def _watchdogs(statuses: Sequence[Any]) -> dict[str, int]:
+    """How often each watchdog or stop began to act on a bridge that was armed."""
+    began = Counter(
+        Reason(now.reason)
+        for before, now in zip([None, *statuses], statuses, strict=False)
+        if now.reason in _ALARMS and now.state not in _UNARMED and (before is None or before.reason != now.reason)
+    )
+    return {f"{int(reason)} {reason.text}": count for reason, count in sorted(began.items())}
+
+
 def _shares(statuses: Sequence[Any]) -> dict[str, float]:
     """Share of the status messages by state, and by reason where it is not simply tracking."""
     names = Counter(
@@ -121,6 +148,8 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("length", f"{summary['duration_s']:.1f} s"),
         ("chunks", str(summary["chunks"])),
     ]
+    if bundle := summary["bundle"]:
+        lines.insert(1, ("weights", f"{bundle['origin']}, {bundle['weights']}, sha256 {bundle['sha256']}"))
     if fold := summary["simulation"]:
         text = f"yes, after {fold['fold_time_s']:.1f} s" if fold["success"] else "no"
         lines.append(
@@ -142,6 +171,8 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("bridge states", ", ".join(states) or "no status"))
     limits = (f"{count} x {limit}" for limit, count in summary["interventions"].items())
     lines.append(("limits began to act", "; ".join(limits) or "never"))
+    alarms = (f"{count} x {alarm}" for alarm, count in summary["watchdogs"].items())
+    lines.append(("watchdogs began to act", "; ".join(alarms) or "never"))
     if summary["command"]:
         command = summary["command"]
         lines.append(

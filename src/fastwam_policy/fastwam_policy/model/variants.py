@@ -121,8 +121,16 @@ def imagine_then_act(
     context: Context,
 ) -> Prediction:
     """Denoise the video, then the actions against the finished video; see :func:`imagine_and_act`."""
-    video = _denoise_video(observed, video_noise, video_schedule, lambda x, t: model.video_velocity(x, t, context))
+    video = imagine(model, observed, video_noise, video_schedule, context)
     return Prediction(model.denoise(noise, schedule, model.prefill(video, context), context), video)
+
+
+def imagine(model: FastWam, observed: Tensor, noise: Tensor, schedule: Schedule, context: Context) -> Tensor:
+    """Denoise the video alone, [B, C, f, h, w] from `noise` of that shape; see :func:`imagine_and_act`.
+
+    Video tokens never see the actions, so that this is the video of every variant.
+    """
+    return _denoise_video(observed, noise, schedule, lambda x, t: model.video_velocity(x, t, context))
 
 
 def _denoise_video(

@@ -9,6 +9,16 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
 from fastwam_policy.policy.images import ImageError, Pixels, decode_image
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+
+def image_decoders(robot: RobotConfig) -> dict[str, Callable[[Any], Pixels]]:
+    """Decoder of each camera's messages; all raise ImageError."""
+    raw = image_decoder()
+    return {
+        name: decode_compressed if camera.type.endswith("CompressedImage") else raw
+        for name, camera in robot.cameras.items()
+    }
 
 
 def decode_compressed(message: CompressedImage) -> Pixels:

@@ -5,39 +5,36 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from ament_index_python.packages import get_package_share_directory
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
-from rclpy.duration import Duration
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from rclpy.clock import Clock, ClockType
+from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount, PolicyStatus, StreamStatus
 from fastwam_msgs.srv import SetInstruction
 from fastwam_policy.nodes.bridge_view import BridgeView
-from fastwam_policy.nodes.image_decoding import decode_compressed, image_decoder
+from fastwam_policy.nodes.image_decoding import image_decoders
+from fastwam_policy.nodes.observation_inputs import WARN_PERIOD, ObservationInputs, observation_buffer
 from fastwam_policy.nodes.task_server import TaskServer
 from fastwam_policy.policy.bundle import Bundle
 from fastwam_policy.runtime.fastwam_policy import FastWamPolicy, Options
 from fastwam_policy.runtime.inference_loop import ChunkResult, InferenceLoop
-from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.nodes import diagnostics
-from galaxea_r1lite_bridge.nodes.conversions import duration_message, nanoseconds, time_message
-from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
+from galaxea_r1lite_bridge.nodes.conversions import duration_message, time_message
+from galaxea_r1lite_bridge.nodes.managed_node import LATCHED, ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _OPTIONS = [field.name for field in dataclasses.fields(Options)]
 _RATE_WINDOW = 5.0  # s over which the chunk rate is reported
-_WARN_PERIOD = 5.0  # s between two equal warnings
-_IMAGE_TYPES = {"sensor_msgs/msg/CompressedImage": CompressedImage, "sensor_msgs/msg/Image": Image}
 
 
 class PolicyNode(ManagedNode):
@@ -60,7 +57,6 @@ class PolicyNode(ManagedNode):
         self._run_on_start: bool = values["run_on_start"]
         self._max_observation_age: float = values["max_observation_age"]
         self._bridge = BridgeView()
-        slices = self._robot.slices
         self._bundle: Bundle | None = None
 
         def make_policy() -> FastWamPolicy:
@@ -69,25 +65,17 @@ class PolicyNode(ManagedNode):
             options = Options(**{name: values[name] for name in _OPTIONS})
             self._bundle = Bundle.load(Path(values["bundle"]).expanduser(), values["device"], options.torch_dtype)
             self._bundle.check_robot(self._robot)
+            self._identity = yaml.safe_dump(self._bundle.identity(), sort_keys=False)
             if not self._loop.instruction:
                 self._loop.choose_default(self._bundle.config.prompt.default_instruction)
             return FastWamPolicy(self._bundle, options)
 
-        self._buffer = ObservationBuffer(
-            self._robot.cameras,
-            {name: place.stop - place.start for name, place in slices.items()},
-            values["max_skew"],
-            values["max_observation_age"],
-        )
-        decode_image = image_decoder()
+        self._buffer = observation_buffer(self._robot, values["max_skew"], values["max_observation_age"])
         self._loop = InferenceLoop(
             make_policy,
             self._buffer,
-            {name: self._robot.groups[name].joints for name in slices},
-            {
-                name: decode_compressed if camera.type.endswith("CompressedImage") else decode_image
-                for name, camera in self._robot.cameras.items()
-            },
+            {name: group.joints for name, group in self._robot.commanded.items()},
+            image_decoders(self._robot),
             lambda: self.get_clock().now().nanoseconds,
             self._publish_chunk,
             values["replan_interval"],
@@ -106,19 +94,13 @@ class PolicyNode(ManagedNode):
         robot = self._robot
         self._chunk_publisher = self.create_publisher(ActionChunk, robot.interfaces.action_chunk, 5)
         self._status_publisher = self.create_publisher(PolicyStatus, robot.interfaces.policy_status, 10)
-        sensor = qos_profile(robot.qos.sensor)
-        self._inputs = [
-            self.create_subscription(_IMAGE_TYPES[camera.type], camera.topic, self._image_callback(name), sensor)
-            for name, camera in robot.cameras.items()
-        ]
-        self._inputs += [
-            self.create_subscription(JointState, group.feedback, self._joint_callback(name), sensor)
-            for name, group in robot.commanded.items()
-        ]
-        self._inputs.append(
-            self.create_subscription(BridgeStatus, robot.interfaces.bridge_status, self._bridge.store, 10)
+        self._inputs = ObservationInputs(self, robot, self._buffer, self._on_jump_back)
+        self._bridge_input = self.create_subscription(
+            BridgeStatus, robot.interfaces.bridge_status, self._bridge.store, 10
         )
         self._tasks = TaskServer(self, robot, self._loop, self._bridge, self._loaded_bundle.embedding)
+        self._bundle_publisher = self.create_publisher(String, robot.interfaces.bundle, LATCHED)
+        self._bundle_publisher.publish(String(data=self._identity))
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._service = self.create_service(SetInstruction, "~/set_instruction", self._on_set_instruction)
         # Status must go on when a simulated clock stands still.
@@ -127,10 +109,6 @@ class PolicyNode(ManagedNode):
             self.create_timer(self._status_period, self._publish_status, clock=steady),
             self.create_timer(diagnostics.PERIOD, self._publish_diagnostics, clock=steady),
         ]
-        self._jump = self.get_clock().create_jump_callback(
-            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
-            post_callback=self._on_jump_back,
-        )
         self._shown: tuple[int, int] | None = None
         self._committed = 0
         self._last_status = PolicyStatus()
@@ -141,14 +119,13 @@ class PolicyNode(ManagedNode):
         """Stop computing and let go of all topics."""
         self._loop.deactivate()
         self._publish_status()
-        self._jump.unregister()
+        self._inputs.destroy()
         self._tasks.destroy()
         for timer in self._status_timers:
             self.destroy_timer(timer)
         self.destroy_service(self._service)
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        for publisher in (self._chunk_publisher, self._status_publisher, self._diagnostics):
+        self.destroy_subscription(self._bridge_input)
+        for publisher in (self._chunk_publisher, self._status_publisher, self._bundle_publisher, self._diagnostics):
             self.destroy_publisher(publisher)
 
     def cleanup(self) -> None:
@@ -161,23 +138,7 @@ class PolicyNode(ManagedNode):
         assert self._bundle is not None
         return self._bundle
 
-    def _image_callback(self, camera: str) -> Callable[[Any], None]:
-        def store(message: Any) -> None:
-            self._report(camera, self._buffer.add_image(camera, nanoseconds(message.header.stamp), message))
-
-        return store
-
-    def _joint_callback(self, group: str) -> Callable[[JointState], None]:
-        def store(message: JointState) -> None:
-            self._report(group, self._buffer.add_joints(group, nanoseconds(message.header.stamp), message.position))
-
-        return store
-
-    def _report(self, stream: str, reason: PolicyReason) -> None:
-        if reason != PolicyReason.NONE:
-            self.get_logger().warning(f"{stream}: {int(reason)}: {reason.text}", throttle_duration_sec=_WARN_PERIOD)
-
-    def _on_jump_back(self, _: TimeJump) -> None:
+    def _on_jump_back(self) -> None:
         epoch = self._loop.reset()
         self._loop.drops[PolicyReason.CLOCK_JUMPED_BACK] += 1
         self.get_logger().warning(f"{PolicyReason.CLOCK_JUMPED_BACK.text}; epoch {epoch}")
@@ -259,7 +220,7 @@ class PolicyNode(ManagedNode):
         self._last_status = message
         self._status_publisher.publish(message)
         if self._shown != (message.state, message.reason) and message.reason:
-            self.get_logger().warning(f"{message.reason}: {message.reason_text}", throttle_duration_sec=_WARN_PERIOD)
+            self.get_logger().warning(f"{message.reason}: {message.reason_text}", throttle_duration_sec=WARN_PERIOD)
         self._shown = (message.state, message.reason)
 
     def _publish_diagnostics(self) -> None:

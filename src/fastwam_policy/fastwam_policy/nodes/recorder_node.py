@@ -1,27 +1,30 @@
-"""Writes chunks, commands, feedback and status to an mcap recording, on demand the camera images too."""
+"""Writes what the robot and our nodes say to an mcap recording, on demand the camera images too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
 from ament_index_python.packages import get_package_share_directory
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin, Writer
-from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from fastwam_msgs.msg import ActionChunk, BridgeStatus, PolicyStatus, SimulationStatus
-from fastwam_policy.recordings import typestore
-from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, run
+from fastwam_policy.processes import node_names
+from fastwam_policy.recording_writer import QUEUE_BYTES, RecordingWriter
+from fastwam_policy.recordings import JOINT_STATE, typestore
+from galaxea_r1lite_bridge.nodes import diagnostics
+from galaxea_r1lite_bridge.nodes.conversions import message_class
+from galaxea_r1lite_bridge.nodes.managed_node import LATCHED, PARAMETERS_TOPIC, ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-_BAG_VERSION: Final = 8  # readable by Humble and Jazzy
-_QUEUE = 1000  # messages a topic: 4 s of 240 Hz feedback while the disk is slow
+_BEST_EFFORT: Final = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)  # 4 s of 240 Hz feedback
+_RELIABLE: Final = QoSProfile(depth=1000)
+_IMAGES: Final = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
+_LOW_SPACE: Final = 10**9  # bytes: 3 minutes with images
 
 
 class RecorderNode(ManagedNode):
@@ -42,52 +45,106 @@ class RecorderNode(ManagedNode):
             raise ConfigError(
                 f"{self._output}: exists already, and recordings are never overwritten; name another output"
             )
-        best_effort = QoSProfile(depth=_QUEUE, reliability=ReliabilityPolicy.BEST_EFFORT)
-        reliable = QoSProfile(depth=_QUEUE)
-        self._topics: dict[str, tuple[Any, QoSProfile]] = {
-            robot.interfaces.action_chunk: (ActionChunk, reliable),
-            robot.interfaces.policy_status: (PolicyStatus, reliable),
-            robot.interfaces.bridge_status: (BridgeStatus, reliable),
-            robot.interfaces.command: (JointState, reliable),
-            robot.interfaces.simulation: (SimulationStatus, reliable),
-        }
-        if values["images"]:
-            kinds = {"CompressedImage": CompressedImage, "Image": Image}
-            for camera in robot.cameras.values():
-                self._topics[camera.topic] = (kinds[camera.type.rsplit("/", 1)[-1]], best_effort)
-        for group in robot.groups.values():
-            self._topics[group.feedback] = (JointState, best_effort)
-            self._topics[group.target] = (JointState, reliable)
-            self._topics[f"{robot.recorded_prefix}/{group.target}"] = (JointState, reliable)
+        topics = _topics(robot, images=values["images"])
+        self._topics = {topic: entry for topic, entry in topics.items() if message_class(entry[0]) is not None}
+        if absent := [f"{topic} ({topics[topic][0]})" for topic in topics if topic not in self._topics]:
+            self.get_logger().info(f"not recorded, since their message type is not installed: {', '.join(absent)}")
 
     def activate(self) -> None:
         """Open the file and subscribe."""
-        self._output.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = Writer(self._output, version=_BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
-        self._writer.open()
-        store = typestore()
-        self._count = 0
-        for topic, (kind, qos) in self._topics.items():
-            name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
-            connection = self._writer.add_connection(self.resolve_topic_name(topic), name, typestore=store)
-            self.create_subscription(kind, topic, self._callback(connection), qos, raw=True)
+        kinds = {self.resolve_topic_name(topic): kind for topic, (kind, _) in self._topics.items()}
+        self._writer = RecordingWriter(self._output, kinds, typestore(kinds.values()))
+        self._inputs = [self._record(topic) for topic, (_, qos) in self._topics.items() if qos is not LATCHED]
+        self._has_time = False
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._shown = ""
+        # Disk errors must be told when a simulated clock stands still.
+        self._timer = self.create_timer(
+            diagnostics.PERIOD, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
         self.get_logger().info(f"recording {len(self._topics)} topics to {self._output}")
 
     def deactivate(self) -> None:
         """Finish the file."""
-        for subscription in list(self.subscriptions):
+        self.destroy_timer(self._timer)
+        for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._writer.close()
-        self.get_logger().info(f"wrote {self._count} messages to {self._output}")
+        self._publish_diagnostics()
+        self.destroy_publisher(self._diagnostics)
+        dropped = f", dropped {self._writer.dropped}" if self._writer.dropped else ""
+        self.get_logger().info(f"wrote {self._writer.written} messages to {self._output}{dropped}")
 
-    def _callback(self, connection: Connection) -> Callable[[Any], None]:
+    def _record(self, topic: str) -> Any:
+        kind, qos = self._topics[topic]
+        full_name = self.resolve_topic_name(topic)
+
         def write(data: bytes) -> None:
             now_ns = self.get_clock().now().nanoseconds
             if now_ns:  # a simulated clock stands at zero until its first message
-                self._writer.write(connection, now_ns, data)
-                self._count += 1
+                self._writer.put(full_name, now_ns, data)
 
-        return write
+        return self.create_subscription(message_class(kind), topic, write, qos, raw=True)
+
+    def _on_timer(self) -> None:
+        self._publish_diagnostics()
+        if not self._has_time and self.get_clock().now().nanoseconds:
+            self._has_time = True  # what is said only once must not come before there is a time to write it with
+            self._inputs += [self._record(topic) for topic, (_, qos) in self._topics.items() if qos is LATCHED]
+
+    def _publish_diagnostics(self) -> None:
+        name, writer = self.get_fully_qualified_name().lstrip("/"), self._writer
+        level, text = diagnostics.OK, "ok"
+        if writer.error:
+            level, text = diagnostics.ERROR, writer.error
+        elif writer.dropped:
+            level, text = diagnostics.ERROR, f"{self._output}: the disk is too slow, messages were dropped"
+        elif writer.waiting > QUEUE_BYTES / 4:
+            level, text = diagnostics.WARN, f"{self._output}: the disk is slow, messages wait"
+        elif 0 <= writer.free < _LOW_SPACE:
+            level, text = diagnostics.WARN, f"{self._output}: less than {_LOW_SPACE / 1e9:g} GB is free"
+        values = {
+            "written": writer.written,
+            "dropped": writer.dropped,
+            "waiting [MB]": writer.waiting / 1e6,
+            "free [GB]": writer.free / 1e9,
+        }
+        message = DiagnosticArray(status=[diagnostics.diagnostic(name, "recording", level, text, values)])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+        if level == diagnostics.ERROR and text != self._shown:
+            self.get_logger().error(text)
+        elif level == diagnostics.WARN and text != self._shown:
+            self.get_logger().warning(text)
+        self._shown = text
+
+
+def _topics(robot: RobotConfig, *, images: bool) -> dict[str, tuple[str, QoSProfile]]:
+    """Message type and quality of service of every topic to record."""
+    own = robot.interfaces
+    ours = {
+        own.action_chunk: "fastwam_msgs/msg/ActionChunk",
+        own.policy_status: "fastwam_msgs/msg/PolicyStatus",
+        own.bridge_status: "fastwam_msgs/msg/BridgeStatus",
+        own.command: JOINT_STATE,
+        own.simulation: "fastwam_msgs/msg/SimulationStatus",
+        own.imagination: "sensor_msgs/msg/CompressedImage",
+        own.estop: "std_msgs/msg/Bool",
+        own.heartbeat: "std_msgs/msg/Empty",
+        own.task_success: "std_msgs/msg/Bool",
+        robot.base.target: robot.base.type,
+    }
+    theirs: dict[str, str] = {camera.topic: camera.type for camera in robot.cameras.values()}
+    for group in robot.groups.values():
+        theirs[group.feedback] = JOINT_STATE
+        ours[group.target] = ours[f"{robot.recorded_prefix}/{group.target}"] = JOINT_STATE
+    theirs |= dict.fromkeys(robot.driver_errors.topics, robot.driver_errors.type) | robot.recorded_only
+    if not images:
+        theirs = {topic: kind for topic, kind in theirs.items() if kind not in _IMAGES}
+    topics = {topic: (kind, _RELIABLE) for topic, kind in ours.items()}
+    topics |= {topic: (kind, _BEST_EFFORT) for topic, kind in theirs.items()}
+    once = [own.bundle, *(PARAMETERS_TOPIC.replace("~", name) for name in node_names())]
+    return topics | dict.fromkeys(once, ("std_msgs/msg/String", LATCHED))
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from rich.progress import Progress
 from rosgraph_msgs.msg import Clock
 
 from fastwam_policy.recordings import check_topics, open_recording
-from galaxea_r1lite_bridge.nodes.conversions import time_message
+from galaxea_r1lite_bridge.nodes.conversions import message_class, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -69,7 +68,7 @@ class ReplayNode(ManagedNode):
         self.refuse_beside_others(topics)
         self._outlets: dict[str, Publisher] = {}
         for connection in self._connections:
-            kind, topic = _message_class(connection.msgtype), self._outputs[connection.topic]
+            kind, topic = message_class(connection.msgtype), self._outputs[connection.topic]
             # Reliable publishers serve both kinds of subscriber.
             self._outlets[connection.topic] = self.create_publisher(kind, topic, QoSProfile(depth=_QUEUE))
         self._clock_publisher = (
@@ -147,11 +146,6 @@ class ReplayNode(ManagedNode):
                 if progress.disable and percent >= logged + _LOG_STEP:
                     logged = percent - percent % _LOG_STEP
                     self.get_logger().info(f"{logged} %, {elapsed / _NS:.1f} s")
-
-
-def _message_class(name: str) -> Any:
-    package, _, kind = name.split("/")
-    return getattr(importlib.import_module(f"{package}.msg"), kind)
 
 
 def main() -> None:

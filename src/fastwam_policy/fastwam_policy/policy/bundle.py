@@ -34,6 +34,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, loa
 
 FORMAT = 1
 POLICY_FILE = "policy.yaml"
+_BLOCK = 2**20  # bytes read at a time
 PROMPT_TEMPLATE = "A video recorded from a robot's point of view executing the following instruction: {task}"
 
 
@@ -158,6 +159,27 @@ class Bundle:
     def vae_folder(self) -> Path:
         """Folder of the image autoencoder, in diffusers' format."""
         return self.folder / "vae"
+
+    def identity(self) -> dict[str, str]:
+        """What tells this bundle from others; reads the weights once more, about 1 s for each GB."""
+        digest = hashlib.sha256()
+        with (self.folder / self.config.weights).open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        return {
+            "name": self.config.name,
+            "origin": self.config.origin,
+            "folder": str(self.folder.resolve()),
+            "weights": self.config.weights,
+            "sha256": digest.hexdigest(),
+        }
+
+    def proprio(self, joints: Mapping[str, float]) -> Tensor | None:
+        """Normalised joint state [1, P] where the model is; None for a model that does not take one."""
+        if self.config.model.proprio_dim is None:
+            return None
+        state = self.state.forward(np.array([joints[name] for name in self.config.state.names]))
+        return torch.from_numpy(state)[None].to(self.model.device, self.model.dtype)
 
     def normalise_actions(self, actions: NDArray[np.float64], joints: Mapping[str, float]) -> NDArray[np.float32]:
         """Targets [steps, D] in rad and mm -> model; `joints` are those of the observation."""

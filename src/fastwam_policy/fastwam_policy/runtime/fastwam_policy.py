@@ -157,10 +157,7 @@ class FastWamPolicy:
         config, model = self.bundle.config, self.bundle.model
         marks = [self._now()]
         canvas = to_model_input(config.layout.compose(observation.images), model.dtype, model.device)
-        proprio = None
-        if config.model.proprio_dim is not None:
-            joints = np.array([observation.joints[name] for name in config.state.names])
-            proprio = torch.from_numpy(self.bundle.state.forward(joints))[None].to(model.device, model.dtype)
+        proprio = self.bundle.proprio(observation.joints)
         marks.append(self._now())
         latents = self._encoder(canvas)
         marks.append(self._now())

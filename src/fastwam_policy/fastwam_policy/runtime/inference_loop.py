@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastwam_policy.policy.images import ImageError, Pixels
+from fastwam_policy.policy.images import Pixels
 from fastwam_policy.policy.policy import ActionChunk, Observation, Policy, RunningPlan
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer, Snapshot
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
@@ -225,20 +225,12 @@ class InferenceLoop:
             if found.reason != PolicyReason.SAME_OBSERVATION:
                 self._busy, self.reason, self.detail = PolicyState.WAITING, found.reason, found.detail
             return
-        images = {}
-        for camera, (stamp_ns, data) in found.images.items():
-            try:
-                images[camera] = self._decode[camera](data)
-            except ImageError:
-                self._buffer.discard(camera, stamp_ns)  # the next attempt takes the frame before it
-                self.drops[PolicyReason.CORRUPT_IMAGE] += 1
-                return
+        images = self._buffer.decode(found, self._decode)
+        if images is None:  # the next attempt takes the frame before it
+            self.drops[PolicyReason.CORRUPT_IMAGE] += 1
+            return
         decode_ms = 1e3 * (time.perf_counter() - begin)
-        joints = {
-            name: float(value)
-            for group, positions in found.joints.items()
-            for name, value in zip(self._joints[group], positions, strict=True)
-        }
+        joints = found.positions(self._joints)
         running = self._running_plan(found.stamp_ns, now_ns)
         chunk = self._policy.infer(Observation(found.stamp_ns, images, joints, instruction, running))
         total_ms = 1e3 * (time.perf_counter() - begin)

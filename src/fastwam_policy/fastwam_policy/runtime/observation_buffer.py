@@ -6,13 +6,14 @@ import bisect
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastwam_policy.policy.images import ImageError, Pixels
 from fastwam_policy.runtime.reasons import PolicyReason
 from galaxea_r1lite_bridge.execution.arrivals import Arrivals
 
@@ -53,6 +54,14 @@ class Snapshot:
     stamp_ns: int
     images: dict[str, tuple[int, Any]]
     joints: dict[str, NDArray[np.float64]]
+
+    def positions(self, names: Mapping[str, Sequence[str]]) -> dict[str, float]:
+        """Position by joint name; `names` are those of each group."""
+        return {
+            name: float(value)
+            for group, values in self.joints.items()
+            for name, value in zip(names[group], values, strict=True)
+        }
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,17 @@ class ObservationBuffer:
             stream = self.streams[camera]
             stream.entries = deque((entry for entry in stream.entries if entry[0] != stamp_ns), maxlen=_FRAMES_KEPT)
             stream.rejected[PolicyReason.CORRUPT_IMAGE] += 1
+
+    def decode(self, snapshot: Snapshot, decoders: Mapping[str, Callable[[Any], Pixels]]) -> dict[str, Pixels] | None:
+        """RGB image of each camera; None where one does not decode: it is discarded, so the next snapshot differs."""
+        images = {}
+        for camera, (stamp_ns, data) in snapshot.images.items():
+            try:
+                images[camera] = decoders[camera](data)
+            except ImageError:
+                self.discard(camera, stamp_ns)
+                return None
+        return images
 
     def arrivals(self, name: str) -> tuple[float, float]:
         """How regularly a stream's messages arrive: rate in Hz and jitter in ms."""

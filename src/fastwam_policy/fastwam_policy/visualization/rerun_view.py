@@ -60,12 +60,13 @@ class SessionView:
             names.policy_status: ("fastwam_msgs/msg/PolicyStatus", self._policy),
             names.bridge_status: ("fastwam_msgs/msg/BridgeStatus", self._bridge),
             names.command: ("sensor_msgs/msg/JointState", self._command),
+            names.imagination: ("sensor_msgs/msg/CompressedImage", self._image("imagination")),
         }
         for name, group in robot.groups.items():
             found[group.feedback] = ("sensor_msgs/msg/JointState", self._feedback(name))
         for name, camera in robot.cameras.items():
             if camera.type.endswith("CompressedImage"):
-                found[camera.topic] = ("sensor_msgs/msg/CompressedImage", self._image(name))
+                found[camera.topic] = ("sensor_msgs/msg/CompressedImage", self._image(f"cameras/{name}"))
         return found
 
     def _blueprint(self) -> Any:
@@ -73,9 +74,10 @@ class SessionView:
         joints = [rrb.TimeSeriesView(origin=f"joints/{name}", name=name) for name in self._robot.joint_names]
         frame = rrb.SpatialInformation(target_frame=self._robot.workspace.frame)
         scene = rrb.Spatial3DView(origin="scene", name="robot", spatial_information=frame)
+        imagined = rrb.Spatial2DView(origin="imagination", name="imagined, and what happened")
         return rrb.Blueprint(
             rrb.Horizontal(
-                rrb.Vertical(scene, rrb.Horizontal(*cameras), row_shares=[3, 2]),
+                rrb.Vertical(rrb.Tabs(scene, imagined), rrb.Horizontal(*cameras), row_shares=[3, 2]),
                 rrb.Vertical(
                     rrb.Tabs(*joints, name="joints"),
                     rrb.TimeSeriesView(origin="latency", name="latency [ms]"),
@@ -90,11 +92,11 @@ class SessionView:
     def _at(self, ns: int) -> None:
         self._to.set_time(_TIMELINE, timestamp=np.datetime64(ns, "ns"))
 
-    def _image(self, name: str) -> Handler:
+    def _image(self, entity: str) -> Handler:
         def log(message: Any) -> None:
             self._at(_stamp(message))
             image = rr.EncodedImage(contents=bytes(message.data), media_type="image/jpeg")
-            self._to.log(f"cameras/{name}", image)
+            self._to.log(entity, image)
 
         return log
 

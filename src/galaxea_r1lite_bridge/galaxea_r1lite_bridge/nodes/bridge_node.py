@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from galaxea_r1lite_bridge.execution.executor import Command, ExecutorConfig, In
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch, WatchdogConfig
 from galaxea_r1lite_bridge.nodes import diagnostics
-from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, nanoseconds, time_message
+from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, message_class, nanoseconds, time_message
 from galaxea_r1lite_bridge.nodes.deadline_loop import DeadlineLoop
 from galaxea_r1lite_bridge.nodes.joint_stream import JointStream
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
@@ -141,10 +140,8 @@ class BridgeNode(ManagedNode):
         return store
 
     def _driver_error_subscriptions(self) -> list[Any]:
-        package, _, name = self._robot.driver_errors.type.split("/")
-        try:
-            kind = getattr(importlib.import_module(f"{package}.msg"), name)
-        except (ImportError, AttributeError):
+        kind = message_class(self._robot.driver_errors.type)
+        if kind is None:
             self.get_logger().info(f"{self._robot.driver_errors.type} is not installed: driver errors are not watched")
             return []
         qos = qos_profile(self._robot.qos.sensor)

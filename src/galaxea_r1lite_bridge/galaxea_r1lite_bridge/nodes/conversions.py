@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 
@@ -24,6 +27,15 @@ def time_message(stamp_ns: int) -> Time:
 def duration_message(duration_ns: int) -> Duration:
     """Duration from whole nanoseconds."""
     return Duration(sec=duration_ns // _NS, nanosec=duration_ns % _NS)
+
+
+def message_class(kind: str) -> Any:
+    """Class of a message type such as ``std_msgs/msg/Bool``; None where that type is not installed."""
+    package, _, name = kind.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name, None)
+    except ImportError:
+        return None
 
 
 def chunk_from_message(message: ActionChunk) -> Chunk:

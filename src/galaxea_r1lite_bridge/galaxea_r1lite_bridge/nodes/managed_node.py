@@ -11,14 +11,18 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import rclpy
+import yaml
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
 
 from galaxea_r1lite_bridge.robot.config import Qos
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # the last message waits for who comes later
+PARAMETERS_TOPIC = "~/parameters"
 _FAILED = 2  # exit status of a node that could not be configured
 _DISCOVERY = 3.0  # s for other publishers in the domain to be seen, on a busy machine too
 _SPIN = 0.1  # s, longest time until a signal or the node's own end is seen
@@ -28,12 +32,14 @@ class ManagedNode(LifecycleNode):
     """Lifecycle node whose wrong configuration is one clear message instead of a traceback.
 
     Subclasses implement ``configure``, ``activate``, ``deactivate`` and ``cleanup``. With the parameter ``autostart``
-    (default true) the node configures and activates itself; set it to false to use a lifecycle manager.
+    (default true) the node configures and activates itself; set it to false to use a lifecycle manager. The parameters
+    of every configuration are on the latched topic ``~/parameters``.
     """
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self.declare_parameter("autostart", True)
+        self._parameter_publisher = self.create_publisher(String, PARAMETERS_TOPIC, LATCHED)
         self.exit_status = 0
         self.finished = threading.Event()
         """Set it, from any thread, to end the process with `exit_status`."""
@@ -55,7 +61,9 @@ class ManagedNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle callback."""
-        return self._attempt(self.configure)
+        result = self._attempt(self.configure)
+        self._publish_parameters()
+        return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle callback."""
@@ -93,6 +101,16 @@ class ManagedNode(LifecycleNode):
         """Leave the active state before the process ends."""
         if self._state_machine.current_state[1] == "active":
             self.trigger_deactivate()
+
+    def _publish_parameters(self) -> None:
+        """Tell the parameters in force, as `ros2 param dump` would: for recordings, and to start this node alike."""
+        values = {name: parameter.value for name, parameter in self.get_parameters_by_prefix("").items()}
+        plain = {
+            name: list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+            for name, value in sorted(values.items())
+        }
+        text = yaml.safe_dump({self.get_fully_qualified_name(): {"ros__parameters": plain}}, sort_keys=False)
+        self._parameter_publisher.publish(String(data=text))
 
     def _attempt(self, step: Callable[[], None]) -> TransitionCallbackReturn:
         try:

@@ -17,6 +17,7 @@ from galaxea_r1lite_bridge.robot.kinematics import Kinematics
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
 
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*$")]
+MessageType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*/msg/[A-Za-z0-9]+$")]
 ImageType = Literal["sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image"]
 Unit = Literal["rad", "mm"]
 
@@ -95,7 +96,7 @@ class Camera(StrictModel):
 class DriverErrors(StrictModel):
     """Topics on which the robot's drivers report errors, and their message type, which may not be installed."""
 
-    type: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*/msg/[A-Za-z0-9]+$")]
+    type: MessageType
     topics: list[Topic]
 
 
@@ -154,6 +155,7 @@ class Interfaces(StrictModel):
     action_chunk: Topic
     policy_status: Topic
     bridge_status: Topic
+    bundle: Topic
     command: Topic
     estop: Topic
     heartbeat: Topic
@@ -161,6 +163,7 @@ class Interfaces(StrictModel):
     simulation: Topic
     markers: Topic
     predicted_path: Topic
+    imagination: Topic
     reset: Topic
     arm: Topic
     stop: Topic
@@ -192,12 +195,15 @@ class RobotConfig(StrictModel):
     workspace: WorkspaceConfig
     interfaces: Interfaces
     recorded_prefix: Topic
+    recorded_only: dict[Topic, MessageType]
+    """Type of each topic that is recorded where that type is installed, and not used otherwise."""
 
     @model_validator(mode="after")
     def _unique(self) -> RobotConfig:
         topics = [group.feedback for group in self.groups.values()]
         topics += [group.target for group in self.groups.values()]
         topics += [camera.topic for camera in self.cameras.values()]
+        topics += self.recorded_only
         joints = [joint for group in self.groups.values() for joint in group.joints]
         for kind, values in (("topic", topics), ("joint", joints)):
             twice = sorted({value for value in values if values.count(value) > 1})

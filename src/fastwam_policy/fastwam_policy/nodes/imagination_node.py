@@ -1,0 +1,152 @@
+"""What the policy's model imagines, beside what then happened. A process of its own, in the background."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from ament_index_python.packages import get_package_share_directory
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import CompressedImage
+
+from fastwam_msgs.msg import PolicyStatus
+from fastwam_policy.nodes.image_decoding import image_decoders
+from fastwam_policy.nodes.observation_inputs import WARN_PERIOD, ObservationInputs, observation_buffer
+from fastwam_policy.policy.bundle import Bundle
+from fastwam_policy.runtime.imagination import Imagination, Outcome
+from fastwam_policy.runtime.observation_buffer import Snapshot
+from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
+from fastwam_policy.visualization.strip import comparison_strip
+from galaxea_r1lite_bridge.nodes.conversions import time_message
+from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, run
+from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_TICK = 0.02  # s between two looks for a new observation; cameras have 15 Hz
+_NICE = 10  # the policy and the bridge go first where the processor is short
+
+
+class ImaginationNode(ManagedNode):
+    """Node ``imagination_node``. Parameters: config/imagination_node.yaml. Interfaces: docs/nodes.md.
+
+    One video at a time: what is observed at the times of its frames is collected, then a thread imagines it from the
+    first of these observations alone.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("imagination_node", **kwargs)
+
+    def configure(self) -> None:
+        """Read the parameters and load the bundle."""
+        share = Path(get_package_share_directory("fastwam_policy"))
+        values = declare_parameters(self, share / "config" / "imagination_node.yaml")
+        if not values["bundle"]:
+            raise ConfigError("parameter bundle is empty: name the folder of the bundle that policy_node runs")
+        self._robot = robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
+        if values["torch_threads"]:
+            torch.set_num_threads(values["torch_threads"])
+        self._bundle = bundle = Bundle.load(Path(values["bundle"]).expanduser(), values["device"])
+        bundle.check_robot(robot)
+        self._imagination = Imagination(bundle)
+        if bundle.config.origin == "random":
+            self.get_logger().warning(f"bundle {bundle.config.name} has RANDOM weights: what it imagines is noise")
+        config = bundle.config
+        self._offsets_ns = [k * config.video_stride * config.step_ns for k in range(config.video_frames)]
+        self._interval_ns = round(1e9 * values["interval"])
+        self._decoders = image_decoders(robot)
+        self._buffer = observation_buffer(robot, values["max_skew"], values["max_observation_age"])
+        self._worker = ThreadPoolExecutor(1, "imagination")
+
+    def activate(self) -> None:
+        """Subscribe, and begin with the first observation while the policy runs."""
+        names = self._robot.interfaces
+        self._policy = PolicyStatus()
+        self._forget()
+        self._publisher = self.create_publisher(CompressedImage, names.imagination, 5)
+        self._inputs = ObservationInputs(self, self._robot, self._buffer, self._forget)
+        self._policy_input = self.create_subscription(PolicyStatus, names.policy_status, self._on_policy, 10)
+        # Steady: a simulated clock may stand still while a video is computed.
+        self._ticker = self.create_timer(_TICK, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def deactivate(self) -> None:
+        """Let go of all topics; a video that is being computed is dropped."""
+        self.destroy_timer(self._ticker)
+        self._inputs.destroy()
+        self.destroy_subscription(self._policy_input)
+        self.destroy_publisher(self._publisher)
+
+    def cleanup(self) -> None:
+        """End the thread and free the model."""
+        self._worker.shutdown(cancel_futures=True)
+        del self._imagination, self._bundle
+
+    def _forget(self) -> None:
+        """Drop what is pending: time has gone back, or the policy has begun something else."""
+        self._buffer.clear()
+        self._newest_ns = self._due_ns = 0
+        self._outcome: Outcome | None = None
+        self._video: Future[CompressedImage | None] | None = None
+
+    def _on_policy(self, status: PolicyStatus) -> None:
+        if status.epoch != self._policy.epoch:
+            self._forget()
+        self._policy = status
+
+    def _tick(self) -> None:
+        if self._video is not None:
+            if self._video.done():
+                self._publish(self._video)
+                self._video = None
+            return
+        found = self._buffer.sample(self.get_clock().now().nanoseconds, self._newest_ns)
+        if not isinstance(found, Snapshot):
+            return  # the policy node says why there is no observation
+        self._newest_ns = found.stamp_ns
+        if self._outcome is not None:
+            if self._outcome.add(found):
+                self._video = self._worker.submit(self._compare, self._outcome, self._policy.instruction)
+                self._outcome = None
+        elif self._policy.state == PolicyState.RUNNING and found.stamp_ns >= self._due_ns:
+            self._outcome = Outcome(found, self._offsets_ns)
+            self._due_ns = found.stamp_ns + self._interval_ns
+
+    def _compare(self, outcome: Outcome, instruction: str) -> CompressedImage | None:
+        """On the thread: the strip, or None where an image does not decode."""
+        canvases = []
+        for snapshot in outcome.snapshots:
+            images = self._buffer.decode(snapshot, self._decoders)
+            if images is None:
+                return None
+            canvases.append(self._bundle.config.layout.compose(images))
+        first = outcome.snapshots[0]
+        joints = first.positions({name: group.joints for name, group in self._robot.commanded.items()})
+        imagined = self._imagination.imagine(canvases[0], joints, instruction)
+        planned = [offset / 1e9 for offset in self._offsets_ns]
+        strip = comparison_strip(imagined, np.stack(canvases), planned, outcome.seconds)
+        data = cv2.imencode(".jpg", cv2.cvtColor(strip, cv2.COLOR_RGB2BGR))[1].tobytes()
+        message = CompressedImage(format="jpeg", data=data)
+        message.header.stamp = time_message(first.stamp_ns)
+        return message
+
+    def _publish(self, video: Future[CompressedImage | None]) -> None:
+        error = video.exception()
+        if error is not None:
+            text = f"nothing imagined: {type(error).__name__}: {error}"
+            self.get_logger().error(text, throttle_duration_sec=WARN_PERIOD)
+        elif (message := video.result()) is not None:
+            self._publisher.publish(message)
+        else:
+            text = f"nothing imagined: {PolicyReason.CORRUPT_IMAGE.text}"
+            self.get_logger().warning(text, throttle_duration_sec=WARN_PERIOD)
+
+
+def main() -> None:
+    """Entry point."""
+    os.nice(_NICE)
+    run(ImaginationNode)

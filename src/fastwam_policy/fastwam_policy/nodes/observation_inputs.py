@@ -1,0 +1,81 @@
+"""What a node needs to observe the robot: subscriptions to cameras and joints that fill an ObservationBuffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from sensor_msgs.msg import CompressedImage, Image, JointState
+
+from fastwam_policy.runtime.observation_buffer import ObservationBuffer
+from fastwam_policy.runtime.reasons import PolicyReason
+from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
+from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+WARN_PERIOD = 5.0  # s between two equal warnings
+_IMAGE_TYPES = {"sensor_msgs/msg/CompressedImage": CompressedImage, "sensor_msgs/msg/Image": Image}
+
+
+def observation_buffer(robot: RobotConfig, max_skew: float, max_age: float) -> ObservationBuffer:
+    """For the robot's cameras and the joints that the policy moves; times in s."""
+    joints = {name: len(group.joints) for name, group in robot.commanded.items()}
+    return ObservationBuffer(robot.cameras, joints, max_skew, max_age)
+
+
+class ObservationInputs:
+    """Subscriptions whose callbacks only store; what is refused is counted in the buffer and warned of.
+
+    Args:
+        node: to subscribe with.
+        robot: topics, types and quality of service.
+        buffer: from :func:`observation_buffer`.
+        on_jump_back: called when the node's clock has gone back.
+    """
+
+    def __init__(
+        self, node: ManagedNode, robot: RobotConfig, buffer: ObservationBuffer, on_jump_back: Callable[[], None]
+    ) -> None:
+        self._node, self._buffer = node, buffer
+        sensor = qos_profile(robot.qos.sensor)
+        self._subscriptions = [
+            node.create_subscription(_IMAGE_TYPES[camera.type], camera.topic, self._image_callback(name), sensor)
+            for name, camera in robot.cameras.items()
+        ]
+        self._subscriptions += [
+            node.create_subscription(JointState, group.feedback, self._joint_callback(name), sensor)
+            for name, group in robot.commanded.items()
+        ]
+
+        def jumped(_: TimeJump) -> None:
+            on_jump_back()
+
+        self._jump = node.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
+            post_callback=jumped,
+        )
+
+    def destroy(self) -> None:
+        """Let go of all topics."""
+        self._jump.unregister()
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _image_callback(self, camera: str) -> Callable[[Any], None]:
+        def store(message: Any) -> None:
+            self._report(camera, self._buffer.add_image(camera, nanoseconds(message.header.stamp), message))
+
+        return store
+
+    def _joint_callback(self, group: str) -> Callable[[JointState], None]:
+        def store(message: JointState) -> None:
+            self._report(group, self._buffer.add_joints(group, nanoseconds(message.header.stamp), message.position))
+
+        return store
+
+    def _report(self, stream: str, reason: PolicyReason) -> None:
+        if reason != PolicyReason.NONE:
+            text = f"{stream}: {int(reason)}: {reason.text}"
+            self._node.get_logger().warning(text, throttle_duration_sec=WARN_PERIOD)
