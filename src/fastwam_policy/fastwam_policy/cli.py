@@ -13,6 +13,7 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 
 from fastwam_policy.arguments import new_file
+from fastwam_policy.evaluation.trials_command import add_trials
 from fastwam_policy.training.commands import add_commands
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--bag", type=Path, help="recording to replay; the shipped sample by default")
     demo.add_argument("--bundle", type=Path, help="policy bundle; the shipped one by default")
     demo.add_argument("--view", action="store_true", help="show it live in the Rerun viewer")
+    demo.add_argument("--imagine", action="store_true", help="show what the model imagines beside what then happened")
     demo.add_argument("--output", type=Path, default=Path("output"), help="folder for sessions")
     demo.add_argument("--json", type=new_file, metavar="PATH", help="write the figures as JSON")
     demo.set_defaults(run=_demo)
@@ -76,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     operate.set_defaults(run=_operate)
 
     add_commands(commands)
+    add_trials(commands)
 
     safety = commands.add_parser("check-safety", help="inject faults into the running nodes; needs no robot")
     safety.add_argument("--write", type=Path, metavar="MD", help="file whose fault table to replace: docs/safety.md")
@@ -95,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("folder", type=Path)
     check.add_argument("--device", default="cpu")
     check.set_defaults(run=_check_bundle)
+
+    serve = commands.add_parser("serve", help="run a bundle for `eval-sim http://HOST:PORT` on another machine")
+    serve.add_argument("folder", type=Path)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    serve.add_argument("--port", type=int, default=8200)
+    serve.add_argument("--device", default="cpu")
+    serve.set_defaults(run=_serve)
 
     imported = commands.add_parser("import", help="turn an official checkpoint into a bundle")
     imported.add_argument("checkpoint", type=Path, help="official .pt")
@@ -213,6 +223,7 @@ def _demo(given: argparse.Namespace) -> int:
         given.randomization,
         given.duration,
         view=given.view,
+        imagine=given.imagine,
     )
 
 
@@ -284,6 +295,17 @@ def _check_bundle(given: argparse.Namespace) -> int:
     count = sum(parameter.numel() for parameter in policy.bundle.model.parameters())
     print(f"{config.name}: fits the {config.robot_type}; {count / 1e6:.1f} M parameters, weights: {config.origin}")
     print("instructions: " + "; ".join(sorted(policy.bundle.embeddings)))
+    return 0
+
+
+def _serve(given: argparse.Namespace) -> int:
+    from fastwam_policy.policy.remote import serve
+    from fastwam_policy.runtime.fastwam_policy import FastWamPolicy
+
+    policy = FastWamPolicy.load(given.folder, given.device)
+    config = policy.bundle.config
+    name = f"{config.name} on {given.device}"
+    serve(policy, config, given.host, given.port, lambda port: print(f"{name}: http://{given.host}:{port}", flush=True))
     return 0
 
 
@@ -413,18 +435,10 @@ def _report(given: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from fastwam_policy.evaluation.report import write_report
-    from fastwam_policy.evaluation.session import read_session
-    from fastwam_policy.evaluation.summary import summarise, table
-    from fastwam_policy.evaluation.video import session_video
+    from fastwam_policy.evaluation.report import report_session
+    from fastwam_policy.evaluation.summary import table
 
-    robot = RobotConfig.load()
-    data = read_session(given.session / "recording", robot)
-    summary = summarise(data, robot)
-    recording, video = given.session / "recording", given.session / "video.mp4"
-    filmed = video if given.bag is None and session_video(recording, robot, video) else None
-    title = f"Session {given.session.name}"
-    write_report(given.session / "report.html", data, summary, robot, given.bag or recording, title, filmed)
+    summary = report_session(given.session, RobotConfig.load(), f"Session {given.session.name}", given.bag)
     Console().print(table(summary))
     if given.json:
         given.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -1,12 +1,7 @@
 """The RunTask action and `fastwam operate`, with the real nodes and emulator_node in the robot's place."""
 
-import os
-import pty
-import re
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 from action_msgs.msg import GoalStatus
@@ -21,6 +16,8 @@ from fastwam_policy.runtime.reasons import PolicyState
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+from .pseudo_terminal import Terminal
 
 ROBOT = RobotConfig.load()
 CODE = RunTask.Result
@@ -128,48 +125,8 @@ def test_cancel_time_limit_and_fault(world):
     assert "ESTOP" in result.message
 
 
-class Terminal:
-    """`fastwam operate` on a pseudo-terminal."""
-
-    def __init__(self, *arguments):
-        self._master, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fastwam_policy.cli", "operate", *arguments],
-            stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"COLUMNS": "200"},
-        )  # fmt: skip
-        os.close(slave)
-        self.text = ""
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        while True:
-            try:
-                self.text += os.read(self._master, 4096).decode(errors="replace")
-            except OSError:
-                return
-
-    def press(self, key):
-        os.write(self._master, key.encode())
-
-    def shows(self, pattern):
-        return re.search(pattern, self.text)
-
-    def press_until(self, ros, key, pattern):
-        """Press a key, and again every 2 s: services are discovered one by one."""
-        pressed = 0.0
-
-        def seen():
-            nonlocal pressed
-            if time.monotonic() - pressed > 2.0:
-                pressed = time.monotonic()
-                self.press(key)
-            return self.shows(pattern)
-
-        ros.until(seen)
-
-
 def test_operate(world):
-    terminal = Terminal("--instruction", "fold the towel")
+    terminal = Terminal("operate", "--instruction", "fold the towel")
     try:
         world.until(lambda: terminal.shows("SPACE emergency stop"))
         world.until(lambda: terminal.shows(r"DISARMED, 100 .*policy IDLE"))

@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
-from scipy.stats import binomtest
 
+from fastwam_policy.evaluation.statistics import quartiles, success_interval
 from fastwam_policy.parallel import in_processes
+from fastwam_policy.policy.bundle import check_robot
 from fastwam_policy.policy.images import Pixels
 from fastwam_policy.policy.policy import Observation, Policy, RunningPlan
+from fastwam_policy.policy.remote import RemotePolicy
 from fastwam_policy.progress import counted
 from fastwam_policy.runtime.fastwam_policy import FastWamPolicy, Options, Realtime
 from fastwam_policy.training.lerobot import write_video
@@ -31,6 +33,7 @@ from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch, WatchdogConfig
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.camera import Cameras
 from galaxea_r1lite_sim.randomization import Level, draw
 from galaxea_r1lite_sim.simulation import SETTLED, Simulation
@@ -89,7 +92,7 @@ class Outcome:
 
 
 def evaluate(
-    bundle: Path,
+    bundle: Path | str,
     seeds: Sequence[int],
     settings: Settings,
     workers: int = 0,
@@ -98,7 +101,7 @@ def evaluate(
 ) -> list[Outcome]:
     """Run an episode for each seed, in parallel; with `videos`, write one of each failure into that folder.
 
-    `mode` is a way to infer, for a variant that has several.
+    `bundle` is a folder or the address of a remote policy. `mode` is a way to infer, for a variant that has several.
 
     Raises:
         ConfigError: the bundle cannot be loaded or does not fit the robot.
@@ -135,14 +138,13 @@ def drive(
 def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Success with its Wilson interval (95 %), time to fold, grasps, classes of failure."""
     folded = [outcome for outcome in outcomes if outcome.success]
-    interval = binomtest(len(folded), len(outcomes)).proportion_ci(method="wilson")
     times = [outcome.time for outcome in folded]
     return {
         "episodes": len(outcomes),
         "success": len(folded) / len(outcomes),
-        "success_interval": [float(interval.low), float(interval.high)],
+        "success_interval": success_interval(len(folded), len(outcomes)),
         "fold_time_mean": float(np.mean(times)) if times else None,
-        "fold_time_quartiles": np.quantile(times, [0.25, 0.5, 0.75]).tolist() if times else None,
+        "fold_time_quartiles": quartiles(times),
         "both_grasped": float(np.mean([outcome.grasps == 2 for outcome in outcomes])),
         "corner_distance_median": float(np.median([outcome.corner_distance for outcome in outcomes])),
         "failures": dict(Counter(outcome.failure for outcome in outcomes if not outcome.success)),
@@ -268,20 +270,27 @@ def failure_class(progress: FoldProgress) -> str:
 
 
 @cache  # one for each worker process
-def load_policy(bundle: Path, settings: Settings, mode: str = "") -> Policy:
-    """The bundle, ready for its default instruction under the name of an empty one."""
+def load_policy(source: Path | str, settings: Settings, mode: str = "") -> Policy:
+    """A bundle, or the address of a remote policy, ready for its default instruction under the name of an empty one."""
+    robot = RobotConfig.load()
+    if isinstance(source, str):
+        if mode or settings.blending == "rtc":
+            raise ConfigError(f"{source}: blending rtc and mode are chosen where the policy is served")
+        remote = RemotePolicy(source)
+        check_robot(remote.config, robot, source)
+        return _DefaultInstruction(remote, remote.config.prompt.default_instruction)
     realtime: Realtime = "guidance" if settings.blending == "rtc" else "off"
-    policy = FastWamPolicy.load(bundle, options=Options(realtime=realtime, mode=mode))
-    policy.bundle.check_robot(RobotConfig.load())
-    return _DefaultInstruction(policy)
+    policy = FastWamPolicy.load(source, options=Options(realtime=realtime, mode=mode))
+    policy.bundle.check_robot(robot)
+    return _DefaultInstruction(policy, policy.bundle.config.prompt.default_instruction)
 
 
 class _DefaultInstruction:
     """A policy that is asked for its bundle's default instruction."""
 
-    def __init__(self, policy: FastWamPolicy) -> None:
-        self._policy, self._instruction = policy, policy.bundle.config.prompt.default_instruction
-        policy.prepare(self._instruction)
+    def __init__(self, policy: Policy, instruction: str) -> None:
+        self._policy, self._instruction = policy, instruction
+        policy.prepare(instruction)
 
     def prepare(self, instruction: str) -> None:
         """Nothing to do."""
@@ -290,7 +299,7 @@ class _DefaultInstruction:
         return self._policy.infer(replace(observation, instruction=self._instruction))
 
 
-def _episode_of(bundle: Path, seed: int, settings: Settings, videos: Path | None, mode: str) -> Outcome:
+def _episode_of(bundle: Path | str, seed: int, settings: Settings, videos: Path | None, mode: str) -> Outcome:
     robot, policy = RobotConfig.load(), load_policy(bundle, settings, mode)
     frames: list[Pixels] = []
     camera = next(iter(robot.cameras))

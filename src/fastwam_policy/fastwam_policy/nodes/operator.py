@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import select
-import shutil
 import signal
-import sys
-import termios
 import threading
 import time
-import tty
 from collections.abc import Callable
 from typing import Any
 
@@ -28,9 +22,9 @@ from fastwam_msgs.action import RunTask
 from fastwam_msgs.msg import BridgeStatus, PolicyStatus
 from fastwam_policy.nodes.bridge_view import BridgeView
 from fastwam_policy.runtime.reasons import PolicyState
+from fastwam_policy.terminal import QUIT, show, single_keys, status_line
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _HEARTBEAT = 0.1  # s
 _LINE_PERIOD = 0.2  # s between two status lines
@@ -167,60 +161,42 @@ def operate(instruction: str, time_limit: float, namespace: str) -> int:
     Raises:
         ConfigError: standard input is not a terminal.
     """
-    if not sys.stdin.isatty():
-        raise ConfigError("operate needs a terminal: its keys are read one by one. Over SSH use ssh -t")
-    arguments = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"] if namespace else []
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: ended.set())
-    node = Operator(RobotConfig.load(), instruction, time_limit, _show)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    closed = threading.Event()
-    spinning = threading.Thread(target=_spin, args=(executor, closed), daemon=True)
-    before = termios.tcgetattr(sys.stdin)
-    try:
-        tty.setcbreak(sys.stdin)
-        spinning.start()
-        _show(_HELP)
-        while not ended.is_set():
-            if select.select([sys.stdin], [], [], _LINE_PERIOD)[0]:
-                # Not sys.stdin.read: what it takes ahead into its buffer, select does not see.
-                keys = os.read(sys.stdin.fileno(), 64).decode(errors="replace")
-                if not keys or "q" in keys:
+    with single_keys() as read:
+        arguments = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"] if namespace else []
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        ended = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: ended.set())
+        node = Operator(RobotConfig.load(), instruction, time_limit, show)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        closed = threading.Event()
+        spinning = threading.Thread(target=_spin, args=(executor, closed), daemon=True)
+        try:
+            spinning.start()
+            show(_HELP)
+            while not ended.is_set():
+                keys = read(_LINE_PERIOD)
+                if QUIT in keys:
                     break
                 for key in keys:
                     node.press(key)
-            _status_line(node.line())
-        if node.running:
-            _show("stopping the task")
-            node.stop()
-            give_up = time.monotonic() + _QUIT_TIME
-            while node.running and time.monotonic() < give_up:
-                time.sleep(0.05)
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-        closed.set()
-        print()
-        spinning.join(2.0)
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
+                status_line(node.line())
+            if node.running:
+                show("stopping the task")
+                node.stop()
+                give_up = time.monotonic() + _QUIT_TIME
+                while node.running and time.monotonic() < give_up:
+                    time.sleep(0.05)
+        finally:
+            closed.set()
+            spinning.join(2.0)
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.try_shutdown()
     return 0
 
 
 def _spin(executor: SingleThreadedExecutor, closed: threading.Event) -> None:
     while not closed.is_set():
         executor.spin_once(timeout_sec=0.05)
-
-
-def _status_line(text: str) -> None:
-    width = shutil.get_terminal_size().columns - 1
-    sys.stdout.write(f"\r\x1b[K{text[:width]}")
-    sys.stdout.flush()
-
-
-def _show(text: str) -> None:
-    sys.stdout.write(f"\r\x1b[K{text}\n")
-    sys.stdout.flush()

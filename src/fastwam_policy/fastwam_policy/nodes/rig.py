@@ -1,4 +1,4 @@
-"""Start nodes as processes and talk to them from this one: what check-safety and eval-sim --nodes stand on."""
+"""Start nodes as processes and talk to them from this one: what check-safety, eval-sim --nodes and trials stand on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _PATIENCE = 60.0  # s
 _ANSWER = 1.0  # s until a service is asked again
+_LINES = 20  # of the log that an error shows
 _END = 5.0  # s for a process to end before it is killed
+
+_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM")  # of util-linux
 
 
 class Rig:
@@ -34,13 +37,13 @@ class Rig:
 
     def __init__(self, name: str, robot: RobotConfig, log: Path) -> None:
         self.robot, self._log = robot, log
-        self.node = Node(name)
+        self.node = Node(name, enable_rosout=False)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self._closing = threading.Event()
         threading.Thread(target=self._spin, daemon=True).start()
-        self._arm = self.node.create_client(SetBool, robot.interfaces.arm)
+        self.arming = self.node.create_client(SetBool, robot.interfaces.arm)
 
     def _spin(self) -> None:
         while not self._closing.is_set():
@@ -51,26 +54,26 @@ class Rig:
         self.run(name, node_command(package, name, parameters))
 
     def run(self, name: str, command: list[str]) -> None:
-        """Start a process under a name."""
+        """Start a process under a name; it ends with this one, even where this one is killed."""
         with self._log.open("ab") as output:
-            self.processes[name] = subprocess.Popen(command, stdout=output, stderr=output)
+            self.processes[name] = subprocess.Popen([*_WITH_PARENT, *command], stdout=output, stderr=output)
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to a process."""
         self.processes[name].send_signal(number)
 
-    def end(self) -> None:
-        """End all processes."""
-        for process in self.processes.values():
+    def end(self, *names: str, patience: float = _END) -> None:
+        """End these processes, or all; those that have not ended after so many s are killed."""
+        ended = [self.processes.pop(name) for name in names or list(self.processes)]
+        for process in ended:
             process.send_signal(signal.SIGCONT)
             process.terminate()
-        for process in self.processes.values():
+        for process in ended:
             try:
-                process.wait(_END)
+                process.wait(patience)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self.processes.clear()
 
     def close(self) -> None:
         """End everything."""
@@ -84,29 +87,35 @@ class Rig:
         deadline = time.monotonic() + patience
         while not condition():
             if time.monotonic() > deadline:
-                tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
-                raise ConfigError(f"{what}: not within {patience:g} s. The nodes' last lines:\n{tail}")
-            time.sleep(0.01)
+                raise ConfigError(f"{what}: not within {patience:g} s. {self.last_lines()}")
+            self.pause()
+
+    def last_lines(self) -> str:
+        """What the nodes wrote last, for an error."""
+        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+        return "\n".join(["The nodes' last lines:", *lines[-_LINES:]])
+
+    def pause(self) -> None:
+        """Let a moment pass; all waiting consists of it."""
+        time.sleep(0.01)
 
     def arm(self, *, wanted: bool = True) -> None:
         """Arm or disarm the bridge."""
-        self.until(self._arm.service_is_ready, "bridge_node")
+        self.until(self.arming.service_is_ready, "bridge_node")
 
         def done() -> bool:
-            answer = self.ask(self._arm, SetBool.Request(data=wanted))
+            answer = self.ask(self.arming, SetBool.Request(data=wanted))
             return answer is not None and bool(answer.success)
 
         self.until(done, "arming" if wanted else "disarming")
 
-    @staticmethod
-    def ask(client: Any, request: Any, patience: float = _ANSWER) -> Any:
+    def ask(self, client: Any, request: Any, patience: float = _ANSWER) -> Any:
         """Answer of a service, None when none came in time: a request to a node that is just starting may be lost."""
-        return Rig.wait(client.call_async(request), patience)
+        return self.wait(client.call_async(request), patience)
 
-    @staticmethod
-    def wait(future: Any, patience: float) -> Any:
+    def wait(self, future: Any, patience: float) -> Any:
         """Result of a future, None when it did not come in time."""
         deadline = time.monotonic() + patience
         while not future.done() and time.monotonic() < deadline:
-            time.sleep(0.01)
+            self.pause()
         return future.result() if future.done() else None

@@ -66,7 +66,9 @@ def add_commands(commands: Any) -> None:
     compare.set_defaults(run=_compare)
 
     evaluate = commands.add_parser("eval-sim", help="how often a bundle folds the towel in the simulator")
-    evaluate.add_argument("bundle", type=Path)
+    evaluate.add_argument(
+        "bundle", help="folder, or the address of a policy that `fastwam serve` runs: http://HOST:PORT"
+    )
     evaluate.add_argument("--episodes", type=int, default=100)
     evaluate.add_argument("--first-seed", type=int, default=0, help="training uses seeds from 10000")
     evaluate.add_argument("--randomization", choices=["none", "towel", "full"], default="full")
@@ -220,17 +222,21 @@ def _eval_sim(given: argparse.Namespace) -> int:
         )
     settings = Settings(given.randomization, given.latency, given.replan, given.blending, given.time_limit)
     seeds = range(given.first_seed, given.first_seed + given.episodes)
+    remote = "://" in given.bundle
+    bundle = given.bundle if remote else Path(given.bundle).resolve()
+    if given.nodes and remote:
+        raise ConfigError("--nodes runs a policy node of its own: name a bundle, not an address")
     if given.nodes:
         from fastwam_policy.demo import private_domain
 
         with private_domain():
             from fastwam_policy.nodes.sim_trials import evaluate_nodes
 
-            outcomes = evaluate_nodes(given.bundle.resolve(), seeds, settings, given.log)
+            outcomes = evaluate_nodes(bundle, seeds, settings, given.log)
     else:
-        outcomes = evaluate(given.bundle, seeds, settings, given.workers, given.videos)
+        outcomes = evaluate(bundle, seeds, settings, given.workers, given.videos)
     summary = summarise(outcomes)
-    Console().print(table(summary, f"{given.bundle.resolve().name}, randomization {given.randomization}"))
+    Console().print(table(summary, f"{bundle if remote else bundle.name}, randomization {given.randomization}"))
     if given.json:
         given.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return 0
