@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Build the documentation into output/docs, with its tools in .venv-docs; see mkdocs.yml. Broken links and anchors are errors.
+# Build the documentation into output/docs, with its tools in .venv-docs; see docs/conf.py. Broken links and anchors are errors.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-mermaid=mermaid@11.17.2                # draws the diagrams; the theme asks for version 11
+mermaid=mermaid@11.17.2                # draws the diagrams
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
   echo "docs: Python 3.11 or newer is needed, $python is $("$python" -V). Name another: make docs PYTHON=python3.12" >&2
@@ -11,7 +11,7 @@ python=${PYTHON:-python3}
 
 wanted=$( (cat requirements-docs.txt; echo "$mermaid $("$python" -V)") | sha256sum)
 if [ "$(cat .venv-docs/.installed 2>/dev/null)" != "$wanted" ]; then
-  printf '\033[1m== tools of the documentation in .venv-docs (170 MB, once)\033[0m\n'
+  printf '\033[1m== tools of the documentation in .venv-docs (120 MB, once)\033[0m\n'
   "$python" -m venv --clear .venv-docs
   .venv-docs/bin/python -m pip --quiet --disable-pip-version-check install --no-deps -r requirements-docs.txt \
     2> >(grep -v 'is ignored: it is neither' >&2)
@@ -24,8 +24,7 @@ if [ "$(cat .venv-docs/.installed 2>/dev/null)" != "$wanted" ]; then
   echo "$wanted" >.venv-docs/.installed
 fi
 
-NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --clean
-if [ -f .venv-docs/package/dist/mermaid.min.js ]; then
-  install -m 644 -D .venv-docs/package/dist/mermaid.min.js output/docs/assets/mermaid.min.js
-fi
+rm -rf output/docs
+.venv-docs/bin/python -m sphinx -q -E -n -W --keep-going -c docs -d .venv-docs/doctrees . output/docs
+echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' >output/docs/index.html
 echo "documentation: output/docs/index.html"

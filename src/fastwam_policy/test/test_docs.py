@@ -28,7 +28,7 @@ TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
 
 
 def anchors(text):
-    """Anchors of the headings, as GitHub and mkdocs make them."""
+    """Anchors of the headings, as GitHub and Sphinx make them."""
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     headings = re.findall(r"^#+ +(.+?)\s*$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
@@ -136,10 +136,3 @@ def test_the_tables_of_parameters_agree_with_the_configuration():
             assert limits == (" to ".join(f"{v:g}" for v in span) if span else ", ".join(about["choices"])), name
             rows += 1
     assert rows >= 10
-
-
-def test_every_page_is_in_the_navigation():
-    text = (ROOT / "mkdocs.yml").read_text()
-    for name in PAGES:
-        if name.startswith("docs/"):
-            assert re.search(rf"[-:] {re.escape(name.removeprefix('docs/'))}$", text, re.MULTILINE), name
