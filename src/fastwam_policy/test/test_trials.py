@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -34,6 +33,8 @@ PATIENT = {
     "watchdog.feedback_age.limit": 2.0, "watchdog.overrun.limit": 1.0, "watchdog.feedback_jump.limit": 3.0,
     "watchdog.chunk_age.limit": 10.0,
 }  # fmt: skip
+
+LOADING = 240.0  # s for a command, and for the policy node of a trial
 
 
 def random(seed=0):
@@ -195,9 +196,11 @@ def test_a_session_in_the_simulator_is_killed_and_goes_on(ros, random_bundle, tm
     folder = tmp_path / "session"
     arguments = ["trials", str(folder), "--n", "1", "--time-limit", "1", "--bundle", str(random_bundle)]
     killed = subprocess.Popen([sys.executable, "-m", "fastwam_policy.cli", *arguments])
-    ros.until(lambda: processes_of(random_bundle))
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    try:
+        ros.until(lambda: processes_of(random_bundle), LOADING)
+    finally:
+        killed.kill()
+        killed.wait()
     ros.until(lambda: not processes_of(random_bundle))  # no node outlives the command
 
     def run(*more):
@@ -226,9 +229,6 @@ def test_a_session_in_the_simulator_is_killed_and_goes_on(ros, random_bundle, tm
     assert "first_seed: 0 -> 5" in shown.err
 
 
-LOADING = 240.0  # s: a policy node is started for each trial
-
-
 def test_an_operator_runs_trials_on_the_robot(ros, random_bundle, tmp_path):
     ros.start("galaxea_r1lite_bridge", "emulator_node", camera_rate=10.0, feedback_rate=60.0)
     ros.start("galaxea_r1lite_bridge", "bridge_node", home_speed=1.0, **PATIENT)
@@ -241,7 +241,7 @@ def test_an_operator_runs_trials_on_the_robot(ros, random_bundle, tmp_path):
     folder = tmp_path / "session"
     terminal = Terminal("trials", folder, "--mode", "real", "--n", "2", "--bundle", random_bundle)
     try:
-        ros.until(lambda: terminal.shows("trial 1 of 2(?s:.*)moves the arms"))
+        ros.until(lambda: terminal.shows("trial 1 of 2(?s:.*)moves the arms"), LOADING)
         assert state() == State.DISARMED
         terminal.press(" ")
         ros.until(lambda: state() == State.ESTOP)

@@ -6,6 +6,7 @@ A session is a folder: `plan.json` is written before the first trial, and `trial
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -168,9 +169,12 @@ def with_bundles(settings: Settings, bundles: Sequence[Path], robot: RobotConfig
 
 
 def write_whole(path: Path, data: Any) -> None:
-    """Write JSON so that the file is complete, or not there at all."""
+    """Write JSON so that the file is complete, or not there at all, after a power cut too."""
     unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(data, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     unfinished.replace(path)
 
 

@@ -100,8 +100,8 @@ class SimTrial(TrialRig):
         """The seed's scene, arm, run the task to its end, disarm."""
         self.prepare("sim", {"bundle": str(bundle), "seed": trial.seed, "randomization": settings.randomization})
         self.start_nodes("sim_node", "bridge_node", "policy_node")
-        self.until(lambda: self.simulation is not None, "the simulator")
         self.until_loaded()
+        self.until(lambda: self.simulation is not None, "the simulator")
         self.record()
         self.arm()
         result = self.run_task(settings.time_limit, settings.instruction)
