@@ -77,6 +77,26 @@ def test_a_recording_runs_to_the_report(sample_bag, short_bag, random_bundle, tm
         assert len(data.recorded[group].times) > 30
 
 
+def test_the_shipped_policy_folds_the_simulated_towel(tmp_path):
+    """One of two towels: it folds nine of ten, and a busy machine may cost it one."""
+    pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+    for seed in (0, 1):
+        output, figures = tmp_path / str(seed), tmp_path / f"{seed}.json"
+        command = demo("--seed", seed, "--output", output, "--json", figures)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        (session,) = (output / "sessions").iterdir()
+        assert (session / "video.mp4").stat().st_size > 10_000
+        assert "data:video/mp4" in (session / "report.html").read_text()
+        summary = json.loads(figures.read_text())
+        assert "towel folded" in result.stdout
+        assert not summary["random_weights"]
+        if summary["simulation"]["success"]:
+            assert summary["simulation"]["corner_distance_cm"] < 4
+            return
+    pytest.fail("neither towel was folded")
+
+
 def test_ctrl_c_ends_every_process(sample_bag, random_bundle, tmp_path):
     process = subprocess.Popen(
         demo("--bag", sample_bag, "--bundle", random_bundle, "--output", tmp_path), stdout=subprocess.PIPE, text=True
