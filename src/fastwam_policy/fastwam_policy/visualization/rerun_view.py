@@ -19,6 +19,7 @@ from fastwam_policy.visualization.geometry import ArmGeometry
 from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions
 
+_EYE, _LOOK = (1.9, -1.1, 1.9), (0.35, 0.0, 0.8)  # m in base_link: over the table, the robot in front
 _TIMELINE = "time"
 _EXECUTED = 60  # points of the executed path
 _EXECUTED_NS = 50_000_000  # between two of them
@@ -73,7 +74,8 @@ class SessionView:
         cameras = [rrb.Spatial2DView(origin=f"cameras/{name}", name=name) for name in self._robot.cameras]
         joints = [rrb.TimeSeriesView(origin=f"joints/{name}", name=name) for name in self._robot.joint_names]
         frame = rrb.SpatialInformation(target_frame=self._robot.workspace.frame)
-        scene = rrb.Spatial3DView(origin="scene", name="robot", spatial_information=frame)
+        eye = rrb.EyeControls3D(position=_EYE, look_target=_LOOK)
+        scene = rrb.Spatial3DView(origin="scene", name="robot", spatial_information=frame, eye_controls=eye)
         imagined = rrb.Spatial2DView(origin="imagination", name="imagined, and what happened")
         return rrb.Blueprint(
             rrb.Horizontal(
