@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def shown(save: Path | None, *, web: bool) -> Iterator[rr.RecordingStream]:
             options = ["--bind", _LOOPBACK, "--port", str(data), "--web-viewer-port", str(page)]
             server = subprocess.Popen(
                 [sys.executable, "-m", "rerun", "--serve-web", *options],
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
             _wait_for(data)
             recording.connect_grpc(f"rerun+http://{_LOOPBACK}:{data}/proxy")
@@ -54,7 +55,7 @@ def shown(save: Path | None, *, web: bool) -> Iterator[rr.RecordingStream]:
     finally:
         recording.disconnect()
         if server is not None:
-            server.terminate()
+            os.killpg(server.pid, signal.SIGTERM)  # it runs a program of its own, which would stay
             server.wait()
 
 
