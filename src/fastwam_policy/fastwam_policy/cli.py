@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--seed", type=int, default=0, help="scene of mode sim")
     demo.add_argument("--randomization", default="towel", help="what the seed varies: none, towel (default) or full")
-    demo.add_argument("--duration", type=float, default=20.0, help="longest simulated time of mode sim, s (default 20)")
+    demo.add_argument("--duration", type=float, default=30.0, help="longest simulated time of mode sim, s (default 30)")
     demo.add_argument("--bag", type=Path, help="recording to replay; the shipped sample by default")
     demo.add_argument("--bundle", type=Path, help="policy bundle; the shipped one by default")
     demo.add_argument("--view", action="store_true", help="show it live in the Rerun viewer")
