@@ -238,7 +238,7 @@ def test_gradient_checkpointing_changes_no_gradient():
 def test_two_processes_train_together(data, tmp_path):
     """Each takes its share of the batch, and what they learn is one: their weights are equal, and differ from one's."""
     path = tmp_path / "config.yaml"
-    config = configuration(data, steps=3, batch_size=2, warm_up=0)
+    config = configuration(data, steps=3, batch_size=2, warm_up=0, ema_decay=0.0)
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
@@ -254,8 +254,32 @@ def test_two_processes_train_together(data, tmp_path):
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
+def test_two_processes_share_the_weights(data, tmp_path):
+    """FSDP with the shipped configuration, on CPUs: the averages are those of whole models, also after a restart."""
+    path, output = tmp_path / "config.yaml", tmp_path / "shared"
+    config = configuration(
+        data, steps=3, batch_size=2, warm_up=0, validate_every=2, checkpoint_every=2, stored_as="float32"
+    )
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0",
+        "--mixed_precision", "no", "--config_file", str(CONFIG.parent / "accelerate" / "fsdp.yaml"),
+        str(Path(__file__).with_name("sharded_on_cpu.py")), "train", str(path), str(output), "--threads", "1",
+    ]  # fmt: skip
+    expected = train_by_hand(config, tmp_path / "one")
+    for _ in range(2):
+        done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=180, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        stored = load_file(output / "last" / "model.safetensors")
+        for name, value in expected.items():
+            torch.testing.assert_close(stored[name.removeprefix("model.")], value, rtol=1e-4, atol=1e-5, msg=name)
+        shutil.rmtree(output / "checkpoints" / "step_00000003")
+        (output / "last" / "model.safetensors").unlink()
+    assert "going on after step 2" in done.stdout
+
+
 def train_by_hand(config, output):
-    """Weights after the steps of two processes, one after the other in this one, with their gradients averaged."""
+    """Averaged weights after the steps of two processes, one after the other here, with their gradients averaged."""
     trainer = _Trainer(config, output)
     random, optimizer = np.random, trainer._optimizer
     for step in range(config.steps):
@@ -270,7 +294,9 @@ def train_by_hand(config, output):
         optimizer.step()
         trainer._schedule.step()
         optimizer.zero_grad()
-    return {name: value.detach() for name, value in trainer._loss.state_dict().items()}
+        trainer._average.step(trainer._loss.parameters())
+    with trainer._averaged():
+        return {name: value.detach().clone() for name, value in trainer._loss.state_dict().items()}
 
 
 def test_relative_actions_come_back_as_targets(data, tmp_path):

@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
     collect.add_argument("folder", type=Path, help="dataset to write, or to continue")
     collect.add_argument("--episodes", type=int, default=500)
     collect.add_argument("--task", default="fold the towel")
-    collect.add_argument("--randomization", choices=["none", "towel", "full"], default="full")
+    _add_randomization(collect)
     collect.add_argument("--noise", type=float, default=0.015, help="rad, of the executed targets (default 0.015)")
     collect.add_argument("--height", type=int, default=180, help="of the 16:9 images (default 180)")
     collect.add_argument("--first-seed", type=int, default=10_000, help="evaluations use seeds below 10000")
@@ -61,6 +61,7 @@ def add_commands(commands: Any) -> None:
     _add_training_config(compare)
     compare.add_argument("output", type=Path, help="folder to write, or to go on in")
     compare.add_argument("--episodes", type=int, default=100, help="of each evaluation")
+    _add_randomization(compare)
     compare.add_argument("--threads", type=int, default=0, help="CPU threads of torch; 0 lets torch choose")
     compare.add_argument("--json", type=new_file, metavar="PATH", help="write the figures as JSON")
     compare.set_defaults(run=_compare)
@@ -71,7 +72,7 @@ def add_commands(commands: Any) -> None:
     )
     evaluate.add_argument("--episodes", type=int, default=100)
     evaluate.add_argument("--first-seed", type=int, default=0, help="training uses seeds from 10000")
-    evaluate.add_argument("--randomization", choices=["none", "towel", "full"], default="full")
+    _add_randomization(evaluate)
     evaluate.add_argument("--latency", type=float, default=0.15, metavar="S", help="from image to chunk (default 0.15)")
     evaluate.add_argument("--replan", type=float, default=0.5, metavar="S", help="between inferences (default 0.5)")
     evaluate.add_argument("--blending", choices=["switch", "ensemble", "rtc"], default="switch")
@@ -84,6 +85,10 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument("--videos", type=Path, metavar="FOLDER", help="write a video of each failure")
     evaluate.add_argument("--json", type=new_file, metavar="PATH", help="write the figures as JSON")
     evaluate.set_defaults(run=_eval_sim)
+
+
+def _add_randomization(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--randomization", choices=["none", "towel", "full"], default="full")
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +182,7 @@ def _compare(given: argparse.Namespace) -> int:
         raise ConfigError("--episodes must be at least 1")
     if given.threads:
         torch.set_num_threads(given.threads)
-    rows = compare(_training_config(given), given.output, range(given.episodes), Settings())
+    rows = compare(_training_config(given), given.output, range(given.episodes), Settings(given.randomization))
     Console().print(table(rows))
     if given.json:
         given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
 """`fastwam train`: from LeRobot datasets to a policy bundle.
 
 Started plainly it runs on one device; started with `accelerate launch` on as many as there are, on one machine or
-several. Each step's random numbers come from the seed and the step alone, so a run that is killed and started again
-gives the losses that it would have given.
+several, each with the whole model (DDP) or a share of it (FSDP). Each step's random numbers come from the seed and the
+step alone, so a run that is killed and started again gives the losses that it would have given.
 
     OUTPUT/bundle         the averaged weights with the smallest open-loop error so far
     OUTPUT/last           the averaged weights of the last checkpoint
@@ -12,11 +12,12 @@ gives the losses that it would have given.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers.training_utils import EMAModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from fastwam_policy.model.fastwam import FastWam
@@ -36,6 +37,7 @@ from fastwam_policy.model.variants import VARIANTS, Mode
 from fastwam_policy.policy.bundle import POLICY_FILE, check_robot, load_embeddings, save_embedding
 from fastwam_policy.policy.normalizer import Normalizer
 from fastwam_policy.progress import counted
+from fastwam_policy.training.average import Average
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.initialization import initialise
 from fastwam_policy.training.reader import Reader
@@ -128,9 +130,10 @@ class _Trainer:
         self._schedule = get_cosine_with_min_lr_schedule_with_warmup(
             self._optimizer, config.warm_up, config.steps, min_lr_rate=_LOWEST_RATE
         )
-        self._average = EMAModel(
-            self._loss.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75, foreach=True
-        )
+        self._average = Average(
+            self._loss.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75,
+            foreach=not isinstance(self._loss, FSDPModule),  # of which PyTorch has no such operations
+        )  # fmt: skip
         self._average.to(self.accelerator.device)
         self.accelerator.register_for_checkpointing(self._schedule, self._average)
         self._bundles = {name: output / name for name in ("bundle", "last")}
@@ -213,33 +216,48 @@ class _Trainer:
         return dataclasses.replace(batch, proprio=noisy.masked_fill(hidden, 0.0))
 
     def _validate(self) -> Validation:
-        self._swap()
-        model = self.accelerator.unwrap_model(self._loss).model.eval()
+        with self._averaged(), self._unsharded():
+            model = self.accelerator.unwrap_model(self._loss).model.eval()
+            try:
+                return validate(model, self.config.policy, self._held_out, self._normalizers[1])
+            finally:
+                model.train()
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in the model."""
+        self._average.store(self._loss.parameters())
         try:
-            return validate(model, self.config.policy, self._held_out, self._normalizers[1])
+            if self.config.ema_decay:
+                self._average.copy_to(self._loss.parameters())
+            yield
         finally:
-            model.train()
             self._average.restore(self._loss.parameters())
 
-    def _swap(self) -> None:
-        """Averaged weights into the model; `self._average.restore` brings the others back."""
-        self._average.store(self._loss.parameters())
-        if self.config.ema_decay:
-            self._average.copy_to(self._loss.parameters())
+    @contextlib.contextmanager
+    def _unsharded(self) -> Iterator[None]:
+        """Every weight on every process, in the type they compute in, where FSDP has spread them."""
+        if not isinstance(self._loss, FSDPModule):
+            yield
+            return
+        self._loss.unshard()
+        try:
+            with self.accelerator.autocast():
+                yield
+        finally:
+            self._loss.reshard()
 
     def _write_weights(self, name: str) -> None:
         """Averaged weights into one of the bundles, complete or not at all."""
-        self._swap()
-        state = self.accelerator.get_state_dict(self._loss)
-        if self.accelerator.is_main_process:  # before the swap back: the state is a view of the parameters
-            folder = self._bundles[name]
-            unfinished = folder / "unfinished.safetensors"
-            dtype = getattr(torch, self.config.stored_as)
-            save_file(
-                {key.removeprefix("model."): value.to(dtype).contiguous() for key, value in state.items()}, unfinished
-            )
-            unfinished.replace(folder / self.config.policy.weights)
-        self._average.restore(self._loss.parameters())
+        with self._averaged():
+            state = self.accelerator.get_state_dict(self._loss)
+            if self.accelerator.is_main_process:  # in here: the state is a view of the parameters
+                folder = self._bundles[name]
+                unfinished = folder / "unfinished.safetensors"
+                dtype = getattr(torch, self.config.stored_as)
+                weights = {key.removeprefix("model."): value.to(dtype).contiguous() for key, value in state.items()}
+                save_file(weights, unfinished)
+                unfinished.replace(folder / self.config.policy.weights)
 
     def _save(self, step: int, best: float, seconds: float) -> None:
         self._write_weights("last")
