@@ -1,6 +1,7 @@
 """policy_node as a process, over real ROS 2, with a small random bundle."""
 
 import math
+import signal
 import time
 
 import cv2
@@ -121,6 +122,14 @@ def test_bad_sensors_are_refused_counted_and_named(ros, sensors, status, chunks,
     sensors.jpeg["head"] = JPEG
     count = len(chunks)
     ros.until(lambda: len(chunks) > count + 1)
+
+
+def test_a_node_that_is_ended_in_an_inference_ends_in_order(ros, sensors, chunks, random_bundle):
+    node = ros.start("fastwam_policy", "policy_node", bundle=random_bundle, replan_interval=0.05, denoise_steps=100)
+    ros.until(lambda: len(chunks) >= 2)
+    node.send_signal(signal.SIGTERM)
+    output = ros.finish(node)
+    assert node.returncode == 0, output
 
 
 def test_wrong_configuration_is_named(ros, random_bundle, tmp_path):

@@ -98,9 +98,11 @@ class ManagedNode(LifecycleNode):
         return self.trigger_configure() == success and self.trigger_activate() == success
 
     def finish(self) -> None:
-        """Leave the active state before the process ends."""
+        """Deactivate and clean up before the process ends: a thread still in C++ code would then abort it."""
         if self._state_machine.current_state[1] == "active":
             self.trigger_deactivate()
+        if self._state_machine.current_state[1] == "inactive":
+            self.trigger_cleanup()
 
     def _publish_parameters(self) -> None:
         """Tell the parameters in force, as `ros2 param dump` would: for recordings, and to start this node alike."""
