@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from fastwam_policy.model.config import ExpertConfig, ModelConfig
-from fastwam_policy.model.layers import Block, KeyValue, timestep_embedding
+from fastwam_policy.model.layers import Block, KeyValue, scaled, timestep_embedding
 
 
 class Expert(nn.Module):
@@ -51,9 +51,9 @@ class VideoHead(nn.Module):
         self.head = nn.Linear(config.hidden_dim, out_dim)
 
     def forward(self, x: Tensor, t_embedding: Tensor) -> Tensor:
-        """[B, N, D] and [B, 1 or N, D] -> [B, N, out_dim]."""
+        """[B, N, D] and [B, G, D] -> [B, N, out_dim]."""
         shift, scale = (self.modulation + t_embedding[..., None, :]).unbind(-2)
-        return self.head(F.layer_norm(x, (self.config.hidden_dim,), eps=self.config.eps) * (1 + scale) + shift)
+        return self.head(scaled(F.layer_norm(x, (self.config.hidden_dim,), eps=self.config.eps), 1 + scale, shift))
 
 
 class VideoExpert(Expert):

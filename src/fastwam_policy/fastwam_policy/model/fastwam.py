@@ -189,13 +189,11 @@ class FastWam(nn.Module):
         return self.action.head(stream.x)
 
     def video_stream(self, latents: Tensor, frame_t: Tensor, context: Context) -> tuple[Stream, Tensor]:
-        """Tokens of a video with one timestep [B, f] a latent frame, and their time embedding [B, 1 or tokens, D]."""
+        """Tokens of a video with one timestep [B, f] a latent frame, and the frames' time embedding [B, f, D]."""
         if latents.ndim != 5 or latents.shape[3] % self.config.patch or latents.shape[4] % self.config.patch:
             raise ValueError(f"expected latents [B, C, f, even, even], got {list(latents.shape)}")
         frames, rows, columns = self.grid(latents)
         embedding, t_mod = self.video.embed_time(frame_t)
-        if frames > 1:  # a single frame's modulation is the same for all tokens: it is broadcast, not copied
-            embedding, t_mod = (x.repeat_interleave(rows * columns, dim=1) for x in (embedding, t_mod))
         rotary = video_rotary(frames, rows, columns, self.config.video.head_dim, latents.device)
         tokens = self.video.tokens(latents)
         return Stream(self.video, tokens, t_mod, rotary, context.video, context.mask), embedding
@@ -205,8 +203,6 @@ class FastWam(nn.Module):
         draws = t.shape[1]
         horizon = actions.shape[1] // draws
         _, t_mod = self.action.embed_time(t.flatten(1))
-        if t.ndim == 2 and draws > 1:
-            t_mod = t_mod.repeat_interleave(horizon, dim=1)
         cos, sin = action_rotary(horizon, self.config.action.head_dim, actions.device)
         rotary = (cos.repeat(draws, 1), sin.repeat(draws, 1))
         return Stream(self.action, self.action.action_encoder(actions), t_mod, rotary, context.action, context.mask)

@@ -1,6 +1,7 @@
 """The transformer block both experts are made of, with the parameter names of published checkpoints.
 
-Shapes: B batch, N tokens, D hidden width of the expert, A = heads * head_dim attention width, L context tokens.
+Shapes: B batch, N tokens, D hidden width of the expert, A = heads * head_dim attention width, L context tokens,
+G groups of N / G tokens in a row that share a timestep, such as those of one frame.
 """
 
 from __future__ import annotations
@@ -69,6 +70,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
+def scaled(x: Tensor, factor: Tensor, shift: Tensor | None = None) -> Tensor:
+    """`x` [B, N, D] times `factor`, plus `shift`, both [B or 1, G, D]: one for each group, and copied for no token."""
+    groups = x.unflatten(1, (factor.shape[1], -1)) * factor[:, :, None]
+    return (groups if shift is None else groups + shift[:, :, None]).flatten(1, 2)
+
+
 class RmsNorm(nn.Module):
     """Root-mean-square norm over the full attention width, all heads together; computed in float32."""
 
@@ -117,7 +124,7 @@ class Block(nn.Module):
         )
 
     def modulate(self, t_mod: Tensor) -> tuple[Tensor, ...]:
-        """(shift1, scale1, gate1, shift2, scale2, gate2), each [B, 1 or N, D], from `t_mod` [B, 1 or N, 6, D]."""
+        """(shift1, scale1, gate1, shift2, scale2, gate2), each [B, G, D], from `t_mod` [B, G, 6, D]."""
         return (self.modulation + t_mod).unbind(-2)
 
     def query_key_value(
@@ -125,7 +132,7 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries and keys, and values, each [B, N, A], of tokens `x` [B, N, D]."""
         shift, scale = modulation[:2]
-        u = self._norm(x) * (1 + scale) + shift
+        u = scaled(self._norm(x), 1 + scale, shift)
         key, value = self.self_attn.key_value(u)
         query = self.self_attn.norm_q(self.self_attn.q(u))
         heads = self.config.num_heads
@@ -149,10 +156,10 @@ class Block(nn.Module):
             context_mask: bool [B, 1, 1, L], None where all is visible.
         """
         gate1, shift2, scale2, gate2 = modulation[2:]
-        x = x + gate1 * self.self_attn.o(attended)
+        x = x + scaled(self.self_attn.o(attended), gate1)
         query = self.cross_attn.norm_q(self.cross_attn.q(self.norm3(x)))
         x = x + self.cross_attn.o(attend(query, *context, self.config.num_heads, context_mask))
-        return x + gate2 * self.ffn(self._norm(x) * (1 + scale2) + shift2)
+        return x + scaled(self.ffn(scaled(self._norm(x), 1 + scale2, shift2)), gate2)
 
     def _norm(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, (self.config.hidden_dim,), eps=self.config.eps)
