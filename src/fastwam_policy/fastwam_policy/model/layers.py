@@ -54,10 +54,9 @@ def video_rotary(frames: int, rows: int, columns: int, head_dim: int, device: to
 
 def rotate(x: Tensor, rotary: Rotary, num_heads: int) -> Tensor:
     """Rotate adjacent pairs of each head of `x` [B, N, A]; in float32, returned like `x`."""
-    cos, sin = (table[:, None, :] for table in rotary)
-    even, odd = x.float().unflatten(-1, (num_heads, -1, 2)).unbind(-1)
-    rotated = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    return rotated.flatten(-3).to(x.dtype)
+    turns = torch.complex(*rotary)[:, None]
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (num_heads, -1, 2)))
+    return torch.view_as_real(pairs * turns).flatten(-3).to(x.dtype)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None) -> Tensor:
