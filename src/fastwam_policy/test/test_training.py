@@ -337,6 +337,17 @@ def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
+def test_a_comparison_goes_on_from_an_earlier_one(data, tmp_path):
+    pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+    from fastwam_policy.training.compare import of_variant
+
+    (tmp_path / "idm" / "bundle").mkdir(parents=True)
+    config = configuration(data, start_from=str(tmp_path))
+    own = of_variant(config, "idm")
+    assert (own.policy.variant, own.start_from) == ("idm", tmp_path / "idm" / "bundle")
+    assert of_variant(config, "joint").start_from == tmp_path
+
+
 def test_the_bundle_holds_the_averaged_weights(data, tmp_path):
     """Those that were validated, and not the last ones."""
     config = configuration(data, steps=6, ema_decay=0.9, learning_rate=0.01, warm_up=0)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastwam_policy.evaluation.eval_sim import Settings, evaluate, summarise
-from fastwam_policy.model.variants import VARIANTS
+from fastwam_policy.model.variants import VARIANTS, VariantName
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.trainer import SUMMARY_FILE, check_output, train
 
@@ -22,7 +22,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Train each variant into a folder of `output`, then evaluate it in each of its modes on the same seeds.
 
-    What is there already is not done again, and an interrupted training goes on.
+    What is there already is not done again, and an interrupted training goes on. Where `start_from` is the output of an
+    earlier comparison, each variant goes on from its own weights there.
 
     Raises:
         ConfigError: as :func:`train`; also where a folder was trained with another configuration.
@@ -30,8 +31,7 @@ def compare(
     rows = []
     for name, variant in VARIANTS.items():
         folder = output / name
-        policy = config.policy.model_copy(update={"variant": name, "name": name})
-        own = config.model_copy(update={"policy": policy})
+        own = of_variant(config, name)
         check_output(own, folder)
         if not (folder / SUMMARY_FILE).exists():
             Console().print(f"[bold]{name}[/bold]")
@@ -47,6 +47,15 @@ def compare(
                 path.write_text(json.dumps(result, indent=2) + "\n")
             rows.append({"variant": name, "mode": mode, "training": trained, **result})
     return rows
+
+
+def of_variant(config: TrainingConfig, name: VariantName) -> TrainingConfig:
+    """`config` for one variant."""
+    policy = config.policy.model_copy(update={"variant": name, "name": name})
+    start = config.start_from
+    if start is not None and (start / name / "bundle").is_dir():
+        start = start / name / "bundle"
+    return config.model_copy(update={"policy": policy, "start_from": start})
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:
