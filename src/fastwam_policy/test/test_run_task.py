@@ -1,5 +1,6 @@
 """The RunTask action and `fastwam operate`, with the real nodes and emulator_node in the robot's place."""
 
+import signal
 import subprocess
 import sys
 
@@ -30,7 +31,7 @@ def world(ros, random_bundle):
     """All nodes; the policy is idle."""
     ros.start("galaxea_r1lite_bridge", "emulator_node", camera_rate=10.0, feedback_rate=60.0)
     ros.start("galaxea_r1lite_bridge", "bridge_node", blending="rtc", **PATIENT)
-    ros.start(
+    ros.policy_process = ros.start(
         "fastwam_policy", "policy_node", bundle=random_bundle, run_on_start=False, realtime="guidance",
         max_observation_age=2.0, max_skew=0.2,
     )  # fmt: skip
@@ -99,6 +100,16 @@ def test_a_task_from_refusal_to_success(world):
     assert {f"policy_node: stream {name}" for name in (*ROBOT.cameras, *ROBOT.commanded)} < names
     assert "policy_node: inference" in names
 
+    goal = client.start()
+    world.until(lambda: world.bridge[-1].state == State.TRACKING)
+    world.policy_process.send_signal(signal.SIGTERM)
+    status, result = client.result(goal)
+    assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.FAULT)
+    assert "deactivated" in result.message
+    world.until(lambda: (world.bridge[-1].state, world.bridge[-1].reason) == (State.HOLDING, Reason.STOP_REQUESTED))
+    output = world.finish(world.policy_process)
+    assert world.policy_process.returncode == 0, output
+
 
 def test_cancel_time_limit_and_fault(world):
     client = Client(world)
@@ -140,6 +151,8 @@ def test_operate(world):
         terminal.press(" ")
         world.until(lambda: world.bridge[-1].state == State.ESTOP)
         assert terminal.shows("EMERGENCY STOP pressed")
+        pressed = world.collect(Bool, ROBOT.interfaces.estop)
+        world.until(lambda: len(pressed) > 3 and all(message.data for message in pressed))  # for whoever comes later
         terminal.press("a")
         world.until(lambda: terminal.shows("refused, 309"))
         terminal.press("r")

@@ -10,6 +10,8 @@ import time
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import JointState
@@ -132,13 +134,18 @@ def test_arm_track_stop_home_disarm(ros, robot, chunks, status, commands):
     ros.until(in_state(status, State.INACTIVE))
 
 
-def test_a_node_that_is_ended_in_motion_decelerates_first(ros, robot, chunks, status):
+@pytest.mark.parametrize("how", ["signal", "lifecycle"])
+def test_a_node_that_is_ended_in_motion_decelerates_first(ros, robot, chunks, status, how):
     sent = ros.collect(JointState, ROBOT.interfaces.command)
     bridge = start(ros)
     arm_when_ready(ros, status)
     chunks.publish(chunk(near(1.2)))
     ros.until(lambda: sent and abs(sent[-1].velocity[0]) > 0.5)
-    bridge.send_signal(signal.SIGINT)
+    if how == "signal":
+        bridge.send_signal(signal.SIGINT)
+    else:
+        shutdown = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN))
+        assert ros.call(ChangeState, "bridge_node/change_state", shutdown).success
     ros.finish(bridge)
     assert bridge.returncode == 0
     ros.until(in_state(status, State.INACTIVE))

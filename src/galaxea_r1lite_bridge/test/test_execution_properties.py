@@ -31,7 +31,7 @@ chunks = st.fixed_dictionaries(
         "committed": st.sampled_from([0, 4, 32]),
         "id": st.sampled_from(["next", "next", "next", "next", "same", "old"]),
         "epoch": st.sampled_from([0, 0, 0, 0, 1, -1]),
-        "bad": st.sampled_from(["", "", "", "", "", "nan", "inf", "names", "huge"]),
+        "bad": st.sampled_from(["", "", "", "", "", "nan", "inf", "names", "huge", "enormous"]),
     }
 )
 events = st.one_of(
@@ -94,6 +94,8 @@ class Checked(Rig):
             positions[rows // 2, 3] = float(given["bad"])
         if given["bad"] == "huge":
             positions *= 1e6
+        if given["bad"] == "enormous":
+            positions *= 1e305
         names = ["x"] * 14 if given["bad"] == "names" else ROBOT.joint_names
         chunk_id = max(0, self.chunk_id - 3) if given["id"] == "old" else self.chunk_id
         epoch = max(0, self.epoch + min(0, given["epoch"]))

@@ -166,6 +166,7 @@ def test_lost_feedback_holds_and_recovers(armed):
         ({"step_ns": 0}, Reason.CHUNK_WRONG_JOINTS),
         ({"positions": np.full((32, 14), np.nan)}, Reason.CHUNK_NOT_FINITE),
         ({"positions": np.full((32, 14), np.inf)}, Reason.CHUNK_NOT_FINITE),
+        ({"positions": np.tile([[1e308], [-1e308]], (16, 14))}, Reason.CHUNK_NOT_FINITE),
         ({"epoch": 0}, Reason.CHUNK_OLD_EPOCH),
         ({"chunk_id": 5}, Reason.CHUNK_OUT_OF_ORDER),
         ({"stamp_ns": 98 * S}, Reason.CHUNK_TOO_OLD),
@@ -300,6 +301,37 @@ def test_frozen_feedback_is_a_fault(armed):
     armed.run(0.7)
     assert shown(armed.sent[-1])[0] == State.FAULT
     assert armed.sent[-1].reason in (Reason.FEEDBACK_FROZEN, Reason.TRACKING_ERROR)
+    check_limits(armed.sent, armed.executor.limiter)
+
+
+def test_frozen_feedback_cannot_be_armed_again_until_it_changes():
+    armed = Rig(tracking_error=Watch(9.0, Reaction.FAULT)).armed()
+    armed.accept(0.4, ramp=True, rows=20)
+    armed.run(0.3)
+    armed.frozen = True
+    armed.run(0.7)
+    assert armed.sent[-1].reason == Reason.FEEDBACK_FROZEN
+    armed.executor.disarm()
+    assert armed.run(0.5).motion is None
+    assert armed.executor.arm() == Reason.FEEDBACK_FROZEN
+    armed.frozen = False
+    armed.run(0.3)
+    assert armed.executor.arm() == Reason.NONE
+    np.testing.assert_allclose(armed.tick().motion.position[:14], armed.joints[:14], atol=1e-3)
+
+
+def test_blocked_arms_are_a_fault_and_are_not_pushed_on(armed):
+    armed.accept(1.0, ramp=True, rows=20)
+    armed.run(0.3)
+    armed.lag = 1e9  # something holds them
+    blocked_at = armed.joints.copy()
+    armed.run(2.0)
+    assert shown(armed.sent[-1]) == (State.FAULT, Reason.TRACKING_ERROR)
+    np.testing.assert_allclose(armed.sent[-1].motion.position[:14], blocked_at[:14], atol=1e-3)
+    armed.lag = 0.05  # they come free
+    armed.run(0.5)
+    np.testing.assert_allclose(armed.joints[:14], blocked_at[:14], atol=1e-3)
+    assert armed.executor.arm() == Reason.NONE
     check_limits(armed.sent, armed.executor.limiter)
 
 

@@ -15,18 +15,18 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
-from std_msgs.msg import Bool, Empty
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from fastwam_msgs.action import RunTask
 from fastwam_msgs.msg import BridgeStatus, PolicyStatus
 from fastwam_policy.nodes.bridge_view import BridgeView
+from fastwam_policy.nodes.operator_signals import OperatorSignals
 from fastwam_policy.runtime.reasons import PolicyState
 from fastwam_policy.terminal import QUIT, show, single_keys, status_line
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
-_HEARTBEAT = 0.1  # s
 _LINE_PERIOD = 0.2  # s between two status lines
 _QUIT_TIME = 5.0  # s for a running task to come to its end when the operator quits
 _HELP = (
@@ -48,10 +48,8 @@ class Operator(Node):
         self._goal: Any = None
         self.create_subscription(BridgeStatus, names.bridge_status, self._bridge.store, 10)
         self.create_subscription(PolicyStatus, names.policy_status, self._on_policy, 10)
-        self._estop = self.create_publisher(Bool, names.estop, 10)
+        self._signals = OperatorSignals(self, names)
         self._success = self.create_publisher(Bool, names.task_success, 10)
-        self._heartbeat = self.create_publisher(Empty, names.heartbeat, 10)
-        self.create_timer(_HEARTBEAT, lambda: self._heartbeat.publish(Empty()))
         self._arm = self.create_client(SetBool, names.arm)
         self._triggers = {
             name: self.create_client(Trigger, getattr(names, name)) for name in ("stop", "home", "home_torso")
@@ -61,8 +59,8 @@ class Operator(Node):
     def press(self, key: str) -> None:
         """Do what a key stands for."""
         actions: dict[str, Callable[[], None]] = {
-            " ": lambda: self._set_estop(pressed=True),
-            "r": lambda: self._set_estop(pressed=False),
+            " ": lambda: self._show(self._signals.set_estop(pressed=True)),
+            "r": lambda: self._show(self._signals.set_estop(pressed=False)),
             "a": lambda: self._call("arm", self._arm, SetBool.Request(data=True)),
             "d": lambda: self._call("disarm", self._arm, SetBool.Request(data=False)),
             "s": self._start,
@@ -77,15 +75,17 @@ class Operator(Node):
             self._show(_HELP)
 
     def stop(self) -> None:
-        """End a running task; without one, let the bridge decelerate and hold."""
-        if self._goal is not None:
+        """Let the bridge decelerate and hold, and end a running task."""
+        self._call("stop", self._triggers["stop"], Trigger.Request())
+        if self.running:
             self._goal.cancel_goal_async()
-        else:
-            self._call("stop", self._triggers["stop"], Trigger.Request())
 
     @property
     def running(self) -> bool:
-        """Whether a task of this operator is running."""
+        """Whether a task of this operator is running; not when its policy node has vanished."""
+        if self._goal is not None and not self._task.server_is_ready():
+            self._goal = None
+            self._show("task ended: the policy node is gone")
         return self._goal is not None
 
     def line(self) -> str:
@@ -102,7 +102,7 @@ class Operator(Node):
             parts.append(text)
         else:
             parts.append("no policy")
-        if self._goal is not None:
+        if self.running:
             parts.append(f"task {self._feedback.elapsed:.0f} s, {self._feedback.chunks} chunks")
         if status is not None:
             parts.append(f"control {status.control_rate:.0f} Hz")
@@ -112,10 +112,6 @@ class Operator(Node):
 
     def _on_policy(self, status: PolicyStatus) -> None:
         self._policy, self._policy_at = status, time.monotonic()
-
-    def _set_estop(self, *, pressed: bool) -> None:
-        self._estop.publish(Bool(data=pressed))
-        self._show("EMERGENCY STOP pressed; r releases it" if pressed else "emergency stop released; a arms again")
 
     def _call(self, name: str, client: Any, request: Any) -> None:
         if not client.service_is_ready():
@@ -128,7 +124,7 @@ class Operator(Node):
         client.call_async(request).add_done_callback(answered)
 
     def _start(self) -> None:
-        if self._goal is not None:
+        if self.running:
             self._show("start: a task is running")
             return
         if not self._task.server_is_ready():
@@ -142,11 +138,14 @@ class Operator(Node):
         self._feedback = message.feedback
 
     def _on_accepted(self, future: Future) -> None:
-        self._goal = future.result()
-        self._goal.get_result_async().add_done_callback(self._on_result)
+        goal = future.result()
+        if self._goal is None:
+            self._goal = goal
+        goal.get_result_async().add_done_callback(lambda result: self._on_result(goal, result))
 
-    def _on_result(self, future: Future) -> None:
-        self._goal = None
+    def _on_result(self, goal: Any, future: Future) -> None:
+        if self._goal is goal:  # and not one that was refused beside it
+            self._goal = None
         answer = future.result()
         words = {
             GoalStatus.STATUS_SUCCEEDED: "succeeded", GoalStatus.STATUS_CANCELED: "canceled",

@@ -35,6 +35,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _OPTIONS = [field.name for field in dataclasses.fields(Options)]
 _RATE_WINDOW = 5.0  # s over which the chunk rate is reported
+_SETTLE_TIME, _SETTLE_STEP = 4.0, 0.05  # s
 
 
 class PolicyNode(ManagedNode):
@@ -87,6 +88,10 @@ class PolicyNode(ManagedNode):
         bundle = self._loaded_bundle
         if bundle.config.origin == "random":
             self.get_logger().warning(f"bundle {bundle.config.name} has RANDOM weights: its actions mean nothing")
+        self._bridge_input = self.create_subscription(
+            BridgeStatus, self._robot.interfaces.bridge_status, self._bridge.store, 10
+        )
+        self._tasks = TaskServer(self, self._robot, self._loop, self._bridge, bundle.embedding)
         self.get_logger().info(f"bundle {bundle.config.name} on {values['device']}, task: {self._loop.instruction}")
 
     def activate(self) -> None:
@@ -95,10 +100,6 @@ class PolicyNode(ManagedNode):
         self._chunk_publisher = self.create_publisher(ActionChunk, robot.interfaces.action_chunk, 5)
         self._status_publisher = self.create_publisher(PolicyStatus, robot.interfaces.policy_status, 10)
         self._inputs = ObservationInputs(self, robot, self._buffer, self._on_jump_back)
-        self._bridge_input = self.create_subscription(
-            BridgeStatus, robot.interfaces.bridge_status, self._bridge.store, 10
-        )
-        self._tasks = TaskServer(self, robot, self._loop, self._bridge, self._loaded_bundle.embedding)
         self._bundle_publisher = self.create_publisher(String, robot.interfaces.bundle, LATCHED)
         self._bundle_publisher.publish(String(data=self._identity))
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -120,18 +121,30 @@ class PolicyNode(ManagedNode):
         self._loop.deactivate()
         self._publish_status()
         self._inputs.destroy()
-        self._tasks.destroy()
+        self._tasks.end()
         for timer in self._status_timers:
             self.destroy_timer(timer)
         self.destroy_service(self._service)
-        self.destroy_subscription(self._bridge_input)
         for publisher in (self._chunk_publisher, self._status_publisher, self._bundle_publisher, self._diagnostics):
             self.destroy_publisher(publisher)
 
+    def settle(self) -> None:
+        """Let a task that was running stop the bridge and send its result."""
+        if not (self._configured and self._tasks.running):
+            return
+        give_up = time.monotonic() + _SETTLE_TIME
+        while self._tasks.running and time.monotonic() < give_up:
+            self.executor.spin_once(timeout_sec=_SETTLE_STEP)
+        for _ in range(2):  # the result is on its way
+            self.executor.spin_once(timeout_sec=_SETTLE_STEP)
+
     def cleanup(self) -> None:
         """End the inference thread and free the model."""
+        self._tasks.destroy()
+        self.destroy_subscription(self._bridge_input)
         self._loop.stop()
         self._bundle = None
+        del self._tasks, self._loop
 
     @property
     def _loaded_bundle(self) -> Bundle:

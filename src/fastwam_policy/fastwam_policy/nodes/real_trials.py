@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from std_msgs.msg import Bool, Empty
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from fastwam_msgs.action import RunTask
 from fastwam_msgs.msg import BridgeStatus
 from fastwam_policy.evaluation.trials import Outcome, Settings, Trial
 from fastwam_policy.nodes.bridge_view import BridgeView
+from fastwam_policy.nodes.operator_signals import OperatorSignals
 from fastwam_policy.nodes.rig import Rig
 from fastwam_policy.nodes.trial_rig import TrialRig
 from fastwam_policy.terminal import QUIT, show, status_line
@@ -26,7 +27,7 @@ HELP = (
     "SPACE emergency stop   r release it   ENTER go on   while a trial runs: y success   n failure   "
     "i intervene: stop the arms   q quit"
 )
-_HEARTBEAT, _LOOK = 0.1, 0.1  # s between two heartbeats, and to wait for a key
+_LOOK = 0.1  # s to wait for a key
 _HOME = "Hands off, people clear. ENTER arms the bridge and moves the arms to the start pose, which disarms it again."
 _BEGIN = "Lay out the towel, step back, a hand on the red button. ENTER arms the bridge and starts the trial."
 
@@ -45,10 +46,8 @@ class RealTrial(TrialRig):
         self._confirmed, self._acting, self._leaving = False, False, False
         self._verdict, self._interventions = "", 0
         self.node.create_subscription(BridgeStatus, names.bridge_status, self._bridge.store, 10)
-        self._estop = self.node.create_publisher(Bool, names.estop, 10)
+        self._signals = OperatorSignals(self.node, names)
         self._success = self.node.create_publisher(Bool, names.task_success, 10)
-        self._heartbeat = self.node.create_publisher(Empty, names.heartbeat, 10)
-        self.node.create_timer(_HEARTBEAT, lambda: self._heartbeat.publish(Empty()))
         self._homing = self.node.create_client(Trigger, names.home)
 
     def run_trial(self, bundle: Path, trial: Trial, settings: Settings) -> Outcome:
@@ -92,15 +91,13 @@ class RealTrial(TrialRig):
         if key == QUIT:
             raise KeyboardInterrupt
         if key == " ":
-            self._estop.publish(Bool(data=True))
-            show("EMERGENCY STOP pressed; r releases it")
+            show(self._signals.set_estop(pressed=True))
             if self.goal is not None:
                 self._verdict, self._interventions = "emergency stop by the operator", 1
             elif self._acting:
                 raise _StoppedError
         elif key == "r":
-            self._estop.publish(Bool(data=False))
-            show("emergency stop released")
+            show(self._signals.set_estop(pressed=False))
         elif key == "\n":
             self._confirmed = True
         elif self.goal is not None and key == "y":

@@ -65,10 +65,18 @@ class TaskServer:
         self._stop_client = node.create_client(Trigger, robot.interfaces.stop)
         self._timer = node.create_timer(_PERIOD, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def destroy(self) -> None:
-        """End a running task and let go of everything."""
+    @property
+    def running(self) -> bool:
+        """Whether a task is not over yet."""
+        return self._task is not None
+
+    def end(self) -> None:
+        """Begin to end a running task because the node leaves the active state: stop the bridge, send the result."""
         if self._task is not None and not self._task.ended.done():
             self._task.ended.set_result((_Code.FAULT, "the policy node was deactivated"))
+
+    def destroy(self) -> None:
+        """Let go of everything."""
         self._node.destroy_timer(self._timer)
         self._node.destroy_subscription(self._success)
         self._node.destroy_client(self._stop_client)
@@ -91,7 +99,8 @@ class TaskServer:
         self._loop.start()
         self._node.get_logger().info(f"task started: {instruction}")
         code, text = await task.ended
-        self._loop.pause()
+        if self._loop.state != PolicyState.INACTIVE:
+            self._loop.pause()
         await self._bring_to_rest()
         self._task = None
         if code == _Code.SUCCEEDED:
@@ -103,6 +112,8 @@ class TaskServer:
         return self._result(code, text)
 
     def _refusal(self, instruction: str) -> tuple[int, str] | None:
+        if self._loop.state == PolicyState.INACTIVE:
+            return _Code.FAULT, "the policy node is not active"
         if self._task is not None:
             return _Code.BUSY, "another task is running: cancel it first"
         if instruction:

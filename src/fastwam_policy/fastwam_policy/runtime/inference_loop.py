@@ -212,6 +212,8 @@ class InferenceLoop:
                     repr(error),
                 )
                 self._active.clear()
+                if self._stopping.is_set():  # stop() has set it before
+                    return
 
     def _attempt(self, instruction: str) -> None:
         with self._lock:

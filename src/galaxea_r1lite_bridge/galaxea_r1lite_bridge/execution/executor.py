@@ -25,6 +25,7 @@ _STILL_TIME, _STILL = 0.2, 0.02  # arms that moved less than 0.02 rad in 0.2 s a
 _HOME_STEP_NS = _SECOND // 15
 _PEAK = 15 / 8  # of a minimum-jerk motion's speed over its mean
 _INSIDE = 1e-3  # rad or mm: a joint resting at its limit is not outside
+_ABSURD = 1e9  # rad or mm: the arithmetic of a plan could overflow beyond it
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ class Executor:
     _reason: Reason = Reason.NOT_ARMED
     _detail: str = ""
     _latched: State | None = None
+    _yield_to: NDArray[np.float64] | None = None
+    """[D], where arms that could not follow were when that was noticed."""
     _disarming: bool = False
     _homing: bool = False
     _home_torso: bool = False
@@ -183,7 +186,7 @@ class Executor:
             return Reason.OUTSIDE_LIMITS
         if self.workspace is not None and self.workspace.clearance(pose[None]).min() < 0:
             return Reason.OUTSIDE_WORKSPACE
-        self._latched, self._disarming = None, False
+        self._latched, self._disarming, self._yield_to = None, False, None
         self._reset(Reason.ARMED)
         pose = pose.copy()
         pose[policy] = np.clip(pose, self.limiter.lower, self.limiter.upper)[policy]
@@ -261,7 +264,9 @@ class Executor:
         self._follow_torso(pose)
         worst = self._with_chunk_age(worst, inputs.now_ns)
         if worst is not None and worst.reaction == Reaction.FAULT:
-            self._latch(State.FAULT, worst.reason, worst.detail)
+            latched = self._latch(State.FAULT, worst.reason, worst.detail)
+            if latched and worst.reason == Reason.TRACKING_ERROR:
+                self._yield_to = pose
         if self._latched is not None or self._disarming:
             return self._rest(dt)
         if worst is not None and worst.reaction == Reaction.HOLD:
@@ -369,7 +374,7 @@ class Executor:
 
     def _rest(self, dt: float) -> Command:
         """Brake in a latched state or on the way to being disarmed."""
-        command = self._brake(self._reason, self._detail, dt)
+        command = self._brake(self._reason, self._detail, dt) if self._yield_to is None else self._give_way(dt)
         if self._disarming and command.state == State.HOLDING:
             self._motion, self._disarming = None, False
             command = replace(command, state=State.DISARMED, motion=None)
@@ -378,8 +383,26 @@ class Executor:
     def _brake(self, reason: Reason, detail: str, dt: float) -> Command:
         """Come to rest within the limits, then hold."""
         assert self._motion is not None
+        return self._holding(self.limiter.brake(self._motion, dt), reason, detail)
+
+    def _give_way(self, dt: float) -> Command:
+        """Go back to where the arms are, so that they neither push on nor leap when they come free."""
+        before = self._motion
+        assert before is not None
+        assert self._yield_to is not None
+        goal = np.where(self.arms, self._yield_to, before.position)
+        goal[self._torso] = before.position[self._torso]
+        motion, _ = self.limiter.follow(before, goal, np.zeros_like(goal), dt)
+        if self.workspace is not None:
+            self._clearance = self.workspace.clearance(before.position[None])[0]
+            if self._blocked(motion) is not None:
+                motion = self.limiter.brake(before, dt)
+        return self._holding(motion, self._reason, self._detail)
+
+    def _holding(self, motion: Motion, reason: Reason, detail: str) -> Command:
+        """Send a motion that no plan asks for."""
         torso = self._torso_moves
-        self._motion = self.limiter.brake(self._motion, dt)
+        self._motion = motion
         self._error = 0.0
         self._count(frozenset())
         state = State.STOPPING if self._motion.velocity.any() else State.HOLDING
@@ -393,11 +416,14 @@ class Executor:
         self._homing = self._home_torso = False
         self._reason, self._detail, self._error = reason, "", 0.0
 
-    def _latch(self, state: State, reason: Reason, detail: str = "") -> None:
-        if self._latched != State.ESTOP and self._latched != state:
-            self._latched = state
-            self._reset(reason)
-            self._detail = detail
+    def _latch(self, state: State, reason: Reason, detail: str = "") -> bool:
+        """Return whether that is new."""
+        if self._latched in (State.ESTOP, state):
+            return False
+        self._latched, self._yield_to = state, None
+        self._reset(reason)
+        self._detail = detail
+        return True
 
     def _add(self, chunk: Chunk, now_ns: int) -> None:
         assert self._motion is not None
@@ -408,7 +434,7 @@ class Executor:
         self.plan.add(chunk, now_ns)
 
     def _admission(self, chunk: Chunk, now_ns: int) -> Reason:
-        if not np.isfinite(chunk.positions).all():
+        if not (np.abs(chunk.positions) < _ABSURD).all():  # nor is NaN
             return Reason.CHUNK_NOT_FINITE
         if chunk.epoch < self.epoch or chunk.epoch <= self._blocked_epoch:
             return Reason.CHUNK_OLD_EPOCH

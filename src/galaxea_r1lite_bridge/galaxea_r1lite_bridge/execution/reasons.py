@@ -108,7 +108,7 @@ _TEXTS = {
     Reason.CHUNK_OLD_EPOCH: "chunk of an older epoch",
     Reason.CHUNK_OUT_OF_ORDER: "chunk not newer than the one in use",
     Reason.CHUNK_TOO_OLD: "chunk's observation older than watchdog.chunk_age on arrival",
-    Reason.CHUNK_NOT_FINITE: "chunk with NaN or infinity",
+    Reason.CHUNK_NOT_FINITE: "chunk with NaN, infinity or absurdly large numbers",
     Reason.CHUNK_WRONG_JOINTS: "chunk's joint names or shape do not match the robot",
     Reason.CHUNK_FROM_FUTURE: "chunk's observation stamp is ahead of this clock: synchronise the machines' clocks",
     Reason.CHUNK_WHILE_HOMING: "chunk during the move to the start pose",

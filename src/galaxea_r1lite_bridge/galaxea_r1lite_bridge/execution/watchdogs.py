@@ -93,6 +93,8 @@ class Watchdogs:
     _measured: NDArray[np.float64] | None = None
     _moved_ns: dict[str, int] = field(default_factory=dict)
     _commanded: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    _frozen: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Positions of each group at which the feedback froze, until others come."""
     _off_since_ns: int | None = None
     _late_ns: int | None = None
     _late_by: float = 0.0
@@ -141,9 +143,10 @@ class Watchdogs:
                 self._check_jump(measured, period, report)
         if self._late_ns is not None and inputs.steady_ns - self._late_ns < _OVERRUN_MEMORY * _SECOND:
             report(Reason.CONTROL_OVERRUN, config.overrun, f"{1e3 * self._late_by:.0f} ms")
-        if measured is not None and command is not None and self.follows:
+        if measured is not None and self.follows:
             self._check_frozen(inputs, command, report)
-            self._check_tracking(inputs, measured, command, report)
+            if command is not None:
+                self._check_tracking(inputs, measured, command, report)
         self._before, self._measured = inputs, measured
         return sorted(found, key=lambda finding: -finding.reaction)
 
@@ -155,11 +158,19 @@ class Watchdogs:
         if (worst := float(excess.max())) > self.config.feedback_jump.limit:
             report(Reason.FEEDBACK_JUMPED, self.config.feedback_jump, f"{self._group(excess)}, {worst:.2f} rad")
 
-    def _check_frozen(self, inputs: Inputs, command: NDArray[np.float64], report: Report) -> None:
+    def _check_frozen(self, inputs: Inputs, command: NDArray[np.float64] | None, report: Report) -> None:
         for group, place in self.groups.items():
             if not self.arms[place].any():
                 continue
             now = inputs.feedback[group].positions
+            frozen = self._frozen.get(group)
+            if now is not None and frozen is not None:
+                if np.array_equal(now, frozen):  # where that arm really is, nobody knows
+                    report(Reason.FEEDBACK_FROZEN, self.config.frozen_feedback, f"{group}, unchanged since then")
+                    continue
+                del self._frozen[group]
+            if command is None:
+                continue
             before = None if self._before is None else self._before.feedback[group].positions
             same = now is not None and before is not None and np.array_equal(now, before)
             if group not in self._moved_ns or not same:
@@ -168,6 +179,8 @@ class Watchdogs:
             travel = float(np.abs(command[place] - self._commanded[group]).max())
             if standing > self.config.frozen_feedback.limit and travel > _FROZEN_TRAVEL:
                 report(Reason.FEEDBACK_FROZEN, self.config.frozen_feedback, f"{group}, {standing:.2f} s")
+                if now is not None:
+                    self._frozen[group] = now
 
     def _check_tracking(
         self, inputs: Inputs, measured: NDArray[np.float64], command: NDArray[np.float64], report: Report

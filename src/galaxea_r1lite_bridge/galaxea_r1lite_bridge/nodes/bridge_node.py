@@ -216,9 +216,10 @@ class BridgeNode(ManagedNode):
         with self._lock:
             command = self._executor.step(self._collect(now_ns))
             refused = self._executor.arm() if self._arm_wanted else Reason.NONE
-        if refused == Reason.NONE:
+        if refused == Reason.NONE and self._arm_wanted:
             self._arm_wanted = False
-        elif refused != Reason.FEEDBACK_MISSING:
+            self._hold_base()
+        elif refused not in (Reason.NONE, Reason.FEEDBACK_MISSING):
             self.get_logger().warning(
                 f"not armed yet, {int(refused)}: {refused.text}", throttle_duration_sec=_WARN_PERIOD
             )

@@ -40,6 +40,7 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, **kwargs)
         self.declare_parameter("autostart", True)
         self._parameter_publisher = self.create_publisher(String, PARAMETERS_TOPIC, LATCHED)
+        self._configured = False
         self.exit_status = 0
         self.finished = threading.Event()
         """Set it, from any thread, to end the process with `exit_status`."""
@@ -62,6 +63,7 @@ class ManagedNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle callback."""
         result = self._attempt(self.configure)
+        self._configured = result == TransitionCallbackReturn.SUCCESS
         self._publish_parameters()
         return result
 
@@ -75,7 +77,14 @@ class ManagedNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle callback."""
+        self._configured = False
         return self._attempt(self.cleanup)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback: leave the active state, and then end the process."""
+        result = self._attempt(self.deactivate) if state.label == "active" else TransitionCallbackReturn.SUCCESS
+        self.finished.set()
+        return result
 
     def refuse_beside_others(self, topics: Iterable[str]) -> None:
         """Wait until other publishers are known, and raise ConfigError where one has any of `topics` already.
@@ -101,8 +110,12 @@ class ManagedNode(LifecycleNode):
         """Deactivate and clean up before the process ends: a thread still in C++ code would then abort it."""
         if self._state_machine.current_state[1] == "active":
             self.trigger_deactivate()
-        if self._state_machine.current_state[1] == "inactive":
-            self.trigger_cleanup()
+        self.settle()
+        if self._configured:
+            self.on_cleanup(self._state_machine.current_state)
+
+    def settle(self) -> None:
+        """Let what deactivation began come to its end, before the process ends."""
 
     def _publish_parameters(self) -> None:
         """Tell the parameters in force, as `ros2 param dump` would: for recordings, and to start this node alike."""
