@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fastwam_policy.cli import main
 from fastwam_policy.model.checkpoint import CheckpointError, load_weights
@@ -58,6 +59,12 @@ def test_round_trip_is_bit_identical_and_runs(tmp_path, capsys):
     images = {name: np.zeros((72, 128, 3), np.uint8) for name in robot.cameras}
     chunk = policy.infer(Observation(0, images, dict.fromkeys(robot.joint_names, 0.1), "fold the towel"))
     assert np.isfinite(chunk.actions).all()
+
+
+def test_safetensors_are_imported_as_such(tmp_path):
+    save_file(load_weights(OFFICIAL), tmp_path / "weights.safetensors")
+    assert import_(tmp_path / "bundle", checkpoint=tmp_path / "weights.safetensors") == 0
+    Bundle.load(tmp_path / "bundle")
 
 
 def test_a_bundle_of_ours_exports_too(random_bundle, tmp_path):

@@ -198,7 +198,9 @@ def test_gaps_are_reported_and_skipped(short_bag, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
     assert convert(short_bag, "--output", tmp_path / "mine") == 2
-    assert "not a dataset of ours" in capsys.readouterr().err
+    assert "was not written by convert" in capsys.readouterr().err
+    assert convert(short_bag, "--output", tmp_path / "data", "--fps", 30) == 2
+    assert "fps: 15 -> 30" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("version", ["v2.1", "v3.0"])

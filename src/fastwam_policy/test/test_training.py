@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -195,6 +197,43 @@ def test_another_configuration_is_refused_and_the_difference_shown(data, tmp_pat
         train(configuration(data), tmp_path / "full")
 
 
+def test_other_data_are_refused_in_the_middle(data, tmp_path):
+    shutil.copytree(data / "towel", tmp_path / "towel")
+    config = configuration(data, steps=1, datasets=[str(tmp_path / "towel")])
+    train(config, tmp_path / "out")
+    table = next((tmp_path / "towel" / "data").rglob("*.parquet"))
+    rows = pq.read_table(table).to_pydict()
+    rows["action.left_arm"][0][0] += 0.5
+    pq.write_table(pa.table(rows), table)
+    with pytest.raises(ConfigError, match="not those that .* was begun with"):
+        train(config, tmp_path / "out")
+
+
+def test_a_training_that_diverges_ends_and_keeps_its_checkpoint(data, tmp_path):
+    config = configuration(data, steps=9, warm_up=0, checkpoint_every=2, learning_rate=1e30)
+    with pytest.raises(ConfigError, match=r"step \d: the loss or its gradient is not finite"):
+        train(config, tmp_path / "out")
+    for folder in (tmp_path / "out" / "checkpoints").glob("step_*"):
+        assert all(value.isfinite().all() for value in load_file(folder / "model.safetensors").values())
+
+
+def test_latents_are_computed_again_when_a_video_is_newer(data, tmp_path):
+    shutil.copytree(data / "towel", tmp_path / "towel")
+    config = configuration(data, datasets=[str(tmp_path / "towel")])
+    readers = [Reader(tmp_path / "towel", ROBOT, 15, list(ROBOT.cameras))]
+
+    def written():
+        cache_latents(readers, config.policy, config.autoencoder)
+        return [path.stat().st_mtime_ns for path in sorted((tmp_path / "towel" / "latents").rglob("*.npy"))]
+
+    before = written()
+    assert written() == before
+    video, _ = readers[0].episodes[1].videos["head"]
+    later = before[1] / 1e9 + 5
+    os.utime(video, (later, later))
+    assert [a != b for a, b in zip(written(), before, strict=True)] == [k == 1 for k in range(len(before))]
+
+
 @pytest.mark.parametrize("variant", ["fastwam", "fastwam_no_video", "joint", "idm", "optional_idm"])
 def test_the_bundle_of_every_variant_runs(data, tmp_path, variant):
     config = configuration(data, **{"steps": 2, "policy.variant": variant, "policy.name": variant})
@@ -369,6 +408,8 @@ def test_a_stored_half_is_trained_as_a_float(data, tmp_path):
     config = configuration(data, start_from=str(tmp_path / "first" / "bundle"), steps=3, warm_up=0)
     result = train(config, tmp_path / "second")
     assert np.isfinite(result.radians)
+    learned = [Bundle.load(tmp_path / name / "bundle").embedding("fold the towel") for name in ("first", "second")]
+    torch.testing.assert_close(learned[0][0], learned[1][0], rtol=0, atol=0)
     checkpoint = load_file(tmp_path / "second" / "checkpoints" / "step_00000003" / "model.safetensors")
     assert {value.dtype for value in checkpoint.values()} == {torch.float32}
 

@@ -241,19 +241,19 @@ class _Episode:
         chunk = self._policy.infer(Observation(now_ns, images, joints, "", self._running(now_ns, latency_ns)))
         self._inference_ms.append(1e3 * (time.perf_counter() - begin))
         self._chunks += 1
+        self._order = [self._robot.joint_names.index(name) for name in chunk.names]
         arriving = Chunk(self._chunks, 1, now_ns, chunk.step_ns, chunk.names, chunk.actions, chunk.committed)
         self._arriving.append((now_ns + latency_ns, arriving))
 
     def _running(self, now_ns: int, latency_ns: int) -> RunningPlan | None:
-        """What is executed, for real-time chunking."""
+        """What is executed, for real-time chunking; joints in the policy's order."""
         plan = self._executor.plan
         if self._settings.blending != "rtc" or plan.newest is None:
             return None
         step_ns = plan.newest.step_ns
         count = max(0, (plan.end_ns - now_ns) // step_ns + 1)
         actions = np.array([plan.sample(now_ns + k * step_ns)[0] for k in range(count)])
-        names = len(self._robot.joint_names)
-        return RunningPlan(actions[:, :names], min(count, -(-latency_ns // step_ns) + 1)) if count else None
+        return RunningPlan(actions[:, self._order], min(count, -(-latency_ns // step_ns) + 1)) if count else None
 
     def _outcome(self, seed: int, at: float, progress: FoldProgress, failure: str) -> Outcome:
         grasps = sum(count > 0 for count in progress.grasps.values())

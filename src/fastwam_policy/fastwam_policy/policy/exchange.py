@@ -25,7 +25,6 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
 
 _STATS_FILE = "dataset_stats.json"
-_WEIGHTS_FILE = "model.pt"
 _PROMPT_LENGTH = 128
 
 
@@ -94,6 +93,7 @@ def import_official(
                 f"{checkpoint}: its {kind} has {dim} numbers, the groups {', '.join(about.groups)} have {len(joints)}"
             )
         load_statistics(statistics, "state" if kind == "state" else "action", len(joints))
+    weights = f"model{checkpoint.suffix}"
     vector = {"names": joints, "units": units, "normalization": about.normalization}
     policy = {
         "format": FORMAT,
@@ -103,7 +103,7 @@ def import_official(
         "robot_type": robot.robot_type,
         "variant": about.variant,
         "model": dataclasses.asdict(model),
-        "weights": _WEIGHTS_FILE,
+        "weights": weights,
         "horizon": about.horizon,
         "fps": about.fps,
         "denoise_steps": about.denoise_steps,
@@ -118,7 +118,7 @@ def import_official(
     }
     config = validate(policy, BundleConfig, POLICY_FILE)
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(checkpoint, folder / _WEIGHTS_FILE)
+    shutil.copyfile(checkpoint, folder / weights)
     shutil.copyfile(statistics, folder / _STATS_FILE)
     autoencoder.save_pretrained(folder / "vae")
     # Last: a folder without policy.yaml is not taken for a bundle if this is interrupted.

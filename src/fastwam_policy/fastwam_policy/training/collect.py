@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastwam_policy.parallel import in_processes
 from fastwam_policy.progress import counted
-from fastwam_policy.training.lerobot import Dataset, Episode
+from fastwam_policy.training.lerobot import Dataset, Episode, claim
 from fastwam_policy.training.lerobot_meta import Version
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -68,7 +68,7 @@ def collect(folder: Path, episodes: int, settings: Settings, workers: int = 0) -
     """
     if settings.level not in LEVELS:
         raise ConfigError(f"randomization must be one of {', '.join(LEVELS)}, got {settings.level!r}")
-    _check_settings(folder, settings)
+    claim(folder, "collect", vars(settings))
     dataset = Dataset(folder, RobotConfig.load(), FPS, settings.version)
     wanted = [index for index in range(episodes) if not dataset.has(index)]
     failures = 0
@@ -148,18 +148,3 @@ def _noise(robot: RobotConfig, targets: NDArray[np.float64], scale: float, seed:
         if scale and random.random() < _KICK_SHARE:
             value += random.normal(0, _KICK, len(arms))
         yield np.where(arms, value * (_CAREFUL if gentle else 1.0), 0.0)
-
-
-def _check_settings(folder: Path, settings: Settings) -> None:
-    """A folder is continued with the settings it was begun with."""
-    path = folder / "meta" / "collect.txt"
-    text = "".join(f"{name}: {value}\n" for name, value in vars(settings).items())
-    if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise ConfigError(f"{folder} is not empty and was not written by collect; name another folder")
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
-    elif path.read_text() != text:
-        before, now = (dict(line.split(": ", 1) for line in lines.splitlines()) for lines in (path.read_text(), text))
-        changed = [f"{name}: {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
-        raise ConfigError(f"{folder} was begun with other settings: {'; '.join(changed)}. Name another folder")

@@ -70,6 +70,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
         shown.add_row(
             row["variant"], row["mode"], f"{100 * row['success']:.0f} % ({100 * low:.0f} to {100 * high:.0f})",
             "-" if time is None else f"{time:.1f} s", f"{row['inference_ms_median']:.0f} ms",
-            f"{training['validation/rad']:.4f} rad", f"{training['seconds'] / 60:.0f} min",
+            f"{training['validation/rad']:.4f} rad" if row["mode"] == VARIANTS[row["variant"]].modes[0] else "-",
+            f"{training['seconds'] / 60:.0f} min",
         )  # fmt: skip
     return shown

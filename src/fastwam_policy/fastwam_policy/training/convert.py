@@ -16,7 +16,7 @@ from rich.progress import track
 
 from fastwam_policy.policy.images import ImageError, Pixels, decode_image, is_cut_off
 from fastwam_policy.recordings import check_topics, open_recording, positions, stamp_ns
-from fastwam_policy.training.lerobot import Dataset, Episode
+from fastwam_policy.training.lerobot import Dataset, Episode, claim
 from fastwam_policy.training.lerobot_meta import Version
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -72,10 +72,10 @@ def convert(recordings: Sequence[Path], folder: Path, settings: Settings) -> dic
     """Append each recording that is not in the dataset at `folder` yet; return why others were skipped.
 
     Raises:
-        ConfigError: the dataset's folder holds something else, or no recording gave an episode.
+        ConfigError: the dataset's folder holds something else, or was begun with another rate, height, skew or
+            format; or no recording gave an episode.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "meta" / "parts").is_dir():
-        raise ConfigError(f"{folder} is not empty and not a dataset of ours; name another folder")
+    claim(folder, "convert", {name: value for name, value in vars(settings).items() if name != "task"})
     robot = RobotConfig.load()
     dataset = Dataset(folder, robot, settings.fps, settings.version)
     index, skipped, done = 0, {}, dataset.sources()

@@ -260,3 +260,22 @@ def write_video(path: Path, images: Sequence[Pixels], fps: int) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     unfinished.replace(path)
+
+
+def claim(folder: Path, writer: str, settings: Mapping[str, object]) -> None:
+    """Note in a dataset's folder what writes it and how; it is continued with the settings it was begun with.
+
+    Raises:
+        ConfigError: the folder is somebody else's, or was begun with other settings, which are named.
+    """
+    path = folder / "meta" / f"{writer}.txt"
+    text = "".join(f"{name}: {value}\n" for name, value in settings.items())
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty and was not written by {writer}; name another folder")
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    elif path.read_text() != text:
+        before, now = (dict(line.split(": ", 1) for line in lines.splitlines()) for lines in (path.read_text(), text))
+        changed = [f"{name}: {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
+        raise ConfigError(f"{folder} was begun with other settings: {'; '.join(changed)}. Name another folder")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import shutil
 import time
@@ -34,7 +35,7 @@ from transformers import get_cosine_with_min_lr_schedule_with_warmup
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.training_loss import Batch, Losses, TimestepSampler, draw, training_loss
 from fastwam_policy.model.variants import VARIANTS, Mode
-from fastwam_policy.policy.bundle import POLICY_FILE, check_robot, load_embeddings, save_embedding
+from fastwam_policy.policy.bundle import POLICY_FILE, BundleConfig, check_robot, load_embeddings, save_embedding
 from fastwam_policy.policy.normalizer import Normalizer
 from fastwam_policy.progress import counted
 from fastwam_policy.training.average import Average
@@ -47,7 +48,7 @@ from fastwam_policy.training.windows import Sample, Windows, cache_latents, load
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-SUMMARY_FILE = "summary.json"  # in the output once training has ended
+SUMMARY_FILE = "summary.json"  # in the output once training has ended; with the validation of OUTPUT/bundle
 _CONFIG_FILE = "training.yaml"
 _LOG_EVERY = 20  # steps
 _KEPT = 2  # checkpoints
@@ -154,6 +155,13 @@ class _Trainer:
             for step in range(first, config.steps):
                 losses, norm = self._step(step)
                 done = step + 1
+                validates = done % config.validate_every == 0 or done == config.steps
+                saves = done % config.checkpoint_every == 0 or done == config.steps
+                if (validates or saves) and not np.isfinite(losses.total.item() + float(norm)):
+                    raise ConfigError(
+                        f"step {done}: the loss or its gradient is not finite any more. Nothing was written since the "
+                        "last checkpoint; look at the loss before, and lower learning_rate in another folder"
+                    )
                 if done % _LOG_EVERY == 0 or done == config.steps:
                     figures = {name: getattr(losses, name).item() for name in ("total", "video", "action")}
                     rate = self._schedule.get_last_lr()[0]
@@ -165,15 +173,15 @@ class _Trainer:
                     text = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
                     progress.update(task, description=f"loss {text}")
                 progress.update(task, completed=done)
-                if done % config.validate_every == 0 or done == config.steps:
+                if validates:
                     result = self._validate()
                     accelerator.log(result.figures(), step=done)
                     if accelerator.is_main_process:
                         progress.console.print(f"step {done}: {result}")
-                    if result.radians < best:
-                        best = result.radians
+                    if result.radians < best.get("validation/rad", np.inf):
+                        best = result.figures()
                         self._write_weights("bundle")
-                if done % config.checkpoint_every == 0 or done == config.steps:
+                if saves:
                     self._save(done, best, time.monotonic() - begin)
         accelerator.end_training()
         result = result or self._validate()
@@ -182,7 +190,7 @@ class _Trainer:
                 "steps": config.steps,
                 "processes": accelerator.num_processes,
                 "seconds": time.monotonic() - begin,
-                **result.figures(),
+                **best,
             }
             (self.output / SUMMARY_FILE).write_text(json.dumps(figures, indent=2) + "\n")
         return result
@@ -259,7 +267,7 @@ class _Trainer:
                 save_file(weights, unfinished)
                 unfinished.replace(folder / self.config.policy.weights)
 
-    def _save(self, step: int, best: float, seconds: float) -> None:
+    def _save(self, step: int, best: dict[str, float], seconds: float) -> None:
         self._write_weights("last")
         checkpoints = self.output / "checkpoints"
         unfinished, folder = checkpoints / "unfinished", checkpoints / f"step_{step:08d}"
@@ -274,11 +282,11 @@ class _Trainer:
             for old in sorted(checkpoints.glob("step_*"))[:-_KEPT]:
                 shutil.rmtree(old)
 
-    def _resume(self) -> tuple[int, float, float]:
-        """Load the last checkpoint; first step, smallest error so far, and seconds it took."""
+    def _resume(self) -> tuple[int, dict[str, float], float]:
+        """Load the last checkpoint; first step, the best validation so far, and seconds it took."""
         found = sorted((self.output / "checkpoints").glob("step_*"))
         if not found:
-            return 0, float("inf"), 0.0
+            return 0, {}, 0.0
         self.accelerator.load_state(found[-1])
         self._average.to(self.accelerator.device)
         progress = json.loads((found[-1] / "progress.json").read_text())
@@ -302,15 +310,21 @@ class _Trainer:
                     "makes them"
                 )
             return {prompt: found[prompt] for prompt in prompts}
-        generator = torch.Generator().manual_seed(0)
-        shape = (policy.prompt.length, policy.model.video.text_dim)
-        mask = torch.ones(policy.prompt.length, dtype=torch.bool)
-        return {prompt: (torch.randn(shape, generator=generator), mask) for prompt in prompts}
+        known: dict[str, tuple[Tensor, Tensor]] = {}  # what the weights learned stays as it is
+        for folder in (self.config.start_from, self.output / "bundle"):
+            if folder is not None and (folder / POLICY_FILE).is_file():
+                known |= load_embeddings(folder / "text_embeddings", policy)
+        return {prompt: known[prompt] if prompt in known else _random_embedding(prompt, policy) for prompt in prompts}
 
     def _begin_bundle(self, folder: Path, statistics: Mapping[str, Any]) -> None:
         """Everything of a bundle but the weights."""
         policy = self.config.policy
         if (folder / POLICY_FILE).exists():
+            if json.loads((folder / "dataset_stats.json").read_text()) != json.loads(json.dumps(statistics)):
+                raise ConfigError(
+                    f"the datasets are not those that {self.output} was begun with: their statistics differ. Name "
+                    "another folder, and begin with start_from if you like"
+                )
             return
         folder.mkdir(exist_ok=True)
         shutil.copytree(self.config.autoencoder, folder / "vae", dirs_exist_ok=True)
@@ -318,6 +332,14 @@ class _Trainer:
         for prompt, (text, mask) in self._texts.items():
             save_embedding(folder, prompt, text, mask)
         (folder / POLICY_FILE).write_text(yaml.safe_dump(policy.model_dump(mode="json"), sort_keys=False))
+
+
+def _random_embedding(prompt: str, policy: BundleConfig) -> tuple[Tensor, Tensor]:
+    """The same for a prompt everywhere."""
+    seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:7], "big")
+    shape = (policy.prompt.length, policy.model.video.text_dim)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator), torch.ones(policy.prompt.length, dtype=torch.bool)
 
 
 def check_output(config: TrainingConfig, output: Path) -> None:

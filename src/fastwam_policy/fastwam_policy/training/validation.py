@@ -66,13 +66,13 @@ def validate(model: FastWam, policy: BundleConfig, held_out: Windows, action: No
             chunk = _chunk(model, policy, mode, batch)
             difference = np.abs(action.backward(chunk) - action.backward(batch.actions.cpu().numpy()))
             assert batch.action_is_pad is not None
-            difference[batch.action_is_pad.cpu().numpy()] = np.nan
-            errors.append(difference)
-    error = np.concatenate(errors)
+            is_pad = batch.action_is_pad.cpu().numpy()[:, :, None]
+            errors.append(np.ma.MaskedArray(difference, np.broadcast_to(is_pad, difference.shape)))
+    error = np.ma.concatenate(errors)
     return Validation(
-        float(np.nanmean(error[:, :, angular])) if angular.any() else 0.0,
-        float(np.nanmean(error[:, :, ~angular])) if not angular.all() else 0.0,
-        np.nanmean(error[:, :, angular], axis=(0, 2)) if angular.any() else np.zeros(policy.horizon),
+        float(error[:, :, angular].mean()) if angular.any() else 0.0,
+        float(error[:, :, ~angular].mean()) if not angular.all() else 0.0,
+        error[:, :, angular].mean(axis=(0, 2)).filled(np.nan) if angular.any() else np.zeros(policy.horizon),
         float(np.mean(video)),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _ENCODED_AT_ONCE = 16  # images
+_OTHER_FILES = 256  # that a training has open, at most
 _CLOSING = 5.0  # mm that a gripper's target lies below its largest when it closes, or is closed
 
 
@@ -74,7 +76,11 @@ def cache_latents(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     image, video = ImageEncoder(vae).to(device), VideoAutoencoder(vae).to(device)
     wanted = [(reader, episode) for reader in readers for episode in reader.episodes][share[0] :: share[1]]
-    missing = [(*entry, path) for entry in wanted if not (path := _latents_file(*entry, name)).exists()]
+    missing = [
+        (reader, episode, path)
+        for reader, episode in wanted
+        if not _is_current(path := _latents_file(reader, episode, name), episode)
+    ]
 
     def encode(canvases: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, f, C, h, w]."""
@@ -112,6 +118,13 @@ def load_samples(
         [robot.joint_names.index(joint) for joint in vector.names] for vector in (policy.state, policy.action)
     )
     grippers = np.array([unit == "mm" for unit in robot.units])
+    # Each episode's latents stay an open file.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = sum(len(reader.episodes) for reader in readers) + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
     samples = []
     for reader in readers:
         for episode in reader.episodes:
@@ -140,6 +153,13 @@ def _cache_name(policy: BundleConfig, autoencoder: Path) -> str:
 
 def _latents_file(reader: Reader, episode: RecordedEpisode, name: str) -> Path:
     return reader.folder / "latents" / name / f"episode_{episode.index:06d}.npy"
+
+
+def _is_current(latents: Path, episode: RecordedEpisode) -> bool:
+    """Whether they are there, and no video of the episode was written after them."""
+    if not latents.exists():
+        return False
+    return latents.stat().st_mtime >= max(video.stat().st_mtime for video, _ in episode.videos.values())
 
 
 class Windows:
