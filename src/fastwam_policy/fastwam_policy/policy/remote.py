@@ -11,9 +11,10 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -57,7 +58,7 @@ class RemotePolicy:
                 return bytes(answer.read())
         except HTTPError as error:
             raise ConfigError(f"{self._address}: {error.read().decode(errors='replace')}") from None
-        except (URLError, TimeoutError, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             raise ConfigError(
                 f"{self._address}: no policy answers ({error}); `fastwam serve BUNDLE` runs one"
             ) from None

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
@@ -227,9 +227,11 @@ class _Trainer:
         with self._averaged(), self._unsharded():
             model = self.accelerator.unwrap_model(self._loss).model.eval()
             try:
-                return validate(model, self.config.policy, self._held_out, self._normalizers[1])
+                result = validate(model, self.config.policy, self._held_out, self._normalizers[1])
             finally:
                 model.train()
+        [same] = broadcast_object_list([result])  # all processes must find the same one the best
+        return same
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:

@@ -141,8 +141,9 @@ class SimNode(ManagedNode):
             return response
         try:
             with self._lock:
-                self._offset_ns += round(self._simulation.time * _NS)  # /clock never goes back
+                now_ns = self._now_ns()
                 self._begin(request.seed, level)
+                self._offset_ns = now_ns  # /clock never goes back
         except UnreachableError as error:
             response.message = f"seed {request.seed}: {error}"
             return response
