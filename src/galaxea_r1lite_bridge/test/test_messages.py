@@ -37,6 +37,13 @@ def test_conversions_are_exact():
         assert nanoseconds(duration_message(value)) == value
 
 
+def test_a_chunk_says_how_many_steps_it_took_over():
+    message = ActionChunk(chunk_id=7, committed_steps=3)
+    message.trajectory.points = [JointTrajectoryPoint(positions=[0.1, 0.2]) for _ in range(4)]
+    found = chunk_from_message(message)
+    assert (found.chunk_id, found.committed_steps, found.positions.shape) == (7, 3, (4, 2))
+
+
 def test_ragged_chunks_become_empty_ones():
     message = ActionChunk()
     message.trajectory.points = [JointTrajectoryPoint(positions=[1.0]), JointTrajectoryPoint(positions=[1.0, 2.0])]

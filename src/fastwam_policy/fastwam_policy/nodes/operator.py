@@ -77,8 +77,9 @@ class Operator(Node):
     def stop(self) -> None:
         """Let the bridge decelerate and hold, and end a running task."""
         self._call("stop", self._triggers["stop"], Trigger.Request())
-        if self.running:
-            self._goal.cancel_goal_async()
+        goal = self._goal if self.running else None
+        if goal is not None:
+            goal.cancel_goal_async()
 
     @property
     def running(self) -> bool:
