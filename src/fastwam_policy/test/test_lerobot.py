@@ -195,6 +195,7 @@ def test_gaps_are_reported_and_skipped(short_bag, tmp_path, capsys):
     capsys.readouterr()
     assert convert(short_bag, "--output", tmp_path / "none", "--max-skew", 0.0001) == 2
     assert "has a gap of" in capsys.readouterr().err
+    assert convert(short_bag, "--output", tmp_path / "none") == 0  # nothing was written with the other skew
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
     assert convert(short_bag, "--output", tmp_path / "mine") == 2

@@ -275,6 +275,8 @@ def claim(folder: Path, writer: str, settings: Mapping[str, object]) -> None:
             raise ConfigError(f"{folder} is not empty and was not written by {writer}; name another folder")
         path.parent.mkdir(parents=True)
         path.write_text(text)
+    elif not any((folder / "meta" / "parts").glob("*")):  # no episode was written with the others
+        path.write_text(text)
     elif path.read_text() != text:
         before, now = (dict(line.split(": ", 1) for line in lines.splitlines()) for lines in (path.read_text(), text))
         changed = [f"{name}: {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
