@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastwam_msgs.msg import BridgeStatus, DropCount
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount
 from fastwam_policy.cli import main
 from fastwam_policy.evaluation.session import Session as Recorded
 from fastwam_policy.evaluation.statistics import paired_p, quartiles, success_interval, unpaired_p
@@ -233,10 +233,16 @@ def test_an_operator_runs_trials_on_the_robot(ros, random_bundle, tmp_path):
     ros.start("galaxea_r1lite_bridge", "emulator_node", camera_rate=10.0, feedback_rate=60.0)
     ros.start("galaxea_r1lite_bridge", "bridge_node", home_speed=1.0, **PATIENT)
     bridge = ros.collect(BridgeStatus, ROBOT.interfaces.bridge_status)
+    chunks = ros.collect(ActionChunk, ROBOT.interfaces.action_chunk)
     ros.until(lambda: bridge and all(stream.received > 20 for stream in bridge[-1].feedback))
 
     def state():
         return State(bridge[-1].state)
+
+    def let_it_run():
+        ros.until(lambda: state() == State.TRACKING)
+        before = len(chunks)
+        ros.until(lambda: len(chunks) > before + 5)  # longer than it takes the new nodes to find each other
 
     folder = tmp_path / "session"
     terminal = Terminal("trials", folder, "--mode", "real", "--n", "2", "--bundle", random_bundle)
@@ -254,7 +260,7 @@ def test_an_operator_runs_trials_on_the_robot(ros, random_bundle, tmp_path):
         ros.until(lambda: state() == State.DISARMED, 1.0)  # nothing moves while somebody reaches into the workspace
         terminal.press("\n")
         ros.until(lambda: terminal.shows(r"trial \d+ s"))
-        ros.until(lambda: state() == State.TRACKING)
+        let_it_run()
         terminal.press("i")
         ros.until(lambda: terminal.shows("no success after .*: stopped by the operator"))
         ros.until(lambda: state() == State.DISARMED, 1.0)
@@ -263,7 +269,7 @@ def test_an_operator_runs_trials_on_the_robot(ros, random_bundle, tmp_path):
         terminal.press("\n")
         ros.until(lambda: terminal.shows(r"trial 2 of 2(?s:.*)Lay out"), LOADING)
         terminal.press("\n")
-        ros.until(lambda: state() == State.TRACKING)
+        let_it_run()
         terminal.press("y")
         ros.until(lambda: terminal.shows("success, says the operator"))
         assert terminal.process.wait(60) == 0
