@@ -15,6 +15,8 @@ import pytest
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from domain_coordinator import domain_id
 from hypothesis import settings
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 
 settings.register_profile("long", max_examples=20_000)  # pytest --hypothesis-profile=long
 
@@ -124,6 +126,11 @@ class Ros:
         future = client.call_async(request)
         self.until(future.done)
         return future.result()
+
+    def change_state(self, node: str, transition: int) -> None:
+        """Make a lifecycle transition."""
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert self.call(ChangeState, f"{node}/change_state", request).success
 
     def until(self, condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
         """Wait until `condition` is true and return its value; on a timeout the nodes' output is shown."""

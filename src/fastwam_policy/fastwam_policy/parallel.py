@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 def in_processes(
     function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]], workers: int = 0
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Results of `function(*each)` as they come, from `workers` processes, 0 for one a core; 1 is this process alone.
 
     An error, or the end of this process, cancels what has not begun.

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
 
 from fastwam_policy.cli import main
-from fastwam_policy.evaluation.eval_sim import Outcome, Settings, run_episode, summarise
+from fastwam_policy.evaluation.eval_sim import Outcome, Settings, gather, run_episode, summarise
 from fastwam_policy.policy.policy import ActionChunk, Timing
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_sim.expert import STEP, Expert
@@ -85,6 +85,34 @@ def test_a_bundle_is_evaluated_in_parallel_and_failures_are_filmed(random_bundle
     assert summary["failures"] == {"no corner grasped": 2}
     assert "0 % of 2" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == ["seed_0.mp4", "seed_1.mp4"]
+
+
+def test_an_interrupted_evaluation_goes_on(tmp_path, capsys):
+    """Each outcome is kept as it comes, and counts only for the evaluation it was made for."""
+    asked, figures = [], tmp_path / "figures.json"
+
+    def run(seeds, ending_at=9):
+        for seed in seeds:
+            if seed == ending_at:
+                raise KeyboardInterrupt
+            asked.append(seed)
+            yield Outcome(seed, True, 5.0, "", 2, 0.02, 30.0)
+
+    how = {"bundle": "a", "seeds": [3, 2, 1]}
+    with pytest.raises(KeyboardInterrupt):
+        gather(lambda seeds: run(seeds, ending_at=1), how, figures)
+    assert json.loads(figures.read_text())["episodes"] == 2
+    whole = gather(run, how, figures)
+    assert "2 of 3 episodes are in" in capsys.readouterr().out
+    assert asked == [3, 2, 1]
+    assert [outcome["seed"] for outcome in whole["outcomes"]] == [1, 2, 3]
+    assert json.loads(figures.read_text()) == json.loads(json.dumps(whole))
+    assert gather(run, how, figures)["episodes"] == 3
+    assert len(asked) == 3, "nothing is done twice"
+    assert gather(run, how | {"bundle": "b"}, figures)["episodes"] == 3
+    assert len(asked) == 6, "another bundle is evaluated anew"
+    figures.write_text("[1, 2]")
+    assert gather(run, how, figures)["episodes"] == 3
 
 
 def test_episodes_run_through_the_nodes(random_bundle, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
+from lifecycle_msgs.msg import Transition
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import String
@@ -134,6 +135,24 @@ def test_everything_is_recorded_and_closed(ros, robot, diagnostics, random_bundl
     assert bundle["sha256"] == sha256((random_bundle / bundle["weights"]).read_bytes()).hexdigest()
     again = record(ros, session)
     assert "recordings are never overwritten" in ros.finish(again)
+
+
+def test_a_paused_recorder_goes_on_in_a_file_of_its_own(ros, robot, tmp_path):
+    session = tmp_path / "session"
+    recorder = record(ros, session)
+    first, second = session / "recording", session / "recording_2"
+    ros.until(lambda: (first / "recording.mcap").exists())
+    time.sleep(1.5)
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
+        ros.change_state("recorder_node", transition)
+    time.sleep(1.5)
+    recorder.send_signal(signal.SIGINT)
+    ros.finish(recorder)
+    assert recorder.returncode == 0
+    before, after = (read_session(folder, ROBOT).feedback["left_arm"].positions[:, 0] for folder in (first, second))
+    assert len(before) > 10
+    assert len(after) > 10
+    assert before[-1] < after[0]
 
 
 def test_a_killed_recorder_leaves_a_readable_file(ros, robot, tmp_path, capsys):

@@ -11,7 +11,6 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import JointState
@@ -22,6 +21,7 @@ from trajectory_msgs.msg import JointTrajectoryPoint
 from fastwam_msgs.msg import ActionChunk, BridgeStatus
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.nodes.conversions import duration_message, time_message
+from galaxea_r1lite_bridge.nodes.managed_node import qos_profile
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 ROBOT = RobotConfig.load()
@@ -144,8 +144,7 @@ def test_a_node_that_is_ended_in_motion_decelerates_first(ros, robot, chunks, st
     if how == "signal":
         bridge.send_signal(signal.SIGINT)
     else:
-        shutdown = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN))
-        assert ros.call(ChangeState, "bridge_node/change_state", shutdown).success
+        ros.change_state("bridge_node", Transition.TRANSITION_ACTIVE_SHUTDOWN)
     ros.finish(bridge)
     assert bridge.returncode == 0
     ros.until(in_state(status, State.INACTIVE))
@@ -260,6 +259,18 @@ def test_without_that_type_the_bridge_says_so(ros, status):
     bridge = start(ros)
     ros.until(in_state(status, State.DISARMED))
     assert "hdas_msg/msg/FeedbackStatus is not installed" in ros.output(bridge)
+
+
+def test_an_inactive_emulator_is_silent(ros, robot):
+    feedback = ros.collect(JointState, ROBOT.groups["left_arm"].feedback, qos_profile(ROBOT.qos.sensor))
+    ros.until(lambda: feedback)
+    ros.change_state("emulator_node", Transition.TRANSITION_DEACTIVATE)
+    time.sleep(0.5)
+    feedback.clear()
+    time.sleep(0.5)
+    assert not feedback
+    ros.change_state("emulator_node", Transition.TRANSITION_ACTIVATE)
+    ros.until(lambda: feedback)
 
 
 def test_the_emulator_never_runs_beside_a_robot(ros):

@@ -6,9 +6,11 @@ What the ROS nodes add is left out; `--nodes` runs the same episodes through the
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,8 +20,9 @@ import numpy as np
 from rich.table import Table
 
 from fastwam_policy.evaluation.statistics import quartiles, success_interval
+from fastwam_policy.evaluation.trials import write_whole
 from fastwam_policy.parallel import in_processes
-from fastwam_policy.policy.bundle import check_robot
+from fastwam_policy.policy.bundle import Bundle, check_robot
 from fastwam_policy.policy.images import Pixels
 from fastwam_policy.policy.policy import Observation, Policy, RunningPlan
 from fastwam_policy.policy.remote import RemotePolicy
@@ -98,24 +101,60 @@ def evaluate(
     workers: int = 0,
     videos: Path | None = None,
     mode: str = "",
-) -> list[Outcome]:
+    figures: Path | None = None,
+) -> dict[str, Any]:
     """Run an episode for each seed, in parallel; with `videos`, write one of each failure into that folder.
 
     `bundle` is a folder or the address of a remote policy. `mode` is a way to infer, for a variant that has several.
+    `figures` and what is returned are as in :func:`gather`.
 
     Raises:
         ConfigError: the bundle cannot be loaded or does not fit the robot.
     """
     load_policy(bundle, settings, mode)  # a bad bundle is refused here, not in a worker
-    outcomes = []
-    with counted() as progress:
-        task = progress.add_task("episodes", total=len(seeds))
-        episodes = [(bundle, seed, settings, videos, mode) for seed in seeds]
-        for outcome in in_processes(_episode_of, episodes, workers):
+
+    def run(missing: Sequence[int]) -> Generator[Outcome, None, None]:
+        return in_processes(_episode_of, [(bundle, seed, settings, videos, mode) for seed in missing], workers)
+
+    # What is served at an address may change, so that its figures belong to this evaluation only.
+    remote = isinstance(bundle, str)
+    identity = f"{bundle}, {time.time():.3f}" if remote else Bundle.read_identity(Path(bundle))["sha256"]
+    return gather(run, {"bundle": identity, "mode": mode, "seeds": [*seeds], **asdict(settings)}, figures)
+
+
+def gather(
+    run: Callable[[Sequence[int]], Generator[Outcome, None, None]], how: dict[str, Any], figures: Path | None
+) -> dict[str, Any]:
+    """Figures of the outcomes of `run(seeds)`, as :func:`summarise`, and `how` they came about, its seeds among it.
+
+    They are in the file `figures` from the first outcome on, as JSON; what it has already is not done again.
+    """
+    seeds, outcomes = how["seeds"], _known(figures, how)
+    done = {outcome.seed for outcome in outcomes}
+    if done:
+        print(f"{len(done)} of {len(seeds)} episodes are in {figures} already")
+    missing = [seed for seed in seeds if seed not in done]
+    if not missing:
+        return {"how": how, **summarise(outcomes)}
+    with counted() as progress, closing(run(missing)) as arriving:
+        task = progress.add_task("episodes", total=len(seeds), completed=len(done))
+        for outcome in arriving:
             outcomes.append(outcome)
+            outcomes.sort(key=lambda each: each.seed)
+            if figures is not None:
+                write_whole(figures, {"how": how, **summarise(outcomes)})
             folded = sum(outcome.success for outcome in outcomes)
             progress.update(task, advance=1, description=f"folded {folded} of {len(outcomes)}")
-    return sorted(outcomes, key=lambda outcome: outcome.seed)
+    return {"how": how, **summarise(outcomes)}
+
+
+def _known(figures: Path | None, how: dict[str, Any]) -> list[Outcome]:
+    """Outcomes that are in a file of :func:`gather`; none where they came about in another way."""
+    try:
+        known = json.loads(figures.read_text(encoding="utf-8")) if figures else {}
+        return [Outcome(**outcome) for outcome in known["outcomes"]] if known["how"] == how else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def run_episode(

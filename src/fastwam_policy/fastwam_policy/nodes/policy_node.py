@@ -66,7 +66,7 @@ class PolicyNode(ManagedNode):
             options = Options(**{name: values[name] for name in _OPTIONS})
             self._bundle = Bundle.load(Path(values["bundle"]).expanduser(), values["device"], options.torch_dtype)
             self._bundle.check_robot(self._robot)
-            self._identity = yaml.safe_dump(self._bundle.identity(), sort_keys=False)
+            self._identity = yaml.safe_dump(Bundle.read_identity(self._bundle.folder), sort_keys=False)
             if not self._loop.instruction:
                 self._loop.choose_default(self._bundle.config.prompt.default_instruction)
             return FastWamPolicy(self._bundle, options)

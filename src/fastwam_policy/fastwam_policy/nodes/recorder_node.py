@@ -45,13 +45,17 @@ class RecorderNode(ManagedNode):
             raise ConfigError(
                 f"{self._output}: exists already, and recordings are never overwritten; name another output"
             )
+        self._activations = 0
         topics = _topics(robot, images=values["images"])
         self._topics = {topic: entry for topic, entry in topics.items() if message_class(entry[0]) is not None}
         if absent := [f"{topic} ({topics[topic][0]})" for topic in topics if topic not in self._topics]:
             self.get_logger().info(f"not recorded, since their message type is not installed: {', '.join(absent)}")
 
     def activate(self) -> None:
-        """Open the file and subscribe."""
+        """Open the file and subscribe; every further activation writes a file of its own: recording_2 and so on."""
+        self._activations += 1
+        if self._activations > 1:
+            self._output = self._output.with_name(f"recording_{self._activations}")
         kinds = {self.resolve_topic_name(topic): kind for topic, (kind, _) in self._topics.items()}
         self._writer = RecordingWriter(self._output, kinds, typestore(kinds.values()))
         self._inputs = [self._record(topic) for topic, (_, qos) in self._topics.items() if qos is not LATCHED]

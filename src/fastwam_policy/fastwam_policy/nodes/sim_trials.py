@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import rclpy
 
 from fastwam_msgs.action import RunTask
 from fastwam_msgs.msg import PolicyStatus
 from fastwam_msgs.srv import ResetSimulation
-from fastwam_policy.evaluation.eval_sim import Outcome, Settings, failure_class
+from fastwam_policy.evaluation.eval_sim import Outcome, Settings, failure_class, gather
 from fastwam_policy.evaluation.trials import Outcome as TrialOutcome
 from fastwam_policy.evaluation.trials import Settings as TrialSettings
 from fastwam_policy.evaluation.trials import Trial
 from fastwam_policy.nodes.task_rig import TaskRig
 from fastwam_policy.nodes.trial_rig import TrialRig
+from fastwam_policy.policy.bundle import Bundle
 from fastwam_policy.processes import processes
-from fastwam_policy.progress import counted
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.simulation import Progress as FoldProgress
@@ -25,28 +27,30 @@ from galaxea_r1lite_sim.simulation import Progress as FoldProgress
 _RESET_TIME = 60.0  # s for a new scene
 
 
-def evaluate_nodes(bundle: Path, seeds: Sequence[int], settings: Settings, log: Path) -> list[Outcome]:
+def evaluate_nodes(
+    bundle: Path, seeds: Sequence[int], settings: Settings, log: Path, figures: Path | None = None
+) -> dict[str, Any]:
     """Run an episode for each seed through simulator, policy and bridge; `log` takes their output.
+
+    `figures` and what is returned are as in :func:`gather`.
 
     Raises:
         ConfigError: a node does not come up, or answers no more.
     """
-    robot = RobotConfig.load()
-    rclpy.init()
-    trials = _Trials(robot, log)
-    outcomes: list[Outcome] = []
-    try:
-        trials.start_all(bundle, settings)
-        with counted() as progress:
-            task = progress.add_task("episodes", total=len(seeds))
-            for seed in seeds:
-                outcomes.append(trials.run_one(seed, settings))
-                folded = sum(outcome.success for outcome in outcomes)
-                progress.update(task, advance=1, description=f"folded {folded} of {len(outcomes)}")
-    finally:
-        trials.close()
-        rclpy.try_shutdown()
-    return outcomes
+
+    def run(missing: Sequence[int]) -> Generator[Outcome, None, None]:
+        rclpy.init()
+        trials = _Trials(RobotConfig.load(), log)
+        try:
+            trials.start_all(bundle, settings)
+            yield from (trials.run_one(seed, settings) for seed in missing)
+        finally:
+            trials.close()
+            rclpy.try_shutdown()
+
+    # The latency is what the nodes have, and not the one of the settings.
+    how = {"bundle": Bundle.read_identity(bundle)["sha256"], "nodes": True, "seeds": [*seeds], **asdict(settings)}
+    return gather(run, how, figures)
 
 
 class _Trials(TaskRig):

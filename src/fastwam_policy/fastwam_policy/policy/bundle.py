@@ -160,20 +160,6 @@ class Bundle:
         """Folder of the image autoencoder, in diffusers' format."""
         return self.folder / "vae"
 
-    def identity(self) -> dict[str, str]:
-        """What tells this bundle from others; reads the weights once more, about 1 s for each GB."""
-        digest = hashlib.sha256()
-        with (self.folder / self.config.weights).open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-        return {
-            "name": self.config.name,
-            "origin": self.config.origin,
-            "folder": str(self.folder.resolve()),
-            "weights": self.config.weights,
-            "sha256": digest.hexdigest(),
-        }
-
     def proprio(self, joints: Mapping[str, float]) -> Tensor | None:
         """Normalised joint state [1, P] where the model is; None for a model that does not take one."""
         if self.config.model.proprio_dim is None:
@@ -235,6 +221,24 @@ class Bundle:
                 f"{folder}: not a policy bundle: {POLICY_FILE} is missing. `fastwam make-bundle DIR` writes one to try"
             )
         return load_yaml(folder / POLICY_FILE, BundleConfig)
+
+    @staticmethod
+    def read_identity(folder: Path) -> dict[str, str]:
+        """What tells a bundle from others; reads the weights, about 1 s for each GB. Raises ConfigError."""
+        config, digest = Bundle.read_config(folder), hashlib.sha256()
+        try:
+            with (folder / config.weights).open("rb") as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise ConfigError(f"{folder / config.weights}: cannot be read: {error}") from None
+        return {
+            "name": config.name,
+            "origin": config.origin,
+            "folder": str(folder.resolve()),
+            "weights": config.weights,
+            "sha256": digest.hexdigest(),
+        }
 
     def embedding(self, instruction: str) -> tuple[Tensor, Tensor]:
         """Text context [L, text_dim] and mask [L] of an instruction.

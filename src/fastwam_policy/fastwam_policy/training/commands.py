@@ -83,7 +83,10 @@ def add_commands(commands: Any) -> None:
     )
     evaluate.add_argument("--log", type=new_file, default="eval_sim.log", help="output of the nodes (with --nodes)")
     evaluate.add_argument("--videos", type=Path, metavar="FOLDER", help="write a video of each failure")
-    evaluate.add_argument("--json", type=new_file, metavar="PATH", help="write the figures as JSON")
+    evaluate.add_argument(
+        "--json", type=new_file, metavar="PATH",
+        help="write the figures as JSON, from the first episode on; the same evaluation goes on from there",
+    )  # fmt: skip
     evaluate.set_defaults(run=_eval_sim)
 
 
@@ -219,7 +222,7 @@ def _eval_sim(given: argparse.Namespace) -> int:
     require_simulator()
     from rich.console import Console
 
-    from fastwam_policy.evaluation.eval_sim import Settings, evaluate, summarise, table
+    from fastwam_policy.evaluation.eval_sim import Settings, evaluate, table
 
     if given.episodes < 1 or given.first_seed < 0 or given.latency < 0 or given.replan <= 0 or given.time_limit <= 0:
         raise ConfigError(
@@ -237,11 +240,8 @@ def _eval_sim(given: argparse.Namespace) -> int:
         with private_domain():
             from fastwam_policy.nodes.sim_trials import evaluate_nodes
 
-            outcomes = evaluate_nodes(bundle, seeds, settings, given.log)
+            summary = evaluate_nodes(bundle, seeds, settings, given.log, given.json)
     else:
-        outcomes = evaluate(bundle, seeds, settings, given.workers, given.videos)
-    summary = summarise(outcomes)
+        summary = evaluate(bundle, seeds, settings, given.workers, given.videos, figures=given.json)
     Console().print(table(summary, f"{bundle if remote else bundle.name}, randomization {given.randomization}"))
-    if given.json:
-        given.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return 0

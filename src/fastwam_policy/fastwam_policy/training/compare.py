@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from fastwam_policy.evaluation.eval_sim import Settings, evaluate, summarise
+from fastwam_policy.evaluation.eval_sim import Settings, evaluate
 from fastwam_policy.model.variants import VARIANTS, VariantName
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.trainer import SUMMARY_FILE, check_output, train
@@ -38,14 +37,9 @@ def compare(
             train(own, folder)
         trained = json.loads((folder / SUMMARY_FILE).read_text())
         for mode in variant.modes:
-            path = folder / f"eval_{mode}.json"
-            how = {"seeds": [*seeds], **asdict(settings)}
-            result = json.loads(path.read_text()) if path.exists() else {}
-            if result.get("how") != how:
-                found = summarise(evaluate(folder / "bundle", seeds, settings, workers, mode=mode))
-                result = {"how": how, **found}
-                path.write_text(json.dumps(result, indent=2) + "\n")
-            rows.append({"variant": name, "mode": mode, "training": trained, **result})
+            figures = folder / f"eval_{mode}.json"
+            found = evaluate(folder / "bundle", seeds, settings, workers, mode=mode, figures=figures)
+            rows.append({"variant": name, "mode": mode, "training": trained, **found})
     return rows
 
 

@@ -46,17 +46,27 @@ class EmulatorNode(ManagedNode):
             for name, camera in robot.cameras.items()
             if camera.type.endswith("CompressedImage")
         }
-        for name, group in robot.actuated.items():
-            self.create_subscription(JointState, group.target, self._joints[name].follow, qos_profile(robot.qos.target))
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        target = qos_profile(robot.qos.target)
+        self._inputs = [
+            self.create_subscription(JointState, group.target, self._joints[name].follow, target)
+            for name, group in robot.actuated.items()
+        ]
         self._before = time.monotonic()
-        self.create_timer(1.0 / self._values["feedback_rate"], self._publish_joints, clock=steady)
+        work = [(self._values["feedback_rate"], self._publish_joints)]
         if self._values["cameras"]:
-            self.create_timer(1.0 / self._values["camera_rate"], self._publish_images, clock=steady)
+            work.append((self._values["camera_rate"], self._publish_images))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._tickers = [self.create_timer(1.0 / rate, publish, clock=steady) for rate, publish in work]
         self.get_logger().info("emulating the robot's joints and cameras; nothing here is real")
 
     def deactivate(self) -> None:
-        """Nothing to do: the process ends."""
+        """Fall silent."""
+        for ticker in self._tickers:
+            self.destroy_timer(ticker)
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        for publisher in (*self._feedback.values(), *self._cameras.values()):
+            self.destroy_publisher(publisher)
 
     @property
     def _fault(self) -> str:
