@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("folder", type=Path)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     serve.add_argument("--port", type=int, default=8200)
-    serve.add_argument("--device", default="cpu")
+    serve.add_argument("--device", default="auto")
     serve.set_defaults(run=_serve)
 
     imported = commands.add_parser("import", help="turn an official checkpoint into a bundle")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -11,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from domain_coordinator import domain_id
 from honcho.manager import Manager
@@ -19,6 +17,7 @@ from rich.console import Console
 
 from fastwam_policy.evaluation.report import report_session
 from fastwam_policy.evaluation.summary import table
+from fastwam_policy.files import write_json
 from fastwam_policy.policy.bundle import Bundle
 from fastwam_policy.processes import Argument, processes, require_viewer, shipped_bundle
 from fastwam_policy.recordings import check_topics, open_recording
@@ -93,9 +92,9 @@ def run_demo(
     title = f"a recording of the R1 Lite: {source.name}" if source else f"the simulated R1 Lite, seed {seed}"
     summary = report_session(session, robot, f"Fast-WAM on {title}", source)
     console.print(table(summary))
-    _write_json(session / "summary.json", summary)
+    write_json(session / "summary.json", summary)
     if json_path is not None:
-        _write_json(json_path, summary)
+        write_json(json_path, summary)
     console.print(f"report: {session / 'report.html'}")
     if (video := session / "video.mp4").exists():
         console.print(f"video: {video}")
@@ -134,7 +133,3 @@ def _new_folder(parent: Path) -> Path:
             continue
         return folder
     raise ConfigError(f"{parent}: no free name for a new session")
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

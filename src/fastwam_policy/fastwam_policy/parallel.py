@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
+import signal
+import sys
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 import torch
 
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
 Result = TypeVar("Result")
+_PARENT_DEATH_SIGNAL = 1  # of prctl
 
 
 def in_processes(
@@ -18,22 +25,37 @@ def in_processes(
 ) -> Generator[Result, None, None]:
     """Results of `function(*each)` as they come, from `workers` processes, 0 for one a core; 1 is this process alone.
 
-    An error, or the end of this process, cancels what has not begun.
+    An error, and the end of this process however it comes, end them all in the middle of their work.
+
+    Raises:
+        ConfigError: a process was killed.
     """
     count = workers or os.cpu_count() or 1
     if count == 1:
         yield from (function(*each) for each in arguments)
         return
     # Processes are spawned, not forked: MuJoCo, numba and torch have threads.
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _one_thread) as pool:
+    others = multiprocessing.active_children()
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin_worker, (os.getpid(),)) as pool:
         try:
             for done in as_completed([pool.submit(function, *each) for each in arguments]):
                 yield done.result()
-        except BaseException:
+        except BaseException as error:
+            for process in multiprocessing.active_children():
+                if process not in others:
+                    process.terminate()
             pool.shutdown(cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise ConfigError(
+                    f"one of {count} worker processes was killed, perhaps for want of memory: try fewer with --workers"
+                ) from None
             raise
 
 
-def _one_thread() -> None:
-    """Workers share the cores; torch would take all of them for each."""
-    torch.set_num_threads(1)
+def _begin_worker(parent: int) -> None:
+    torch.set_num_threads(1)  # workers share the cores; torch would take all of them for each
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended before this
+            os.kill(os.getpid(), signal.SIGKILL)

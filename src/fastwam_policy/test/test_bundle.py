@@ -174,7 +174,7 @@ def test_embeddings(bundle):
 def test_cuda_that_is_not_there(random_bundle):
     with pytest.raises(ConfigError, match="device cuda was asked for, but torch .* finds no CUDA GPU"):
         Bundle.load(random_bundle, "cuda")
-    with pytest.raises(ConfigError, match="device must be cpu, cuda or cuda:N, got 'gpu'"):
+    with pytest.raises(ConfigError, match="device must be auto, cpu, cuda or cuda:N, got 'gpu'"):
         Bundle.load(random_bundle, "gpu")
 
 

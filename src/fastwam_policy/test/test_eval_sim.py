@@ -128,9 +128,20 @@ def test_episodes_run_through_the_nodes(random_bundle, tmp_path):
     assert all(o["inference_ms"] > 0 for o in outcomes)
 
 
-@pytest.mark.parametrize("option", [["--episodes", "0"], ["--latency", "-1"], ["--time-limit", "0"]])
-def test_wrong_options_are_refused(random_bundle, option, capsys):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--episodes", "0"], "--episodes must be at least 1"),
+        (["--time-limit", "0"], "--time-limit above 0"),
+        (["--workers", "-1"], "--workers not negative"),
+        (["--latency", "-1"], "--latency must be from 0 to below 1.5 s"),
+        (["--latency", "1.6"], "--latency must be from 0 to below 1.5 s"),
+        (["--videos", "/dev/null"], "--videos /dev/null: cannot be written"),
+        (["--videos", "/tmp", "--nodes"], "and no --videos"),
+    ],
+)
+def test_wrong_options_are_refused(random_bundle, option, message, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["eval-sim", str(random_bundle), *option])
     assert ended.value.code == 2
-    assert "--time-limit above 0" in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -279,6 +280,8 @@ def test_episodes_of_several_in_one_file_are_read(tmp_path):
         (lambda f: [path.write_bytes(b"x") for path in f.rglob("*.mp4")], "cannot be decoded"),
         (lambda f: empty(f), "episode 0 has no frames"),
         (lambda f: poison(f), "action of right_gripper is not finite in frame 3"),
+        (lambda f: (f / "meta" / "episodes.jsonl").unlink(), "meta: not that of a whole v2.1 dataset: FileNotFound"),
+        (lambda f: narrow(f), r"a row of action.left_arm has not the shape \[6\]"),
     ],
 )
 def test_bad_datasets_are_named(tmp_path, spoil, message):
@@ -317,6 +320,23 @@ def poison(folder):
     values[3] = np.nan
     place = table.schema.get_field_index("action.right_gripper")
     pq.write_table(table.set_column(place, "action.right_gripper", pa.array(values)), path)
+
+
+def narrow(folder):
+    path = next(folder.rglob("*.parquet"))
+    table = pq.read_table(path)
+    values = [row[:5] for row in table["action.left_arm"].to_pylist()]
+    place = table.schema.get_field_index("action.left_arm")
+    pq.write_table(table.set_column(place, "action.left_arm", pa.array(values)), path)
+
+
+def test_images_of_another_size_are_refused(tmp_path):
+    dataset = Dataset(tmp_path, ROBOT, 15)
+    dataset.write(0, episode())
+    smaller = {camera: [image[:18, :32] for image in images] for camera, images in episode().images.items()}
+    with pytest.raises(ConfigError, match=r"'head': \[18, 32, 3\].*'head': \[36, 64, 3\].*give all episodes one size"):
+        dataset.write(1, replace(episode(), images=smaller))
+    assert not dataset.has(1)
 
 
 def test_a_full_disk_is_named_and_what_is_there_goes_on(tmp_path, monkeypatch, capsys):

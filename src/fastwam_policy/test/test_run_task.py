@@ -163,6 +163,7 @@ def test_operate(world):
         world.until(lambda: world.bridge[-1].state == State.TRACKING)
         terminal.press("q")
         assert terminal.process.wait(20) == 0
+        assert terminal.shows("the bridge stays armed")
         world.until(lambda: world.bridge[-1].state == State.HOLDING)
     finally:
         terminal.process.kill()

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from fastwam_policy.cli import main
+from fastwam_policy.files import alone_in
 from fastwam_policy.model.checkpoint import load_weights, read_tensors
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
@@ -209,6 +211,33 @@ def test_other_data_are_refused_in_the_middle(data, tmp_path):
         train(config, tmp_path / "out")
 
 
+def test_another_number_of_processes_is_refused(data, tmp_path):
+    """The batch of a step would be another one."""
+    train(configuration(data, steps=2, checkpoint_every=1), tmp_path / "out")
+    last = tmp_path / "out" / "checkpoints" / "step_00000002"
+    progress = json.loads((last / "progress.json").read_text())
+    (last / "progress.json").write_text(json.dumps(progress | {"processes": 8}))
+    with pytest.raises(ConfigError, match="begun with 8 processes, not 1"):
+        train(configuration(data, steps=2, checkpoint_every=1), tmp_path / "out")
+
+
+def test_another_autoencoder_is_refused_in_the_middle(data, tmp_path):
+    """The bundle would hold the old one beside weights that know the new one's latents."""
+    shutil.copytree(data / "vae", tmp_path / "vae")
+    config = configuration(data, steps=1, autoencoder=str(tmp_path / "vae"))
+    train(config, tmp_path / "out")
+    weights = next((tmp_path / "vae").glob("*.safetensors"))
+    save_file({name: 1.01 * value for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(ConfigError, match="not the autoencoder that"):
+        train(config, tmp_path / "out")
+
+
+def test_two_trainings_never_write_into_one_folder(data, tmp_path):
+    train(configuration(data, steps=1), tmp_path / "out")
+    with alone_in(tmp_path / "out"), pytest.raises(ConfigError, match="another command writes into it"):
+        train(configuration(data, steps=1), tmp_path / "out")
+
+
 def test_a_training_that_diverges_ends_and_keeps_its_checkpoint(data, tmp_path):
     config = configuration(data, steps=9, warm_up=0, checkpoint_every=2, learning_rate=1e30)
     with pytest.raises(ConfigError, match=r"step \d: the loss or its gradient is not finite"):
@@ -319,7 +348,7 @@ def test_two_processes_share_the_weights(data, tmp_path):
 
 def train_by_hand(config, output):
     """Averaged weights after the steps of two processes, one after the other here, with their gradients averaged."""
-    trainer = _Trainer(config, output)
+    trainer = _Trainer(config, output, ExitStack())
     random, optimizer = np.random, trainer._optimizer
     for step in range(config.steps):
         numbers = trainer._windows.draw(

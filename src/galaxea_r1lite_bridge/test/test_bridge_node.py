@@ -261,6 +261,20 @@ def test_without_that_type_the_bridge_says_so(ros, status):
     assert "hdas_msg/msg/FeedbackStatus is not installed" in ros.output(bridge)
 
 
+def test_two_bridges_are_not_armed(ros, robot, status):
+    """They would command the same arms in turn."""
+    first = start(ros)
+    ros.until(in_state(status, State.DISARMED))
+    second = start(ros)
+    ros.until(lambda: ros.node.count_publishers(ROBOT.interfaces.bridge_status) == 2)
+    ros.until(lambda: "113" in arm(ros).message)
+    second.send_signal(signal.SIGINT)
+    ros.finish(second)
+    arm_when_ready(ros, status)
+    first.send_signal(signal.SIGINT)
+    ros.finish(first)
+
+
 def test_an_inactive_emulator_is_silent(ros, robot):
     feedback = ros.collect(JointState, ROBOT.groups["left_arm"].feedback, qos_profile(ROBOT.qos.sensor))
     ros.until(lambda: feedback)

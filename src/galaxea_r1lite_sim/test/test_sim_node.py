@@ -81,6 +81,15 @@ def test_the_expert_reports_success(ros, status):
     assert status[-1].real_time_factor > 0
 
 
+def test_a_seed_out_of_reach_is_named(ros):
+    node = start(ros, seed=80, expert=True, randomization="full")
+    output = ros.finish(node)
+    assert "seed 80: the towel is out of reach" in output
+    assert "choose another seed" in output
+    assert "Traceback" not in output
+    assert node.returncode == 2
+
+
 def test_never_beside_a_robot(ros):
     publisher = ros.node.create_publisher(JointState, LEFT.feedback, 1)
     node = start(ros)

@@ -20,7 +20,7 @@ import numpy as np
 from rich.table import Table
 
 from fastwam_policy.evaluation.statistics import quartiles, success_interval
-from fastwam_policy.evaluation.trials import write_whole
+from fastwam_policy.files import write_json
 from fastwam_policy.parallel import in_processes
 from fastwam_policy.policy.bundle import Bundle, check_robot
 from fastwam_policy.policy.images import Pixels
@@ -43,6 +43,7 @@ from galaxea_r1lite_sim.simulation import SETTLED, Simulation
 from galaxea_r1lite_sim.simulation import Progress as FoldProgress
 
 _NS = 1_000_000_000
+CHUNK_AGE = 1.5  # s, as the bridge's default: a chunk of an older observation is dropped
 _TICK = 0.01  # s, of the bridge
 _CAMERA_TICKS = 7  # between two images: 15 Hz, about
 _PROGRESS_TICKS = 10
@@ -56,7 +57,7 @@ class Settings:
 
     Attributes:
         level: what varies with the seed.
-        latency: s from an observation to the use of its chunk.
+        latency: s from an observation to the use of its chunk, below CHUNK_AGE.
         replan: s between two observations, at least the latency.
         blending: of the bridge; `rtc` uses the policy's guidance.
         time_limit: s of simulated time for an episode.
@@ -142,7 +143,7 @@ def gather(
             outcomes.append(outcome)
             outcomes.sort(key=lambda each: each.seed)
             if figures is not None:
-                write_whole(figures, {"how": how, **summarise(outcomes)})
+                write_json(figures, {"how": how, **summarise(outcomes)})
             folded = sum(outcome.success for outcome in outcomes)
             progress.update(task, advance=1, description=f"folded {folded} of {len(outcomes)}")
     return {"how": how, **summarise(outcomes)}
@@ -220,7 +221,7 @@ class _Episode:
         self._policy, self._robot, self._settings = policy, robot, settings
         self._simulation, self._cameras = simulation, cameras
         off = Watch(1e9, Reaction.HOLD)
-        watchdogs = WatchdogConfig(Watch(1.5, Reaction.HOLD), off, off, off, off, off, off)
+        watchdogs = WatchdogConfig(Watch(CHUNK_AGE, Reaction.HOLD), off, off, off, off, off, off)
         plan = Plan(settings.blending, 0.2, 0.7)
         self._executor: Executor = make_executor(robot, ExecutorConfig(watchdogs, 0.05, 0.02), plan)
         self._arriving: list[tuple[int, Chunk]] = []

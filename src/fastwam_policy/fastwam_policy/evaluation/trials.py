@@ -6,7 +6,6 @@ A session is a folder: `plan.json` is written before the first trial, and `trial
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fastwam_policy.files import write_json
 from fastwam_policy.policy.bundle import Bundle, check_robot, load_embeddings
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -96,7 +96,7 @@ class Session:
             raise ConfigError(f"{folder} is not empty and was not written by trials; name another folder")
         self.trials = make_plan(settings, random)
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, {"settings": asdict(settings), "trials": [asdict(trial) for trial in self.trials]})
+        write_json(path, {"settings": asdict(settings), "trials": [asdict(trial) for trial in self.trials]})
 
     def folder_of(self, trial: Trial) -> Path:
         """Where a trial's recording, log, outcome and report are."""
@@ -118,7 +118,7 @@ class Session:
     def finish(self, trial: Trial, outcome: Outcome) -> None:
         """Keep an outcome: from now on the trial is done."""
         ended = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        write_whole(self.folder_of(trial) / _OUTCOME, {**asdict(trial), **asdict(outcome), "at": ended})
+        write_json(self.folder_of(trial) / _OUTCOME, {**asdict(trial), **asdict(outcome), "at": ended})
 
     def outcomes(self) -> list[tuple[Trial, Outcome]]:
         """Every trial that is done, in order."""
@@ -166,16 +166,6 @@ def with_bundles(settings: Settings, bundles: Sequence[Path], robot: RobotConfig
             raise ConfigError(f"{folder}: files missing from the bundle: {config.weights}") from None
         weights.append(f"{file.st_size} bytes of {datetime.fromtimestamp(file.st_mtime, timezone.utc):%Y-%m-%d %X}")
     return replace(settings, bundles=tuple(str(folder) for folder in bundles), weights=tuple(weights))
-
-
-def write_whole(path: Path, data: Any) -> None:
-    """Write JSON so that the file is complete, or not there at all, after a power cut too."""
-    unfinished = path.with_suffix(".tmp")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(data, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
 
 
 def _check(folder: Path, before: dict[str, Any], settings: Settings) -> None:

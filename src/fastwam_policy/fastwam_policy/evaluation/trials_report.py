@@ -17,7 +17,8 @@ from rich.table import Table
 from fastwam_policy.evaluation.page import png, style_figures, write_page
 from fastwam_policy.evaluation.report import report_session
 from fastwam_policy.evaluation.statistics import paired_p, quartiles, success_interval, unpaired_p
-from fastwam_policy.evaluation.trials import LETTERS, Outcome, Session, Settings, Trial, write_whole
+from fastwam_policy.evaluation.trials import LETTERS, Outcome, Session, Settings, Trial
+from fastwam_policy.files import write_json
 from fastwam_policy.progress import counted
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -36,7 +37,7 @@ def write_reports(session: Session, robot: RobotConfig) -> dict[str, Any]:
             rows.append(row_of(trial, outcome, _figures(session, trial, robot)))
             progress.advance(task)
     figures = summarise(session.settings, rows, session.unfinished)
-    write_whole(session.folder / "trials.json", figures)
+    write_json(session.folder / "trials.json", figures)
     with (session.folder / "trials.csv").open("w", newline="", encoding="utf-8") as file:
         columns = [name for name in rows[0] if name not in _COUNTS]
         writer = csv.DictWriter(file, [*columns, *(f"{name}_events" for name in _COUNTS)], extrasaction="ignore")
@@ -57,7 +58,7 @@ def _figures(session: Session, trial: Trial, robot: RobotConfig) -> dict[str, An
     except ConfigError as error:
         print(f"trial {trial.number}: its outcome counts, its recording cannot be used: {error}")
         return {}
-    write_whole(path, figures)
+    write_json(path, figures)
     return figures
 
 

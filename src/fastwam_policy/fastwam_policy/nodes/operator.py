@@ -89,6 +89,11 @@ class Operator(Node):
             self._show("task ended: the policy node is gone")
         return self._goal is not None
 
+    @property
+    def armed(self) -> bool:
+        """Whether chunks would move the arms."""
+        return self._bridge.armed
+
     def line(self) -> str:
         """Status in one line."""
         status = self._bridge.status
@@ -188,6 +193,8 @@ def operate(instruction: str, time_limit: float, namespace: str) -> int:
                 give_up = time.monotonic() + _QUIT_TIME
                 while node.running and time.monotonic() < give_up:
                     time.sleep(0.05)
+            if node.armed:
+                show("the bridge stays armed and holds the arms: `operate` and d disarm it")
         finally:
             closed.set()
             spinning.join(2.0)

@@ -92,7 +92,7 @@ class PolicyNode(ManagedNode):
             BridgeStatus, self._robot.interfaces.bridge_status, self._bridge.store, 10
         )
         self._tasks = TaskServer(self, self._robot, self._loop, self._bridge, bundle.embedding)
-        self.get_logger().info(f"bundle {bundle.config.name} on {values['device']}, task: {self._loop.instruction}")
+        self.get_logger().info(f"bundle {bundle.config.name} on {bundle.model.device}, task: {self._loop.instruction}")
 
     def activate(self) -> None:
         """Subscribe, and begin to compute chunks or wait for a task."""

@@ -73,7 +73,8 @@ class _Trials(TaskRig):
             if process.name == "bridge_node":
                 command += ["-p", f"blending:={settings.blending}"]
             self.run(process.name, command)
-        self.until(lambda: self.task.server_is_ready() and self._reset.service_is_ready(), "the nodes")
+        self.until_loaded()
+        self.until(self._reset.service_is_ready, "the simulator")
 
     def run_one(self, seed: int, settings: Settings) -> Outcome:
         """New scene, arm, run the task to its end, disarm."""

@@ -16,6 +16,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _NS = 1_000_000_000
+_LOADING = 900.0  # s for a policy of billions of parameters to load and, where that is asked for, to compile
 _ACCEPTED = 60.0  # s for a task to be accepted
 _ARMED_TIME, _PAUSE = 30.0, 0.2  # s for the policy node to hear that the bridge is armed, and between two questions
 _SILENCE = 60.0  # s without feedback; a task itself may take any time, since simulated time may be slow
@@ -37,6 +38,10 @@ class TaskRig(Rig):
         self.goal: Any = None
         self.task = ActionClient(self.node, RunTask, robot.interfaces.run_task)
         self.node.create_subscription(SimulationStatus, robot.interfaces.simulation, self._on_simulation, 10)
+
+    def until_loaded(self) -> None:
+        """Wait until the policy node takes tasks."""
+        self.until(self.task.server_is_ready, "the policy node", _LOADING)
 
     def run_task(self, time_limit: float, instruction: str = "") -> RunTask.Result:
         """Run a task to its end; an empty instruction is the policy's default.

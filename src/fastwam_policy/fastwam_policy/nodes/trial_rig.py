@@ -13,7 +13,6 @@ from fastwam_policy.processes import Argument, Mode, processes
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-_LOADING = 900.0  # s for a policy of billions of parameters to load and, where that is asked for, to compile
 _WRITTEN = 60.0  # s for the recorder to finish its file
 _OUTCOMES = (RunTask.Result.SUCCEEDED, RunTask.Result.TIME_LIMIT, RunTask.Result.CANCELED, RunTask.Result.FAULT)
 
@@ -40,10 +39,6 @@ class TrialRig(TaskRig, ABC):
         """Start some of them."""
         for name in names:
             self.run(name, self._commands[name])
-
-    def until_loaded(self) -> None:
-        """Wait until the policy node takes tasks."""
-        self.until(self.task.server_is_ready, "the policy node", _LOADING)
 
     def record(self) -> None:
         """Begin the recording."""

@@ -12,6 +12,7 @@ import rclpy
 from rclpy.signals import SignalHandlerOptions
 
 from fastwam_policy.evaluation.trials import Session
+from fastwam_policy.files import alone_in
 from fastwam_policy.nodes.trial_rig import TrialRig
 from fastwam_policy.terminal import single_keys
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -21,10 +22,16 @@ def run_trials(session: Session, robot: RobotConfig) -> None:
     """Run what is missing; each outcome is kept as soon as it is there.
 
     Raises:
-        ConfigError: a process does not come up or ends, or mode real has no terminal or no bridge.
+        ConfigError: a process does not come up or ends, mode real has no terminal or no bridge, or another command
+            runs trials of this session.
     """
     if not session.missing():
         return
+    with alone_in(session.folder):
+        _run_missing(session, robot)
+
+
+def _run_missing(session: Session, robot: RobotConfig) -> None:
     # rclpy's own handlers end the context at once; the arms must first come to rest.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -51,5 +58,6 @@ def _run(session: Session, rig_for: Callable[[Path], TrialRig]) -> None:
         folder = session.begin(trial)
         with closing(rig_for(folder)) as rig:
             outcome = rig.run_trial(Path(settings.bundles[trial.bundle]), trial, settings)
-        session.finish(trial, outcome)
-        print(f"  {'success' if outcome.success else 'no success'} after {outcome.time:.1f} s: {outcome.ended}")
+            # The verdict comes first: closing the recording takes time, and may fail.
+            print(f"  {'success' if outcome.success else 'no success'} after {outcome.time:.1f} s: {outcome.ended}")
+            session.finish(trial, outcome)

@@ -292,15 +292,17 @@ def check_robot(config: BundleConfig, robot: RobotConfig, source: str) -> None:
 
 
 def torch_device(name: str) -> torch.device:
-    """The device of that name.
+    """The device of that name; `auto` is the GPU where there is one, and else the CPU.
 
     Raises:
         ConfigError: it is not here.
     """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device must be cpu, cuda or cuda:N, got {name!r}") from None
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             f"device {name} was asked for, but torch {torch.__version__} finds no CUDA GPU here: "

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fastwam_policy.files import alone_in
 from fastwam_policy.parallel import in_processes
+from fastwam_policy.policy.bundle import Bundle
 from fastwam_policy.progress import counted
 from fastwam_policy.training.lerobot import Dataset, Episode, claim
 from fastwam_policy.training.lerobot_meta import Version
@@ -64,20 +66,23 @@ def collect(folder: Path, episodes: int, settings: Settings, workers: int = 0) -
     Returns the number of seeds on which the expert failed.
 
     Raises:
-        ConfigError: the folder holds episodes of other settings, or an episode failed too often.
+        ConfigError: the folder holds episodes of other settings or of a policy with other weights, another command
+            writes into it, or an episode failed too often.
     """
     if settings.level not in LEVELS:
         raise ConfigError(f"randomization must be one of {', '.join(LEVELS)}, got {settings.level!r}")
-    claim(folder, "collect", vars(settings))
-    dataset = Dataset(folder, RobotConfig.load(), FPS, settings.version)
-    wanted = [index for index in range(episodes) if not dataset.has(index)]
-    failures = 0
-    with counted() as progress:
-        task = progress.add_task("episodes", total=episodes, completed=episodes - len(wanted))
-        for failed in in_processes(_collect_one, [(folder, index, settings) for index in wanted], workers):
-            failures += failed
-            progress.advance(task)
-    dataset.finish()
+    weights = {"policy_sha256": Bundle.read_identity(Path(settings.policy))["sha256"]} if settings.policy else {}
+    claim(folder, "collect", vars(settings) | weights)
+    with alone_in(folder):
+        dataset = Dataset(folder, RobotConfig.load(), FPS, settings.version)
+        wanted = [index for index in range(episodes) if not dataset.has(index)]
+        failures = 0
+        with counted() as progress:
+            task = progress.add_task("episodes", total=episodes, completed=episodes - len(wanted))
+            for failed in in_processes(_collect_one, [(folder, index, settings) for index in wanted], workers):
+                failures += failed
+                progress.advance(task)
+        dataset.finish()
     return failures
 
 

@@ -111,10 +111,10 @@ def _collect(given: argparse.Namespace) -> int:
     require_simulator()
     from fastwam_policy.training.collect import Settings, collect
 
-    if given.episodes < 1 or given.noise < 0 or given.height < _SMALLEST_IMAGE or given.height % 18:
-        raise ConfigError(
-            f"--episodes must be at least 1, --noise not negative, and --height a multiple of 18 from {_SMALLEST_IMAGE}"
-        )
+    if given.episodes < 1 or given.height < _SMALLEST_IMAGE or given.height % 18:
+        raise ConfigError(f"--episodes must be at least 1, and --height a multiple of 18 from {_SMALLEST_IMAGE}")
+    if given.noise < 0 or given.first_seed < 0 or given.workers < 0:
+        raise ConfigError("--noise, --first-seed and --workers must not be negative")
     settings = Settings(
         given.task,
         given.randomization,
@@ -222,18 +222,25 @@ def _eval_sim(given: argparse.Namespace) -> int:
     require_simulator()
     from rich.console import Console
 
-    from fastwam_policy.evaluation.eval_sim import Settings, evaluate, table
+    from fastwam_policy.evaluation.eval_sim import CHUNK_AGE, Settings, evaluate, table
 
-    if given.episodes < 1 or given.first_seed < 0 or given.latency < 0 or given.replan <= 0 or given.time_limit <= 0:
+    if given.episodes < 1 or given.first_seed < 0 or given.workers < 0 or given.replan <= 0 or given.time_limit <= 0:
         raise ConfigError(
-            "--episodes must be at least 1, --first-seed and --latency not negative, --replan and --time-limit above 0"
+            "--episodes must be at least 1, --first-seed and --workers not negative, --replan and --time-limit above 0"
         )
+    if not 0 <= given.latency < CHUNK_AGE:
+        raise ConfigError(f"--latency must be from 0 to below {CHUNK_AGE:g} s, from which on the bridge drops a chunk")
     settings = Settings(given.randomization, given.latency, given.replan, given.blending, given.time_limit)
     seeds = range(given.first_seed, given.first_seed + given.episodes)
     remote = "://" in given.bundle
     bundle = given.bundle if remote else Path(given.bundle).resolve()
-    if given.nodes and remote:
-        raise ConfigError("--nodes runs a policy node of its own: name a bundle, not an address")
+    if given.nodes and (remote or given.videos):
+        raise ConfigError("--nodes runs a policy node of its own: name a bundle, not an address, and no --videos")
+    if given.videos:
+        try:
+            given.videos.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--videos {given.videos}: cannot be written: {error.strerror}") from None
     if given.nodes:
         from fastwam_policy.demo import private_domain
 

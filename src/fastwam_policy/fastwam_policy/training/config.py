@@ -41,7 +41,7 @@ class TrainingConfig(StrictModel):
     stored_as: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the weights in the bundle."""
     gradient_checkpointing: bool = False
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
     proprio_noise: NonNegativeFloat = 0.0
     """Deviation of noise on the joint state, as a share of its own deviation."""

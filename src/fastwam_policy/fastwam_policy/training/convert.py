@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from fastwam_policy.files import alone_in
 from fastwam_policy.policy.images import ImageError, Pixels, decode_image, is_cut_off
 from fastwam_policy.recordings import check_topics, open_recording, positions, stamp_ns
 from fastwam_policy.training.lerobot import Dataset, Episode, claim
@@ -73,9 +74,14 @@ def convert(recordings: Sequence[Path], folder: Path, settings: Settings) -> dic
 
     Raises:
         ConfigError: the dataset's folder holds something else, or was begun with another rate, height, skew or
-            format; or no recording gave an episode.
+            format; another command writes into it; or no recording gave an episode.
     """
     claim(folder, "convert", {name: value for name, value in vars(settings).items() if name != "task"})
+    with alone_in(folder):
+        return _append(recordings, folder, settings)
+
+
+def _append(recordings: Sequence[Path], folder: Path, settings: Settings) -> dict[Path, str]:
     robot = RobotConfig.load()
     dataset = Dataset(folder, robot, settings.fps, settings.version)
     index, skipped, done = 0, {}, dataset.sources()

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fastwam_policy.files import write_text
 from fastwam_policy.policy.images import Pixels
 from fastwam_policy.training.lerobot_meta import CHUNK, LAYOUTS, Version, write_meta
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -70,8 +71,20 @@ class Dataset:
         return {json.loads(path.read_text()).get("source", "") for path in self._parts()}
 
     def write(self, index: int, episode: Episode, source: str = "") -> None:
-        """Write one episode; ConfigError where it has no frames, unequal lengths or numbers that are not finite."""
+        """Write one episode.
+
+        Raises:
+            ConfigError: no frames, unequal lengths, numbers that are not finite, or images of another size than the
+                dataset's.
+        """
         _check(episode)
+        shape = {camera: list(images[0].shape) for camera, images in episode.images.items()}
+        for part in self._parts()[:1]:
+            if (before := json.loads(part.read_text())["shape"]) != shape:
+                raise ConfigError(
+                    f"images of {source or 'this episode'} are {shape}, those of {self.folder} {before} (height, "
+                    "width, channels): give all episodes one size (convert --height)"
+                )
         columns = self._columns(index, episode)
         path = self._path(self._layout.data, index)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,23 +96,17 @@ class Dataset:
             video.parent.mkdir(parents=True, exist_ok=True)
             write_video(video, images, self._fps)
             statistics[key] = _image_statistics(images)
-        shape = {camera: list(images[0].shape) for camera, images in episode.images.items()}
         part = self._part(index)
         part.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = part.with_suffix(".tmp")
-        unfinished.write_text(
-            json.dumps(
-                {
-                    "version": self._layout.version,
-                    "source": source,
-                    "length": episode.length,
-                    "task": episode.task,
-                    "shape": shape,
-                    "stats": statistics,
-                }
-            )
-        )
-        unfinished.replace(part)
+        about = {
+            "version": self._layout.version,
+            "source": source,
+            "length": episode.length,
+            "task": episode.task,
+            "shape": shape,
+            "stats": statistics,
+        }
+        write_text(part, json.dumps(about))
 
     def finish(self) -> int:
         """Write meta/ for the episodes that are there and return their number.

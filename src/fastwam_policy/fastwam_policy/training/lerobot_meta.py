@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fastwam_policy.files import write_text
+
 Version = Literal["v2.1", "v3.0"]
 CHUNK = 1000  # episodes a folder
 
@@ -55,7 +57,7 @@ def write_meta(
     """Write meta/ for `episodes`, each with its length, task and statistics by feature; info.json comes last."""
     write = _write_v21 if layout.version == "v2.1" else _write_v30
     write(folder, layout, info, episodes, tasks)
-    _write_text(folder / "info.json", json.dumps(info, indent=4) + "\n")
+    write_text(folder / "info.json", json.dumps(info, indent=4) + "\n")
 
 
 def _write_v21(
@@ -70,7 +72,7 @@ def _write_v21(
         "episodes_stats": [{"episode_index": k, "stats": e["stats"]} for k, e in enumerate(episodes)],
     }
     for name, rows in lines.items():
-        _write_text(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _write_v30(
@@ -107,7 +109,7 @@ def _write_v30(
         begin += episode["length"]
     _write_table(folder / "episodes" / "chunk-000" / "file-000.parquet", pa.Table.from_pylist(rows))
     statistics = {key: _combined([episode["stats"][key] for episode in episodes]) for key in episodes[0]["stats"]}
-    _write_text(folder / "stats.json", json.dumps(statistics, indent=4) + "\n")
+    write_text(folder / "stats.json", json.dumps(statistics, indent=4) + "\n")
 
 
 def _combined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -135,10 +137,4 @@ def _write_table(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     pq.write_table(table, unfinished)
-    unfinished.replace(path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)

@@ -55,20 +55,23 @@ class Reader:
         self.folder, self._robot, self._fps = folder, robot, fps
         try:
             info = json.loads((folder / "meta" / "info.json").read_text(encoding="utf-8"))
-            version, features = info["codebase_version"], info["features"]
+            version, features, rate = info["codebase_version"], info["features"], info["fps"]
         except FileNotFoundError:
             raise ConfigError(f"{folder}: not a LeRobot dataset: meta/info.json is missing") from None
         except (ValueError, KeyError) as error:
             raise ConfigError(f"{folder / 'meta' / 'info.json'}: not a LeRobot info.json: {error!r}") from None
         if version not in _VERSIONS:
             raise ConfigError(f"{folder}: codebase_version {version!r} is not read, only {' and '.join(_VERSIONS)}")
-        if info["fps"] != fps:
-            raise ConfigError(f"{folder}: recorded at {info['fps']} fps, but {fps:g} is needed; convert it again")
+        if rate != fps:
+            raise ConfigError(f"{folder}: recorded at {rate} fps, but {fps:g} is needed; convert it again")
         self._keys = {camera: f"observation.images.{robot.cameras[camera].dataset_key}" for camera in cameras}
         self._columns = {prefix: self._vector_keys(prefix, features) for prefix in ("observation.state", "action")}
         self._check_videos(features)
         self._info = info
-        self.episodes = self._episodes_v21() if version == "v2.1" else self._episodes_v30()
+        try:
+            self.episodes = self._episodes_v21() if version == "v2.1" else self._episodes_v30()
+        except (OSError, ValueError, LookupError, pa.ArrowException) as error:
+            raise ConfigError(f"{folder / 'meta'}: not that of a whole {version} dataset: {error!r}") from None
         empty = [episode.index for episode in self.episodes if episode.length < 1]
         if empty or not self.episodes:
             raise ConfigError(f"{folder}: " + (f"episode {empty[0]} has no frames" if empty else "no episodes"))
@@ -90,7 +93,7 @@ class Reader:
             )
         found = []
         for prefix, keys in self._columns.items():
-            parts = [_matrix(table[column])[:, places] for column, places in keys]
+            parts = [self._matrix(episode, column, table[column])[:, places] for column, places in keys]
             values = np.concatenate(parts, axis=1)
             if not np.isfinite(values).all():
                 row, place = np.argwhere(~np.isfinite(values))[0]
@@ -175,7 +178,10 @@ class Reader:
                 found.append(RecordedEpisode(row["episode_index"], row["length"], row["tasks"][0], data, videos))
         return sorted(found, key=lambda episode: episode.index)
 
-
-def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """[T, D] from a column of lists, or of numbers where D is 1."""
-    return np.array(column.to_pylist(), np.float32).reshape(len(column), -1)
+    def _matrix(self, episode: RecordedEpisode, name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
+        """[T, D] from a column of lists, or of numbers where D is 1."""
+        shape = self._info["features"][name]["shape"]
+        try:
+            return np.array(column.to_pylist(), np.float32).reshape(len(column), *shape)
+        except ValueError:
+            raise ConfigError(f"{episode.data}: a row of {name} has not the shape {shape} of meta/info.json") from None

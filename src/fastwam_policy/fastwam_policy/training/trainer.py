@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import filecmp
 import hashlib
 import json
 import shutil
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
+from fastwam_policy.files import alone_in, naming_a_full_disk, write_json, write_text
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.training_loss import Batch, Losses, TimestepSampler, draw, training_loss
 from fastwam_policy.model.variants import VARIANTS, Mode
@@ -60,9 +62,11 @@ def train(config: TrainingConfig, output: Path) -> Validation:
     """Train to the end, from the last checkpoint in `output` if there is one; return the last validation.
 
     Raises:
-        ConfigError: data or weights do not fit, or `output` was begun with another configuration.
+        ConfigError: data or weights do not fit, or `output` was begun with another configuration, or another process
+            trains into it.
     """
-    return _Trainer(config, output).run()
+    with contextlib.ExitStack() as held:
+        return _Trainer(config, output, held).run()
 
 
 class _Loss(nn.Module):
@@ -84,7 +88,7 @@ class _Loss(nn.Module):
 
 
 class _Trainer:
-    def __init__(self, config: TrainingConfig, output: Path) -> None:
+    def __init__(self, config: TrainingConfig, output: Path, held: contextlib.ExitStack) -> None:
         self.config, self.output, policy = config, output, config.policy
         self.accelerator = Accelerator(
             mixed_precision=config.precision,
@@ -139,7 +143,7 @@ class _Trainer:
         self.accelerator.register_for_checkpointing(self._schedule, self._average)
         self._bundles = {name: output / name for name in ("bundle", "last")}
         if self.accelerator.is_main_process:  # now that data and weights are known to fit
-            self._claim_output()
+            self._claim_output(held)
             for folder in self._bundles.values():
                 self._begin_bundle(folder, statistics)
 
@@ -192,7 +196,7 @@ class _Trainer:
                 "seconds": time.monotonic() - begin,
                 **best,
             }
-            (self.output / SUMMARY_FILE).write_text(json.dumps(figures, indent=2) + "\n")
+            write_json(self.output / SUMMARY_FILE, figures)
         return result
 
     def _step(self, step: int) -> tuple[Losses, Tensor]:
@@ -266,7 +270,8 @@ class _Trainer:
                 unfinished = folder / "unfinished.safetensors"
                 dtype = getattr(torch, self.config.stored_as)
                 weights = {key.removeprefix("model."): value.to(dtype).contiguous() for key, value in state.items()}
-                save_file(weights, unfinished)
+                with naming_a_full_disk(folder):
+                    save_file(weights, unfinished)
                 unfinished.replace(folder / self.config.policy.weights)
 
     def _save(self, step: int, best: dict[str, float], seconds: float) -> None:
@@ -276,10 +281,13 @@ class _Trainer:
         if self.accelerator.is_main_process:
             shutil.rmtree(unfinished, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(unfinished)
+        with naming_a_full_disk(self.output):
+            self.accelerator.save_state(unfinished)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            (unfinished / "progress.json").write_text(json.dumps({"step": step, "best": best, "seconds": seconds}))
+            processes = self.accelerator.num_processes
+            progress = {"step": step, "best": best, "seconds": seconds, "processes": processes}
+            write_json(unfinished / "progress.json", progress)
             unfinished.replace(folder)
             for old in sorted(checkpoints.glob("step_*"))[:-_KEPT]:
                 shutil.rmtree(old)
@@ -289,16 +297,23 @@ class _Trainer:
         found = sorted((self.output / "checkpoints").glob("step_*"))
         if not found:
             return 0, {}, 0.0
+        progress, now = json.loads((found[-1] / "progress.json").read_text()), self.accelerator.num_processes
+        if (before := progress.get("processes", now)) != now:
+            raise ConfigError(
+                f"{self.output} was begun with {before} processes, not {now}: batch_size counts for each. Go on with "
+                f"{before}, or begin another folder with start_from"
+            )
         self.accelerator.load_state(found[-1])
         self._average.to(self.accelerator.device)
-        progress = json.loads((found[-1] / "progress.json").read_text())
         self.accelerator.print(f"going on after step {progress['step']}")
         return progress["step"], progress["best"], progress["seconds"]
 
-    def _claim_output(self) -> None:
+    def _claim_output(self, held: contextlib.ExitStack) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
+        held.enter_context(alone_in(self.output))
+        check_output(self.config, self.output)
         text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
-        (self.output / _CONFIG_FILE).write_text(text)
+        write_text(self.output / _CONFIG_FILE, text)
 
     def _embeddings(self, tasks: set[str]) -> dict[str, tuple[Tensor, Tensor]]:
         """By prompt."""
@@ -327,6 +342,11 @@ class _Trainer:
                     f"the datasets are not those that {self.output} was begun with: their statistics differ. Name "
                     "another folder, and begin with start_from if you like"
                 )
+            if not _same_files(self.config.autoencoder, folder / "vae"):
+                raise ConfigError(
+                    f"{self.config.autoencoder}: not the autoencoder that {self.output} was begun with, which is in "
+                    f"{folder / 'vae'}. Name another folder"
+                )
             return
         folder.mkdir(exist_ok=True)
         shutil.copytree(self.config.autoencoder, folder / "vae", dirs_exist_ok=True)
@@ -334,6 +354,12 @@ class _Trainer:
         for prompt, (text, mask) in self._texts.items():
             save_embedding(folder, prompt, text, mask)
         (folder / POLICY_FILE).write_text(yaml.safe_dump(policy.model_dump(mode="json"), sort_keys=False))
+
+
+def _same_files(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same files."""
+    names = [sorted(path.name for path in folder.iterdir()) for folder in (one, other)]
+    return names[0] == names[1] and not any(filecmp.cmpfiles(one, other, names[0], shallow=False)[1:])
 
 
 def _random_embedding(prompt: str, policy: BundleConfig) -> tuple[Tensor, Tensor]:

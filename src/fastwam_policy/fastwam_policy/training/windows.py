@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
+from fastwam_policy.files import naming_a_full_disk
 from fastwam_policy.model.checkpoint import CheckpointError
 from fastwam_policy.model.training_loss import Batch
 from fastwam_policy.model.vae import ImageEncoder, VideoAutoencoder, load_vae
@@ -99,10 +100,14 @@ def cache_latents(
                 ahead = pool.submit(_canvases, *missing[place + 1][:2], policy)
             pixels = torch.from_numpy(canvases).to(device).permute(0, 3, 1, 2).float() * (2 / 255) - 1
             path.parent.mkdir(parents=True, exist_ok=True)
+            latents = encode(pixels).to("cpu", torch.float16).numpy()
             unfinished = path.with_suffix(f".{os.getpid()}.tmp")  # another training may be at the same episode
-            with unfinished.open("wb") as file:
-                np.save(file, encode(pixels).to("cpu", torch.float16).numpy())
-            unfinished.replace(path)
+            try:
+                with naming_a_full_disk(path.parent), unfinished.open("wb") as file:
+                    np.save(file, latents)
+                unfinished.replace(path)
+            finally:
+                unfinished.unlink(missing_ok=True)
 
 
 def load_samples(
@@ -159,7 +164,8 @@ def _is_current(latents: Path, episode: RecordedEpisode) -> bool:
     """Whether they are there, and no video of the episode was written after them."""
     if not latents.exists():
         return False
-    return latents.stat().st_mtime >= max(video.stat().st_mtime for video, _ in episode.videos.values())
+    videos = [video for video, _ in episode.videos.values() if video.exists()]
+    return latents.stat().st_mtime >= max((video.stat().st_mtime for video in videos), default=0.0)
 
 
 class Windows:

@@ -31,6 +31,7 @@ class Reason(IntEnum):
     NOT_STILL = 110
     OUTSIDE_LIMITS = 111
     OUTSIDE_WORKSPACE = 112
+    ANOTHER_BRIDGE = 113
     STARVED = 200
     PLAN_STALE = 201
     CLOCK_JUMPED_BACK = 202
@@ -88,6 +89,8 @@ _TEXTS = {
     "move it inside by the robot's own means",
     Reason.OUTSIDE_WORKSPACE: "a gripper is outside the workspace, or the arms are too close to each other: "
     "move them by the robot's own means, or mend `workspace` in config/r1lite.yaml",
+    Reason.ANOTHER_BRIDGE: "another bridge_node is in this ROS domain and would command the same arms: end it "
+    "(one that was killed is seen for 20 s more)",
     Reason.STARVED: "the last step of the newest chunk is over; no newer chunk came",
     Reason.PLAN_STALE: "the newest chunk's observation is older than watchdog.chunk_age",
     Reason.CLOCK_JUMPED_BACK: "time went backwards; the plan was discarded",

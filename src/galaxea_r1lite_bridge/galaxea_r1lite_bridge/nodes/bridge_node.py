@@ -184,13 +184,19 @@ class BridgeNode(ManagedNode):
         self._arm_wanted = False
         with self._lock:
             if request.data:
-                reason = self._executor.arm()
+                reason = self._arm()
             else:
                 self._executor.disarm()
                 reason = Reason.NONE
         if request.data and reason == Reason.NONE:
             self._hold_base()
         return self._answer(response, reason, "armed" if request.data else "disarmed")
+
+    def _arm(self) -> Reason:
+        """As Executor.arm, of which two must never command the same arms."""
+        if self.count_publishers(self._robot.interfaces.bridge_status) > 1:
+            return Reason.ANOTHER_BRIDGE
+        return self._executor.arm()
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self._lock:
@@ -215,7 +221,7 @@ class BridgeNode(ManagedNode):
         now_ns = self.get_clock().now().nanoseconds
         with self._lock:
             command = self._executor.step(self._collect(now_ns))
-            refused = self._executor.arm() if self._arm_wanted else Reason.NONE
+            refused = self._arm() if self._arm_wanted else Reason.NONE
         if refused == Reason.NONE and self._arm_wanted:
             self._arm_wanted = False
             self._hold_base()
@@ -260,7 +266,7 @@ class BridgeNode(ManagedNode):
         self._command.publish(whole)
 
     def _announce(self, command: Command) -> None:
-        """Log a change of state or reason, and keep the base still whenever the arms stop."""
+        """Log a change of state or reason; a fault and the emergency stop keep the base still."""
         before = self._shown[0] if self._shown else State.INACTIVE
         text = ": ".join(filter(None, (command.reason.text, command.detail)))
         log = self.get_logger()

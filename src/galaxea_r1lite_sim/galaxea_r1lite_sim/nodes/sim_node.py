@@ -38,6 +38,7 @@ _STATUS_PERIOD = 0.1  # s
 _EXTRA = 0.0  # the 7th entry that the robot's arm messages may carry
 _WINDOW_PERIOD = 1 / 30  # s
 _WINDOW_END = 0.5  # s for the window's own thread, which aborts the process when it is cut off
+_ANOTHER = "choose another seed, or switch the expert off"
 _BEHIND = 0.5  # s by which simulated time may lag before it is given up to catch up
 
 
@@ -60,7 +61,11 @@ class SimNode(ManagedNode):
         self._window: Any = None
         self._level: str = values["randomization"]
         self._lock = threading.Lock()
-        self._begin(values["seed"], self._level)
+        self._offset_ns = _EPOCH_NS
+        try:
+            self._begin(values["seed"], self._level)
+        except UnreachableError as error:
+            raise ConfigError(f"seed {values['seed']}: {error}; {_ANOTHER}") from None
 
     def activate(self) -> None:
         """Make the robot's topics and start the physics thread."""
@@ -92,7 +97,8 @@ class SimNode(ManagedNode):
         for subscription in self._targets:
             self.destroy_subscription(subscription)
         self.destroy_service(self._reset_service)
-        for publisher in (*self._feedback.values(), *self._images.values(), self._success, self._status):
+        clock = [] if self._clock is None else [self._clock]
+        for publisher in (*self._feedback.values(), *self._images.values(), self._success, self._status, *clock):
             self.destroy_publisher(publisher)
 
     def _begin(self, seed: int, level: str) -> None:
@@ -145,7 +151,7 @@ class SimNode(ManagedNode):
                 self._begin(request.seed, level)
                 self._offset_ns = now_ns  # /clock never goes back
         except UnreachableError as error:
-            response.message = f"seed {request.seed}: {error}"
+            response.message = f"seed {request.seed}: {error}; {_ANOTHER}"
             return response
         response.success, response.message = True, f"seed {request.seed}, randomization {level}"
         self.get_logger().info(response.message)
@@ -153,7 +159,6 @@ class SimNode(ManagedNode):
 
     def _run(self) -> None:
         try:
-            self._offset_ns = _EPOCH_NS
             factor, begin, base = self._values["real_time_factor"], time.monotonic(), self._now_ns()
             recent: deque[tuple[float, int]] = deque()
             while not self._stopping.is_set():

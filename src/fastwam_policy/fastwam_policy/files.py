@@ -1,0 +1,66 @@
+"""Files that are whole or not there, and folders that one command at a time writes into."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_FULL = 2**24  # bytes: with less free than this, an error while writing is called a full disk
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is whole, or not there at all, after a power cut too."""
+    unfinished = path.with_suffix(".tmp")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """As :func:`write_text`."""
+    write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold an existing folder for this process; however the process ends, the folder is free again.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(
+            f"{folder}: another command writes into it: wait for its end, or name another folder"
+        ) from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def naming_a_full_disk(folder: Path) -> Iterator[None]:
+    """OSError with ENOSPC for what torch, safetensors and numpy raise where the disk is full; they do not say so."""
+    try:
+        yield
+    except Exception as error:
+        if shutil.disk_usage(folder).free < _FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
