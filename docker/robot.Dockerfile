@@ -23,4 +23,4 @@ RUN . /opt/ros/humble/setup.bash && colcon build
 
 COPY docker/entrypoint.sh /entrypoint.sh
 ENTRYPOINT ["/entrypoint.sh"]
-CMD ["ros2", "run", "galaxea_r1lite_bridge", "bridge_node"]
+CMD ["ros2", "run", "galaxea_r1lite_bridge", "bridge_node", "--ros-args", "--params-file", "config/real.yaml"]

@@ -1,7 +1,7 @@
 """A thread that calls a function at absolute deadlines of the steady clock.
 
-An rclpy timer shares its executor with every subscription: under camera load it was measured to fall from 100 Hz to
-6-92 Hz. A thread that sleeps until the next absolute deadline does not drift and keeps its rate.
+An rclpy timer shares its executor with every subscription and falls behind where their callbacks take time (measured:
+docs/safety.md). A thread that sleeps until the next absolute deadline does not drift and keeps its rate.
 """
 
 from __future__ import annotations
