@@ -80,7 +80,7 @@ def test_a_recording_runs_to_the_report(sample_bag, short_bag, random_bundle, tm
 def test_the_shipped_policy_folds_the_simulated_towel(tmp_path):
     """One of two towels: it folds nine of ten, and a busy machine may cost it one."""
     pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
-    for seed in (0, 1):
+    for seed in (3, 0):
         output, figures = tmp_path / str(seed), tmp_path / f"{seed}.json"
         command = demo("--seed", seed, "--output", output, "--json", figures)
         result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
