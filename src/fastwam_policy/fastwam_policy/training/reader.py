@@ -56,7 +56,7 @@ class Reader:
         try:
             info = json.loads((folder / "meta" / "info.json").read_text(encoding="utf-8"))
             version, features, rate = info["codebase_version"], info["features"], info["fps"]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise ConfigError(f"{folder}: not a LeRobot dataset: meta/info.json is missing") from None
         except (ValueError, KeyError) as error:
             raise ConfigError(f"{folder / 'meta' / 'info.json'}: not a LeRobot info.json: {error!r}") from None
