@@ -171,6 +171,23 @@ def test_a_recording_becomes_an_episode(short_bag, tmp_path):
     assert json.loads((tmp_path / "data" / "meta" / "info.json").read_text())["total_episodes"] == 3
 
 
+def test_a_recording_that_is_skipped_leaves_no_gap(short_bag, tmp_path):
+    """Several at once, the first of them bad: the others move up, with their number in every file."""
+    second = shutil.copytree(short_bag, tmp_path / "second")
+    bad, folder = tmp_path / "bad", tmp_path / "data"
+    assert convert(bad, short_bag, second, "--output", folder, "--height", 90, "--workers", 2) == 1
+    reader = Reader(folder, ROBOT, 15, list(ROBOT.cameras))
+    assert [episode.index for episode in reader.episodes] == [0, 1]
+    for episode in reader.episodes:
+        reader.vectors(episode)  # asks for the rows of its number
+        assert len(reader.images(episode, "head", range(episode.length))) == episode.length
+    parts = [json.loads(path.read_text())["source"] for path in sorted((folder / "meta" / "parts").iterdir())]
+    assert parts == [str(short_bag.resolve()), str(second)]
+    rows = lines(folder / "meta" / "episodes_stats.jsonl")
+    assert [row["stats"]["episode_index"]["max"] for row in rows] == [[0], [1]]
+    assert {path.stem for path in folder.rglob("episode_*")} == {"episode_000000", "episode_000001"}
+
+
 def test_frames_hold_what_was_nearest(short_bag):
     from fastwam_policy.recordings import open_recording, stamp_ns
     from fastwam_policy.training.convert import Settings, read_episode

@@ -42,6 +42,7 @@ def add_commands(commands: Any) -> None:
     convert.add_argument("--fps", type=int, default=15)
     convert.add_argument("--max-skew", type=float, default=0.05, metavar="S", help="of a message to its frame")
     convert.add_argument("--height", type=int, default=0, help="scale images to it; 0 leaves them (default)")
+    convert.add_argument("--workers", type=int, default=0, help="processes; 0 for one a core")
     _add_version(convert)
     convert.set_defaults(run=_convert)
 
@@ -132,10 +133,10 @@ def _collect(given: argparse.Namespace) -> int:
 def _convert(given: argparse.Namespace) -> int:
     from fastwam_policy.training.convert import Settings, convert
 
-    if given.fps < 1 or given.max_skew <= 0 or given.height < 0 or given.height % 2:
-        raise ConfigError("--fps and --max-skew must be above 0, and --height even")
+    if given.fps < 1 or given.max_skew <= 0 or given.height < 0 or given.height % 2 or given.workers < 0:
+        raise ConfigError("--fps and --max-skew must be above 0, --height even, and --workers not negative")
     settings = Settings(given.task, given.fps, given.max_skew, given.height, given.format)
-    skipped = convert(given.recordings, given.output, settings)
+    skipped = convert(given.recordings, given.output, settings, given.workers)
     print(f"{len(given.recordings) - len(skipped)} of {len(given.recordings)} recordings are in {given.output}")
     for reason in skipped.values():
         print(f"skipped: {reason}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from fastwam_policy.files import alone_in
+from fastwam_policy.parallel import in_processes
 from fastwam_policy.policy.images import ImageError, Pixels, decode_image, is_cut_off
+from fastwam_policy.progress import counted
 from fastwam_policy.recordings import check_topics, open_recording, positions, stamp_ns
 from fastwam_policy.training.lerobot import Dataset, Episode, claim
 from fastwam_policy.training.lerobot_meta import Version
@@ -69,8 +71,8 @@ class _Stream:
         return self.values[max(0, bisect.bisect(self.stamps, time_ns) - 1)]
 
 
-def convert(recordings: Sequence[Path], folder: Path, settings: Settings) -> dict[Path, str]:
-    """Append each recording that is not in the dataset at `folder` yet; return why others were skipped.
+def convert(recordings: Sequence[Path], folder: Path, settings: Settings, workers: int = 0) -> dict[Path, str]:
+    """Append each recording that is not in the dataset at `folder` yet, in order; return why others were skipped.
 
     Raises:
         ConfigError: the dataset's folder holds something else, or was begun with another rate, height, skew or
@@ -78,28 +80,34 @@ def convert(recordings: Sequence[Path], folder: Path, settings: Settings) -> dic
     """
     claim(folder, "convert", {name: value for name, value in vars(settings).items() if name != "task"})
     with alone_in(folder):
-        return _append(recordings, folder, settings)
-
-
-def _append(recordings: Sequence[Path], folder: Path, settings: Settings) -> dict[Path, str]:
-    robot = RobotConfig.load()
-    dataset = Dataset(folder, robot, settings.fps, settings.version)
-    index, skipped, done = 0, {}, dataset.sources()
-    for path in track(recordings, description="recordings"):
-        source = str(path.resolve())
-        if source in done:  # as after a kill: it is there already
-            continue
-        while dataset.has(index):
-            index += 1
-        try:
-            dataset.write(index, read_episode(path, robot, settings), source)
-            done.add(source)
-        except ConfigError as error:
-            skipped[path] = str(error)
-    if len(skipped) == len(recordings):
-        raise ConfigError("no recording gave an episode:\n" + "\n".join(skipped.values()))
-    dataset.finish()
+        dataset = Dataset(folder, RobotConfig.load(), settings.fps, settings.version)
+        done = dataset.sources()  # as after a kill: they are there already
+        missing = list(dict.fromkeys(path for path in recordings if str(path.resolve()) not in done))
+        free = (index for index in itertools.count() if not dataset.has(index))
+        work = [(path, index, folder, settings) for path, index in zip(missing, free, strict=False)]
+        failed: dict[Path, str] = {}
+        with counted() as progress:
+            task = progress.add_task("recordings", total=len(work))
+            for path, reason in in_processes(_convert_one, work, 1 if len(work) == 1 else workers):
+                failed |= {path: reason} if reason else {}
+                progress.advance(task)
+        skipped = {path: failed[path] for path in missing if path in failed}
+        if len(skipped) == len(recordings):
+            raise ConfigError("no recording gave an episode:\n" + "\n".join(skipped.values()))
+        dataset.close_gaps()
+        dataset.finish()
     return skipped
+
+
+def _convert_one(path: Path, index: int, folder: Path, settings: Settings) -> tuple[Path, str]:
+    """The recording, and why it was skipped."""
+    robot = RobotConfig.load()
+    try:
+        episode = read_episode(path, robot, settings)
+        Dataset(folder, robot, settings.fps, settings.version).write(index, episode, str(path.resolve()))
+    except ConfigError as error:
+        return path, str(error)
+    return path, ""
 
 
 def read_episode(path: Path, robot: RobotConfig, settings: Settings) -> Episode:

@@ -9,6 +9,7 @@ torchvision to match, and any torch must serve here.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,23 @@ class Dataset:
         }
         write_text(part, json.dumps(about))
 
+    def close_gaps(self) -> None:
+        """Renumber the episodes that are there from 0 on, in their order."""
+        for index, part in enumerate(self._parts()):
+            before = _index(part)
+            if before == index:
+                continue
+            keys = [self._image_key(camera) for camera in json.loads(part.read_text())["shape"]]
+            files = [(self._layout.data, ""), *((self._layout.video, key) for key in keys)]
+            moved = [(self._path(pattern, before, key), self._path(pattern, index, key)) for pattern, key in files]
+            for old, new in moved:
+                new.parent.mkdir(parents=True, exist_ok=True)
+                new.unlink(missing_ok=True)
+                os.link(old, new)
+            part.replace(self._part(index))  # up to here a kill leaves the old episode, and from here on the new one
+            for old, _ in moved:
+                old.unlink()
+
     def finish(self) -> int:
         """Write meta/ for the episodes that are there and return their number.
 
@@ -115,7 +133,7 @@ class Dataset:
             ConfigError: there are none, or their numbers have a gap.
         """
         parts = self._parts()
-        indices = [int(path.stem.removeprefix("episode_")) for path in parts]
+        indices = [_index(part) for part in parts]
         if not parts or indices != list(range(len(parts))):
             missing = sorted(set(range(max(indices, default=0) + 1)) - set(indices))
             raise ConfigError(f"{self.folder}: episodes are missing: {missing[:10]}; collect again to fill them in")
@@ -130,20 +148,21 @@ class Dataset:
         return len(episodes)
 
     def _renumber(self, episodes: Sequence[dict[str, Any]], tasks: Sequence[str]) -> None:
-        """Set the running frame number and the task's, which an episode cannot know alone."""
+        """Set the running frame number, the task's and the episode's, which an episode cannot know alone."""
         begin = 0
         for index, episode in enumerate(episodes):
             path = self._path(self._layout.data, index)
             table = pq.read_table(path)
             numbers = np.arange(begin, begin + episode["length"], dtype=np.int64)
             task = np.full(episode["length"], tasks.index(episode["task"]), np.int64)
-            if not np.array_equal(table["index"].to_numpy(), numbers) or (table["task_index"].to_numpy() != task).any():
-                for key, values in (("index", numbers), ("task_index", task)):
+            wanted = {"index": numbers, "task_index": task, "episode_index": np.full(episode["length"], index)}
+            if any(not np.array_equal(table[key].to_numpy(), values) for key, values in wanted.items()):
+                for key, values in wanted.items():
                     table = table.set_column(table.schema.get_field_index(key), key, pa.array(values))
                 unfinished = path.with_suffix(".tmp")
                 pq.write_table(table, unfinished)
                 unfinished.replace(path)
-            for key, values in (("index", numbers), ("task_index", task)):
+            for key, values in wanted.items():
                 episode["stats"][key] = _statistics(values)
             begin += episode["length"]
 
@@ -207,6 +226,10 @@ class Dataset:
 
     def _part(self, index: int) -> Path:
         return self.folder / "meta" / "parts" / f"episode_{index:06d}.json"
+
+
+def _index(part: Path) -> int:
+    return int(part.stem.removeprefix("episode_"))
 
 
 def _check(episode: Episode) -> None:
