@@ -82,7 +82,8 @@ def convert(recordings: Sequence[Path], folder: Path, settings: Settings, worker
     with alone_in(folder):
         dataset = Dataset(folder, RobotConfig.load(), settings.fps, settings.version)
         done = dataset.sources()  # as after a kill: they are there already
-        missing = list(dict.fromkeys(path for path in recordings if str(path.resolve()) not in done))
+        sources = {str(path.resolve()): path for path in recordings}
+        missing = [path for source, path in sources.items() if source not in done]
         free = (index for index in itertools.count() if not dataset.has(index))
         work = [(path, index, folder, settings) for path, index in zip(missing, free, strict=False)]
         failed: dict[Path, str] = {}
@@ -92,7 +93,7 @@ def convert(recordings: Sequence[Path], folder: Path, settings: Settings, worker
                 failed |= {path: reason} if reason else {}
                 progress.advance(task)
         skipped = {path: failed[path] for path in missing if path in failed}
-        if len(skipped) == len(recordings):
+        if len(skipped) == len(sources):
             raise ConfigError("no recording gave an episode:\n" + "\n".join(skipped.values()))
         dataset.close_gaps()
         dataset.finish()
