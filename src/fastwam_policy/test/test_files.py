@@ -85,6 +85,7 @@ def test_workers_end_with_their_parent(number):
     parent = python(
         "import signal, sys, time; from fastwam_policy.parallel import in_processes\n"
         "signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background begins without it
         "for done in in_processes(time.sleep, [(0.1,), (600,), (600,), (600,)], 2): print('begun', flush=True)"
     )
     assert parent.stdout.readline() == "begun\n"

@@ -223,8 +223,10 @@ def test_another_number_of_processes_is_refused(data, tmp_path):
 
 def test_another_autoencoder_is_refused_in_the_middle(data, tmp_path):
     """The bundle would hold the old one beside weights that know the new one's latents."""
-    shutil.copytree(data / "vae", tmp_path / "vae")
-    config = configuration(data, steps=1, autoencoder=str(tmp_path / "vae"))
+    for name in ("vae", "towel"):
+        shutil.copytree(data / name, tmp_path / name)
+    own = {"autoencoder": str(tmp_path / "vae"), "datasets": [str(tmp_path / "towel")]}
+    config = configuration(data, steps=1, **own)
     train(config, tmp_path / "out")
     weights = next((tmp_path / "vae").glob("*.safetensors"))
     save_file({name: 1.01 * value for name, value in load_file(weights).items()}, weights)
