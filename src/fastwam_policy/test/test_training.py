@@ -402,6 +402,10 @@ def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path
     ]  # fmt: skip
     assert all(row["training"]["steps"] == 1 and row["inference_ms_median"] > 0 for row in rows)
     assert table(rows).row_count == 6
+    for row, folded in zip(rows[:2], ([0, 1, 2, 3, 4, 5], [0]), strict=True):
+        row["outcomes"] = [{"seed": seed, "success": seed in folded} for seed in range(9)]
+    assert list(table(rows[:2]).columns[3].cells) == ["-", "0.06"], "McNemar: 2 / 2 ** 5"
+    rows = compare(config, tmp_path / "out", [0], Settings(time_limit=0.3), workers=1)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert compare(config, tmp_path / "out", [0], Settings(time_limit=0.3), workers=1) == rows
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()} == before

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastwam_policy.evaluation.eval_sim import Settings, evaluate
+from fastwam_policy.evaluation.statistics import paired_p
 from fastwam_policy.model.variants import VARIANTS, VariantName
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.trainer import SUMMARY_FILE, check_output, train
@@ -53,9 +54,9 @@ def of_variant(config: TrainingConfig, name: VariantName) -> TrainingConfig:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The comparison for a terminal."""
+    """The comparison for a terminal; p is of equal success with the first row, on the same seeds (McNemar)."""
     shown = Table(title="Variants, trained and evaluated alike")
-    columns = ("variant", "mode", "success (95 %)", "time to fold", "inference", "open-loop error", "training")
+    columns = ("variant", "mode", "success (95 %)", "p", "time to fold", "inference", "open-loop error", "training")
     for name in columns:
         shown.add_column(name)
     for row in rows:
@@ -63,8 +64,15 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
         training, time = row["training"], row["fold_time_mean"]
         shown.add_row(
             row["variant"], row["mode"], f"{100 * row['success']:.0f} % ({100 * low:.0f} to {100 * high:.0f})",
+            "-" if row is rows[0] else f"{_equal(rows[0], row):.2f}",
             "-" if time is None else f"{time:.1f} s", f"{row['inference_ms_median']:.0f} ms",
             f"{training['validation/rad']:.4f} rad" if row["mode"] == VARIANTS[row["variant"]].modes[0] else "-",
             f"{training['seconds'] / 60:.0f} min",
         )  # fmt: skip
     return shown
+
+
+def _equal(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """How likely equal success rates give so different outcomes."""
+    folded = [{each["seed"] for each in row["outcomes"] if each["success"]} for row in (one, other)]
+    return paired_p(len(folded[0] - folded[1]), len(folded[1] - folded[0]))
