@@ -34,11 +34,12 @@ def write_json(path: Path, data: Any) -> None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold an existing folder for this process; however the process ends, the folder is free again.
+    """Hold a folder, made where it is not there, for this process; however that ends, the folder is free again.
 
     Raises:
         ConfigError: another process holds it.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastwam_policy.cli import main
-from fastwam_policy.training.lerobot import Dataset, Episode, write_video
+from fastwam_policy.files import alone_in
+from fastwam_policy.training.lerobot import Dataset, Episode, claim, write_video
 from fastwam_policy.training.reader import Reader
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -186,6 +187,15 @@ def test_a_recording_that_is_skipped_leaves_no_gap(short_bag, tmp_path):
     rows = lines(folder / "meta" / "episodes_stats.jsonl")
     assert [row["stats"]["episode_index"]["max"] for row in rows] == [[0], [1]]
     assert {path.stem for path in folder.rglob("episode_*")} == {"episode_000000", "episode_000001"}
+
+
+def test_a_second_convert_leaves_the_settings_of_the_first(short_bag, tmp_path):
+    """It is refused before it writes, also while the first has no episode yet."""
+    folder = tmp_path / "data"
+    claim(folder, "convert", {"fps": 15})
+    with alone_in(folder):
+        assert convert(short_bag, "--output", folder, "--fps", 30) == 2
+    assert (folder / "meta" / "convert.txt").read_text() == "fps: 15\n"
 
 
 def test_frames_hold_what_was_nearest(short_bag):

@@ -72,8 +72,8 @@ def collect(folder: Path, episodes: int, settings: Settings, workers: int = 0) -
     if settings.level not in LEVELS:
         raise ConfigError(f"randomization must be one of {', '.join(LEVELS)}, got {settings.level!r}")
     weights = {"policy_sha256": Bundle.read_identity(Path(settings.policy))["sha256"]} if settings.policy else {}
-    claim(folder, "collect", vars(settings) | weights)
     with alone_in(folder):
+        claim(folder, "collect", vars(settings) | weights)
         dataset = Dataset(folder, RobotConfig.load(), FPS, settings.version)
         wanted = [index for index in range(episodes) if not dataset.has(index)]
         failures = 0

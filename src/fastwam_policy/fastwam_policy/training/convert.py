@@ -78,8 +78,8 @@ def convert(recordings: Sequence[Path], folder: Path, settings: Settings, worker
         ConfigError: the dataset's folder holds something else, or was begun with another rate, height, skew or
             format; another command writes into it; or no recording gave an episode.
     """
-    claim(folder, "convert", {name: value for name, value in vars(settings).items() if name != "task"})
     with alone_in(folder):
+        claim(folder, "convert", {name: value for name, value in vars(settings).items() if name != "task"})
         dataset = Dataset(folder, RobotConfig.load(), settings.fps, settings.version)
         done = dataset.sources()  # as after a kill: they are there already
         sources = {str(path.resolve()): path for path in recordings}

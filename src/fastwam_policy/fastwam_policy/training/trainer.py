@@ -309,7 +309,6 @@ class _Trainer:
         return progress["step"], progress["best"], progress["seconds"]
 
     def _claim_output(self, held: contextlib.ExitStack) -> None:
-        self.output.mkdir(parents=True, exist_ok=True)
         held.enter_context(alone_in(self.output))
         check_output(self.config, self.output)
         text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
