@@ -90,7 +90,7 @@ _TEXTS = {
     Reason.OUTSIDE_WORKSPACE: "a gripper is outside the workspace, or the arms are too close to each other: "
     "move them by the robot's own means, or mend `workspace` in config/r1lite.yaml",
     Reason.ANOTHER_BRIDGE: "another bridge_node is in this ROS domain and would command the same arms: end it "
-    "(one that was killed is seen for 20 s more)",
+    "(one that was killed is seen for up to 20 s more)",
     Reason.STARVED: "the last step of the newest chunk is over; no newer chunk came",
     Reason.PLAN_STALE: "the newest chunk's observation is older than watchdog.chunk_age",
     Reason.CLOCK_JUMPED_BACK: "time went backwards; the plan was discarded",
