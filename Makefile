@@ -34,9 +34,9 @@ test: setup lint ## lint and all tests. TESTS="path or pytest options" for some 
 matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; hours. PYTHONS="3.11" NUMPYS="1.26" TESTS= MATRIX=
 	@scripts/matrix.sh
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, and the layers of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
-	@bash -c '. scripts/env.sh && exec .venv/bin/python -m mypy'
+	@bash -c '. scripts/env.sh && .venv/bin/python -m mypy && exec .venv/bin/lint-imports --no-cache'
 
 docs: ## the documentation as a site in output/docs; broken links are errors. Its tools are in .venv-docs
 	@scripts/docs.sh

@@ -61,7 +61,7 @@ def short_bag(sample_bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from fastwam_policy.policy.random_bundle import write_random_bundle
+    from fastwam_policy.policies.fastwam.random_bundle import write_random_bundle
     from galaxea_r1lite_bridge.robot.config import RobotConfig
 
     folder = tmp_path_factory.mktemp("bundles") / "random_tiny"

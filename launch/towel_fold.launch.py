@@ -8,7 +8,7 @@ from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch_ros.actions import Node
 
-from fastwam_policy.processes import ARGUMENTS, parse_argument, processes
+from fastwam_policy.common.processes import ARGUMENTS, parse_argument, processes
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 

@@ -18,7 +18,7 @@ setup(
     maintainer_email="maintainers@fastwam.invalid",
     python_requires=">=3.10",
     packages=find_packages(exclude=["test"]),
-    package_data={NAME: ["py.typed", "evaluation/*.jinja", "model/*.json"]},
+    package_data={NAME: ["py.typed", "reports/templates/*.jinja", "model/*.json"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -36,6 +36,9 @@ setup(
     ],
     zip_safe=False,
     entry_points={
-        "console_scripts": [f"{node} = {NAME}.nodes.{node}:main" for node in NODES] + [f"fastwam = {NAME}.cli:main"]
+        "console_scripts": [
+            *(f"{node} = {NAME}.nodes.{node}:main" for node in NODES),
+            f"fastwam = {NAME}.cli.main:main",
+        ]
     },
 )  # fmt: skip

@@ -9,7 +9,7 @@ import sys
 import torch.distributed
 from accelerate import DistributedType, PartialState
 
-from fastwam_policy.cli import main
+from fastwam_policy.cli.main import main
 
 if __name__ == "__main__":
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"

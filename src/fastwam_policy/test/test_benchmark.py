@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from fastwam_policy.cli import main
-from fastwam_policy.evaluation import check_engine
-from fastwam_policy.evaluation.benchmark import Setup, count_gflop
+from fastwam_policy.cli.main import main
+from fastwam_policy.performance import engine_options
+from fastwam_policy.performance.inference import Setup, count_gflop
 
 
 def run(*arguments):
@@ -70,8 +70,8 @@ def test_wrong_input(arguments, expected, capsys):
 
 
 def test_check_engine_prints_the_difference_of_every_option(random_bundle, tmp_path, monkeypatch):
-    options = {name: check_engine.CHECKED[name] for name in check_engine.CHECKED if "compiled" not in name}
-    monkeypatch.setattr(check_engine, "CHECKED", options)  # the compiler is tested with the engine
+    options = {name: engine_options.CHECKED[name] for name in engine_options.CHECKED if "compiled" not in name}
+    monkeypatch.setattr(engine_options, "CHECKED", options)  # the compiler is tested with the engine
     figures = tmp_path / "check.json"
     assert run("check-engine", random_bundle, "--json", figures) == 0
     result = json.loads(figures.read_text())

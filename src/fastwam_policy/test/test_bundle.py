@@ -7,12 +7,12 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from fastwam_policy.cli import main
-from fastwam_policy.policy.bundle import Bundle
-from fastwam_policy.policy.images import Tile
-from fastwam_policy.policy.policy import Observation
-from fastwam_policy.policy.random_bundle import write_random_bundle
-from fastwam_policy.runtime.fastwam_policy import FastWamPolicy
+from fastwam_policy.cli.main import main
+from fastwam_policy.policies.base import Observation
+from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.fastwam.policy import FastWamPolicy
+from fastwam_policy.policies.fastwam.random_bundle import write_random_bundle
+from fastwam_policy.policies.images import Tile
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 

@@ -11,12 +11,12 @@ import time
 import numpy as np
 import pytest
 
-from fastwam_policy.evaluation.session import read_session
+from fastwam_policy.reports.session import read_session
 from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
 
 
 def demo(*arguments):
-    return [sys.executable, "-m", "fastwam_policy.cli", "demo", *map(str, arguments)]
+    return [sys.executable, "-m", "fastwam_policy.cli.main", "demo", *map(str, arguments)]
 
 
 def nodes_of(output):

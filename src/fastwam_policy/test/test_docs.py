@@ -9,8 +9,8 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from fastwam_policy.cli import _parser
-from fastwam_policy.processes import ARGUMENTS
+from fastwam_policy.cli.main import _parser
+from fastwam_policy.common.processes import ARGUMENTS
 
 ROOT = Path(__file__).parents[3]
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from fastwam_policy.evaluation.plain import plain_inference
 from fastwam_policy.model.checkpoint import load_into, load_weights
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import make_schedule
-from fastwam_policy.policy.policy import Observation
-from fastwam_policy.policy.random_bundle import write_random_bundle
-from fastwam_policy.runtime.engine import Engine
-from fastwam_policy.runtime.fastwam_policy import FastWamPolicy, Options
+from fastwam_policy.performance.plain import plain_inference
+from fastwam_policy.policies.base import Observation
+from fastwam_policy.policies.fastwam.engine import Engine
+from fastwam_policy.policies.fastwam.policy import FastWamPolicy, Options
+from fastwam_policy.policies.fastwam.random_bundle import write_random_bundle
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 

@@ -7,9 +7,10 @@ import pytest
 
 pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
 
-from fastwam_policy.cli import main
-from fastwam_policy.evaluation.eval_sim import Outcome, Settings, gather, run_episode, summarise
-from fastwam_policy.policy.policy import ActionChunk, Timing
+from fastwam_policy.cli.main import main
+from fastwam_policy.policies.base import ActionChunk, Timing
+from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, run_episode
+from fastwam_policy.simulation.evaluate import gather, summarise
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_sim.expert import STEP, Expert
 from galaxea_r1lite_sim.randomization import draw
@@ -41,7 +42,7 @@ class Oracle:
 
 @pytest.mark.parametrize("blending", ["switch", "ensemble"])
 def test_a_perfect_policy_folds_through_the_executor(blending):
-    outcome = run_episode(Oracle(3), ROBOT, 3, Settings(latency=0.2, blending=blending))
+    outcome = run_episode(Oracle(3), ROBOT, 3, EpisodeSettings(latency=0.2, blending=blending))
     assert outcome.success
     assert (outcome.failure, outcome.grasps) == ("", 2)
     assert outcome.corner_distance < 0.03
@@ -49,19 +50,19 @@ def test_a_perfect_policy_folds_through_the_executor(blending):
 
 
 def test_an_arm_that_misses_its_corner_is_classified():
-    outcome = run_episode(Oracle(3, offset=0.15), ROBOT, 3, Settings(time_limit=8.0))
+    outcome = run_episode(Oracle(3, offset=0.15), ROBOT, 3, EpisodeSettings(time_limit=8.0))
     assert not outcome.success
     assert (outcome.failure, outcome.grasps) == ("one corner grasped", 1)
 
 
 def test_equal_seeds_give_equal_outcomes():
-    short = Settings(time_limit=4.0)
+    short = EpisodeSettings(time_limit=4.0)
     one, other = (run_episode(Oracle(5), ROBOT, 5, short) for _ in range(2))
     assert one.corner_distance == other.corner_distance
 
 
 def test_the_summary_counts():
-    outcomes = [Outcome(k, k < 8, 5.0 + k, "" if k < 8 else "misplaced", 2, 0.02, 30.0) for k in range(10)]
+    outcomes = [EpisodeResult(k, k < 8, 5.0 + k, "" if k < 8 else "misplaced", 2, 0.02, 30.0) for k in range(10)]
     summary = summarise(outcomes)
     assert summary["success"] == 0.8
     # Wilson's interval for 8 of 10, from the formula with z = 1.95996.
@@ -96,7 +97,7 @@ def test_an_interrupted_evaluation_goes_on(tmp_path, capsys):
             if seed == ending_at:
                 raise KeyboardInterrupt
             asked.append(seed)
-            yield Outcome(seed, True, 5.0, "", 2, 0.02, 30.0)
+            yield EpisodeResult(seed, True, 5.0, "", 2, 0.02, 30.0)
 
     how = {"bundle": "a", "seeds": [3, 2, 1]}
     with pytest.raises(KeyboardInterrupt):

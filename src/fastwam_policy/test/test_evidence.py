@@ -7,9 +7,9 @@ import pytest
 import torch
 from ament_index_python.packages import get_package_share_directory
 
-from fastwam_policy.cli import main
-from fastwam_policy.evaluation.bench_execution import Flow, read_reference
-from fastwam_policy.evaluation.safety import BEGIN, END, Row, extremes, time_to_hold, write_table
+from fastwam_policy.cli.main import main
+from fastwam_policy.fault_injection.fault_table import BEGIN, END, Row, extremes, time_to_hold, write_table
+from fastwam_policy.performance.execution import Flow, read_reference
 from galaxea_r1lite_bridge.robot.config import LimitArrays, RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 

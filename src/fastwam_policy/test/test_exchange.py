@@ -5,13 +5,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fastwam_policy.cli import main
+from fastwam_policy.cli.main import main
 from fastwam_policy.model.checkpoint import CheckpointError, load_weights
 from fastwam_policy.model.config import PRESETS
-from fastwam_policy.policy.bundle import Bundle, save_embedding
-from fastwam_policy.policy.exchange import infer_model_config
-from fastwam_policy.policy.policy import Observation
-from fastwam_policy.runtime.fastwam_policy import FastWamPolicy
+from fastwam_policy.policies.base import Observation
+from fastwam_policy.policies.fastwam.bundle import Bundle, save_embedding
+from fastwam_policy.policies.fastwam.exchange import infer_model_config
+from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 from .golden_files import GOLDEN

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fastwam_policy.files import alone_in, naming_a_full_disk
-from fastwam_policy.parallel import in_processes
+from fastwam_policy.common.files import alone_in, naming_a_full_disk
+from fastwam_policy.common.parallel import in_processes
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 PATIENCE = 60.0  # s
@@ -33,7 +33,7 @@ def python(code):
 
 def test_a_folder_is_free_again_when_its_holder_is_killed(tmp_path):
     holder = python(
-        "import pathlib, time; from fastwam_policy.files import alone_in\n"
+        "import pathlib, time; from fastwam_policy.common.files import alone_in\n"
         f"with alone_in(pathlib.Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(600)"
     )
     assert holder.stdout.readline() == "held\n"
@@ -83,7 +83,7 @@ def alive(pid):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_their_parent(number):
     parent = python(
-        "import signal, sys, time; from fastwam_policy.parallel import in_processes\n"
+        "import signal, sys, time; from fastwam_policy.common.parallel import in_processes\n"
         "signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background begins without it
         "for done in in_processes(time.sleep, [(0.1,), (600,), (600,), (600,)], 2): print('begun', flush=True)"

@@ -4,7 +4,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
 from fastwam_policy.nodes.image_decoding import decode_compressed, image_decoder
-from fastwam_policy.policy.images import ImageError
+from fastwam_policy.policies.images import ImageError
 
 RED = np.zeros((48, 64, 3), np.uint8)
 RED[..., 0] = 255

@@ -13,20 +13,21 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 
 from fastwam_msgs.msg import PolicyStatus
-from fastwam_policy.evaluation.report import write_report
-from fastwam_policy.evaluation.session import read_session
-from fastwam_policy.evaluation.summary import summarise
 from fastwam_policy.model.checkpoint import load_into, load_weights
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import make_schedule
 from fastwam_policy.model.vae import VideoAutoencoder, load_vae
 from fastwam_policy.model.variants import imagine
-from fastwam_policy.policy.bundle import Bundle
-from fastwam_policy.policy.images import Layout, Tile, to_model_input
-from fastwam_policy.policy.random_bundle import write_random_bundle
-from fastwam_policy.runtime.imagination import Imagination, Outcome
+from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.fastwam.imagination import Imagination
+from fastwam_policy.policies.fastwam.random_bundle import write_random_bundle
+from fastwam_policy.policies.images import Layout, Tile, to_model_input
+from fastwam_policy.reports.report import write_report
+from fastwam_policy.reports.session import read_session
+from fastwam_policy.reports.summary import summarise
 from fastwam_policy.runtime.observation_buffer import Snapshot
+from fastwam_policy.runtime.outcome import ObservedFuture
 from fastwam_policy.runtime.reasons import PolicyState
 from fastwam_policy.visualization.strip import LABEL_HEIGHT, comparison_strip
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds, time_message
@@ -100,7 +101,7 @@ def test_the_outcome_is_what_was_nearest_in_time():
     def snapshot(ms):
         return Snapshot(ms * MS, {}, {})
 
-    outcome = Outcome(snapshot(1000), [0, 100 * MS, 200 * MS])
+    outcome = ObservedFuture(snapshot(1000), [0, 100 * MS, 200 * MS])
     ended = [outcome.add(snapshot(ms)) for ms in (1060, 1090, 1130, 1190, 1260)]
     assert ended == [False, False, False, False, True]
     assert [s.stamp_ns // MS for s in outcome.snapshots] == [1000, 1090, 1190]

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastwam_policy.policy.images import ImageError
-from fastwam_policy.policy.policy import ActionChunk, Timing
+from fastwam_policy.policies.base import ActionChunk, Timing
+from fastwam_policy.policies.images import ImageError
 from fastwam_policy.runtime.inference_loop import Executing, InferenceLoop
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState

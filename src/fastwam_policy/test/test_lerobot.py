@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastwam_policy.cli import main
-from fastwam_policy.files import alone_in
-from fastwam_policy.training.lerobot import Dataset, Episode, claim, write_video
-from fastwam_policy.training.reader import Reader
+from fastwam_policy.cli.main import main
+from fastwam_policy.common.files import alone_in
+from fastwam_policy.data.lerobot_reader import Reader
+from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim, write_video
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -137,7 +137,7 @@ def test_collect_writes_continues_and_refuses(tmp_path, capsys):
 
 @NEEDS_SIMULATOR
 def test_noise_is_gentle_where_it_matters():
-    from fastwam_policy.training.collect import Settings, _noise, record
+    from fastwam_policy.simulation.collect import CollectSettings, _noise, record
 
     targets = np.tile(np.where([unit == "mm" for unit in ROBOT.units], 70.0, 0.5), (400, 1))
     targets[200:, [6, 13]] = 0.0
@@ -146,7 +146,7 @@ def test_noise_is_gentle_where_it_matters():
     assert (noise[:, ~arms] == 0).all()
     assert 0.010 < noise[:150, arms].std() < 0.022
     assert noise[196:205, arms].std() < 0.6 * noise[:150, arms].std()
-    first, again = (record(ROBOT, 10_001, Settings("fold", height=90)) for _ in range(2))
+    first, again = (record(ROBOT, 10_001, CollectSettings("fold", height=90)) for _ in range(2))
     np.testing.assert_array_equal(first.state["left_arm"], again.state["left_arm"])
 
 
@@ -199,10 +199,10 @@ def test_a_second_convert_leaves_the_settings_of_the_first(short_bag, tmp_path):
 
 
 def test_frames_hold_what_was_nearest(short_bag):
-    from fastwam_policy.recordings import open_recording, stamp_ns
-    from fastwam_policy.training.convert import Settings, read_episode
+    from fastwam_policy.data.convert import ConvertSettings, read_episode
+    from fastwam_policy.data.recordings import open_recording, stamp_ns
 
-    episode = read_episode(short_bag, ROBOT, Settings("fold", fps=30))
+    episode = read_episode(short_bag, ROBOT, ConvertSettings("fold", fps=30))
     reader = open_recording(short_bag)
     topic = f"/{ROBOT.groups['right_arm'].feedback}"
     connections = [c for c in reader.connections if c.topic == topic]
@@ -368,7 +368,7 @@ def test_images_of_another_size_are_refused(tmp_path):
 
 def test_a_full_disk_is_named_and_what_is_there_goes_on(tmp_path, monkeypatch, capsys):
     """The second episode does not fit; after room was made, the first one is not collected again."""
-    from fastwam_policy.training import lerobot
+    from fastwam_policy.data import lerobot_writer
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -376,8 +376,8 @@ def test_a_full_disk_is_named_and_what_is_there_goes_on(tmp_path, monkeypatch, c
     dataset = Dataset(tmp_path / "data", ROBOT, 15)
     dataset.write(0, episode())
     with monkeypatch.context() as patch:
-        patch.setattr(lerobot, "write_video", full)
-        patch.setattr("fastwam_policy.training.commands._convert", lambda _: dataset.write(1, episode()))
+        patch.setattr(lerobot_writer, "write_video", full)
+        patch.setattr("fastwam_policy.cli.training._convert", lambda _: dataset.write(1, episode()))
         with pytest.raises(SystemExit) as ended:
             main(["convert", "recording", "--output", str(tmp_path / "data")])
     assert ended.value.code == 2

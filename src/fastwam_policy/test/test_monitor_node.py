@@ -7,7 +7,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import Marker, MarkerArray
 
 from fastwam_msgs.msg import ActionChunk
-from fastwam_policy.visualization.geometry import ArmGeometry
+from fastwam_policy.visualization.scene import ArmGeometry
 from galaxea_r1lite_bridge.nodes.conversions import duration_message, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import qos_profile
 from galaxea_r1lite_bridge.robot.config import RobotConfig

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fastwam_policy.policy.bundle import PROMPT_TEMPLATE
-from fastwam_policy.policy.images import ROBOTWIN, to_model_input
-from fastwam_policy.policy.normalizer import Normalizer
+from fastwam_policy.policies.fastwam.bundle import PROMPT_TEMPLATE
+from fastwam_policy.policies.fastwam.normalizer import Normalizer
+from fastwam_policy.policies.images import ROBOTWIN, to_model_input
 
 from .golden_files import GOLDEN, golden
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from ament_index_python.packages import get_package_share_directory
 
-from fastwam_policy.processes import ARGUMENTS, MODES, parse_argument, processes
+from fastwam_policy.common.processes import ARGUMENTS, MODES, parse_argument, processes
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 SHARE = Path(get_package_share_directory("fastwam_policy"))

@@ -12,9 +12,9 @@ from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import make_schedule
 from fastwam_policy.model.realtime import MAX_GUIDANCE, guidance_weight, guided_velocity, soft_mask
 from fastwam_policy.model.training_loss import Batch, TimestepSampler, draw, training_loss
-from fastwam_policy.policy.policy import Observation, RunningPlan
-from fastwam_policy.runtime.engine import Engine
-from fastwam_policy.runtime.fastwam_policy import FastWamPolicy, Options
+from fastwam_policy.policies.base import Observation, RunningPlan
+from fastwam_policy.policies.fastwam.engine import Engine
+from fastwam_policy.policies.fastwam.policy import FastWamPolicy, Options
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from fastwam_policy.cli import main
-from fastwam_policy.policy.policy import Observation, RunningPlan
-from fastwam_policy.policy.remote import RemotePolicy, decode_observation, encode_observation
-from fastwam_policy.runtime.fastwam_policy import FastWamPolicy
+from fastwam_policy.cli.main import main
+from fastwam_policy.policies.base import Observation, RunningPlan
+from fastwam_policy.policies.fastwam.policy import FastWamPolicy
+from fastwam_policy.policies.remote.server import RemotePolicy, decode_observation, encode_observation
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -26,7 +26,7 @@ def observation(instruction="fold the towel", running=None):
 
 @contextmanager
 def served(bundle):
-    command = [sys.executable, "-m", "fastwam_policy.cli", "serve", str(bundle), "--port", "0"]
+    command = [sys.executable, "-m", "fastwam_policy.cli.main", "serve", str(bundle), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline()

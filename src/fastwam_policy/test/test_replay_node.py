@@ -10,7 +10,7 @@ from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
 
-from fastwam_policy.recordings import check_topics, open_recording
+from fastwam_policy.data.recordings import check_topics, open_recording
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError

@@ -16,22 +16,22 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from fastwam_policy.cli import main
-from fastwam_policy.files import alone_in
+from fastwam_policy.cli.main import main
+from fastwam_policy.cli.training import changed
+from fastwam_policy.common.files import alone_in
+from fastwam_policy.data.lerobot_reader import Reader
+from fastwam_policy.data.lerobot_writer import Dataset, Episode
 from fastwam_policy.model.checkpoint import load_weights, read_tensors
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageAutoencoder, ImageEncoder, VideoAutoencoder, load_vae
 from fastwam_policy.model.variants import training_mask
-from fastwam_policy.policy.bundle import Bundle
-from fastwam_policy.policy.normalizer import Normalizer
-from fastwam_policy.policy.policy import Observation
-from fastwam_policy.runtime.fastwam_policy import FastWamPolicy
-from fastwam_policy.training.commands import changed
+from fastwam_policy.policies.base import Observation
+from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.fastwam.normalizer import Normalizer
+from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.initialization import initialise, interpolated
-from fastwam_policy.training.lerobot import Dataset, Episode
-from fastwam_policy.training.reader import Reader
 from fastwam_policy.training.statistics import dataset_statistics
 from fastwam_policy.training.trainer import _Trainer, train
 from fastwam_policy.training.windows import Windows, cache_latents, load_samples
@@ -312,7 +312,7 @@ def test_two_processes_train_together(data, tmp_path):
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "fastwam_policy.cli", "train", str(path), str(tmp_path / "two"), "--threads", "1",
+        "-m", "fastwam_policy.cli.main", "train", str(path), str(tmp_path / "two"), "--threads", "1",
     ]  # fmt: skip
     done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -391,11 +391,11 @@ def test_wrong_entries_are_named(data, capsys):
 
 def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path):
     pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
-    from fastwam_policy.evaluation.eval_sim import Settings
-    from fastwam_policy.training.compare import compare, table
+    from fastwam_policy.simulation.compare import compare, table
+    from fastwam_policy.simulation.episode import EpisodeSettings
 
     config = configuration(data, steps=1)
-    rows = compare(config, tmp_path / "out", [0], Settings(time_limit=0.3), workers=1)
+    rows = compare(config, tmp_path / "out", [0], EpisodeSettings(time_limit=0.3), workers=1)
     assert [(row["variant"], row["mode"]) for row in rows] == [
         ("fastwam", "first_frame"), ("fastwam_no_video", "first_frame"), ("joint", "joint"), ("idm", "idm"),
         ("optional_idm", "first_frame"), ("optional_idm", "idm"),
@@ -405,15 +405,15 @@ def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path
     for row, folded in zip(rows[:2], ([0, 1, 2, 3, 4, 5], [0]), strict=True):
         row["outcomes"] = [{"seed": seed, "success": seed in folded} for seed in range(9)]
     assert list(table(rows[:2]).columns[3].cells) == ["-", "0.06"], "McNemar: 2 / 2 ** 5"
-    rows = compare(config, tmp_path / "out", [0], Settings(time_limit=0.3), workers=1)
+    rows = compare(config, tmp_path / "out", [0], EpisodeSettings(time_limit=0.3), workers=1)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert compare(config, tmp_path / "out", [0], Settings(time_limit=0.3), workers=1) == rows
+    assert compare(config, tmp_path / "out", [0], EpisodeSettings(time_limit=0.3), workers=1) == rows
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
 def test_a_comparison_goes_on_from_an_earlier_one(data, tmp_path):
     pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
-    from fastwam_policy.training.compare import of_variant
+    from fastwam_policy.simulation.compare import of_variant
 
     (tmp_path / "idm" / "bundle").mkdir(parents=True)
     config = configuration(data, start_from=str(tmp_path))

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount
-from fastwam_policy.cli import main
-from fastwam_policy.evaluation.session import Session as Recorded
-from fastwam_policy.evaluation.statistics import paired_p, quartiles, success_interval, unpaired_p
-from fastwam_policy.evaluation.summary import summarise as summarise_session
-from fastwam_policy.evaluation.trials import Outcome, Session, Settings, make_plan, with_bundles
-from fastwam_policy.evaluation.trials_report import comparison_text, row_of, summarise, write_reports
-from fastwam_policy.processes import has_simulator
+from fastwam_policy.cli.main import main
+from fastwam_policy.common.processes import has_simulator
+from fastwam_policy.common.statistics import paired_p, quartiles, success_interval, unpaired_p
+from fastwam_policy.reports.session import TrialSession as Recorded
+from fastwam_policy.reports.summary import summarise as summarise_session
+from fastwam_policy.trials.plan import TrialOutcome, TrialSession, TrialSettings, make_plan, with_bundles
+from fastwam_policy.trials.report import comparison_text, row_of, summarise, write_reports
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -27,7 +27,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from .pseudo_terminal import Terminal
 
 ROBOT = RobotConfig.load()
-TWO = Settings(("/bundles/one", "/bundles/other"), ("1 byte", "2 bytes"), 10, "sim", "", 20.0, "towel", 100)
+TWO = TrialSettings(("/bundles/one", "/bundles/other"), ("1 byte", "2 bytes"), 10, "sim", "", 20.0, "towel", 100)
 # Two shared cores are not a robot's: what is tested here is not its timing.
 PATIENT = {
     "watchdog.feedback_age.limit": 2.0, "watchdog.overrun.limit": 1.0, "watchdog.feedback_jump.limit": 3.0,
@@ -54,21 +54,21 @@ def test_each_block_of_the_plan_holds_every_bundle_once_and_the_order_is_drawn()
 
 
 def test_a_session_goes_on_where_it_was_cut_off_and_loses_nothing(tmp_path):
-    session = Session(tmp_path / "session", TWO, random())
+    session = TrialSession(tmp_path / "session", TWO, random())
     first, second, *_ = session.missing()
     session.begin(first)
-    session.finish(first, Outcome(True, 7.5, "folded"))
+    session.finish(first, TrialOutcome(True, 7.5, "folded"))
     for attempt in range(2):
         folder = session.begin(second)
         (folder / "recording").mkdir()
         (folder / "trial.tmp").write_text('{"success": tr')  # the disk was full
-        again = Session(tmp_path / "session", TWO, random(attempt + 1))
+        again = TrialSession(tmp_path / "session", TWO, random(attempt + 1))
         assert again.trials == session.trials, "the plan is not drawn again"
         assert again.missing() == session.trials[1:]
     session.begin(second)
-    session.finish(second, Outcome(False, 20.0, "misplaced", 1))
+    session.finish(second, TrialOutcome(False, 20.0, "misplaced", 1))
     assert [outcome for _, outcome in session.outcomes()] == [
-        Outcome(True, 7.5, "folded"), Outcome(False, 20.0, "misplaced", 1),
+        TrialOutcome(True, 7.5, "folded"), TrialOutcome(False, 20.0, "misplaced", 1),
     ]  # fmt: skip
     kept = sorted(path.name for path in (tmp_path / "session" / "trials").iterdir())
     assert kept == ["0001", "0002", "0002_unfinished1", "0002_unfinished2"]
@@ -77,13 +77,13 @@ def test_a_session_goes_on_where_it_was_cut_off_and_loses_nothing(tmp_path):
 
 
 def test_other_settings_and_foreign_folders_are_refused(tmp_path):
-    Session(tmp_path / "session", TWO, random())
+    TrialSession(tmp_path / "session", TWO, random())
     other = replace(TWO, time_limit=30.0, weights=("1 byte", "3 bytes"))
     with pytest.raises(ConfigError, match=r"(?s)weights: .*2 bytes.* -> .*3 bytes.*time_limit: 20.0 -> 30.0"):
-        Session(tmp_path / "session", other, random())
+        TrialSession(tmp_path / "session", other, random())
     (tmp_path / "thesis").write_text("precious")
     with pytest.raises(ConfigError, match="is not empty and was not written by trials"):
-        Session(tmp_path, TWO, random())
+        TrialSession(tmp_path, TWO, random())
 
 
 def test_bundles_are_checked_before_anything_starts(random_bundle, tmp_path):
@@ -117,7 +117,7 @@ def rows(first, second):
     result = []
     for trial in make_plan(TWO, random()):
         success = trial.seed in (first, second)[trial.bundle]
-        result.append(row_of(trial, Outcome(success, trial.seed, "" if success else "lost"), figures))
+        result.append(row_of(trial, TrialOutcome(success, trial.seed, "" if success else "lost"), figures))
     return result
 
 
@@ -138,10 +138,10 @@ def test_two_bundles_are_compared_scene_by_scene_in_the_simulator():
 
 
 def test_the_report_needs_no_recording(tmp_path, capsys):
-    session = Session(tmp_path / "session", replace(TWO, trials=2), random())
+    session = TrialSession(tmp_path / "session", replace(TWO, trials=2), random())
     for trial in session.missing():
         session.begin(trial)
-        session.finish(trial, Outcome(trial.number == 1, 7.25, "folded" if trial.number == 1 else "<misplaced>"))
+        session.finish(trial, TrialOutcome(trial.number == 1, 7.25, "folded" if trial.number == 1 else "<misplaced>"))
     write_reports(session, ROBOT)
     assert "its outcome counts, its recording cannot be used" in capsys.readouterr().out
     page = (session.folder / "report.html").read_text()
@@ -195,7 +195,7 @@ def processes_of(folder):
 def test_a_session_in_the_simulator_is_killed_and_goes_on(ros, random_bundle, tmp_path, capsys):
     folder = tmp_path / "session"
     arguments = ["trials", str(folder), "--n", "1", "--time-limit", "1", "--bundle", str(random_bundle)]
-    killed = subprocess.Popen([sys.executable, "-m", "fastwam_policy.cli", *arguments])
+    killed = subprocess.Popen([sys.executable, "-m", "fastwam_policy.cli.main", *arguments])
     try:
         ros.until(lambda: processes_of(random_bundle), LOADING)
     finally:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fastwam_policy.cli import main
+from fastwam_policy.cli.main import main
 
 NEEDS_RERUN = pytest.mark.skipif(
     importlib.util.find_spec("rerun") is None, reason="rerun-sdk is not installed; make demo VIEW=1 installs it"

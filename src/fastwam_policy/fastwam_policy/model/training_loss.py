@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import TRAIN_TIMESTEPS, shifted
-from fastwam_policy.model.variants import Mode, training_mask
+from fastwam_policy.model.variants import InferenceMode, training_mask
 
 _NOISED_CONDITION = 0.5  # share of samples whose conditioning video is noised, mode idm
 
@@ -89,7 +89,7 @@ class TimestepSampler:
 
 
 def draw(
-    batch: Batch, mode: Mode, sampler: TimestepSampler, max_prefix: int = 0, action_draws: int = 1,
+    batch: Batch, mode: InferenceMode, sampler: TimestepSampler, max_prefix: int = 0, action_draws: int = 1,
     video_sampler: TimestepSampler | None = None,
 ) -> Draws:  # fmt: skip
     """Random numbers of one batch, in the official order of drawing; there `action_draws` is 1.
@@ -120,8 +120,8 @@ def draw(
 
 
 def training_loss(
-    model: FastWam, mode: Mode, batch: Batch, draws: Draws, sampler: TimestepSampler, lambda_video: float = 1.0,
-    lambda_action: float = 1.0, video_sampler: TimestepSampler | None = None,
+    model: FastWam, mode: InferenceMode, batch: Batch, draws: Draws, sampler: TimestepSampler,
+    lambda_video: float = 1.0, lambda_action: float = 1.0, video_sampler: TimestepSampler | None = None,
 ) -> Losses:  # fmt: skip
     """Losses of one batch in one mode of a variant (see :mod:`fastwam_policy.model.variants`)."""
     context = model.context(batch.text, batch.text_mask, batch.proprio)

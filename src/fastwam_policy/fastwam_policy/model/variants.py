@@ -22,7 +22,7 @@ from fastwam_policy.model.fastwam import Context, FastWam
 from fastwam_policy.model.flow import Schedule
 from fastwam_policy.model.masks import copied_video_mask, mixture_mask
 
-Mode = Literal["first_frame", "joint", "idm"]
+InferenceMode = Literal["first_frame", "joint", "idm"]
 VariantName = Literal["fastwam", "fastwam_no_video", "joint", "idm", "optional_idm"]
 
 
@@ -35,7 +35,7 @@ class Variant:
         lambda_video: weight of the video loss.
     """
 
-    modes: tuple[Mode, ...]
+    modes: tuple[InferenceMode, ...]
     lambda_video: float = 1.0
 
 
@@ -49,7 +49,7 @@ VARIANTS: dict[VariantName, Variant] = {
 assert set(VARIANTS) == set(get_args(VariantName))
 
 
-def training_mask(mode: Mode, frames: int, tokens_per_frame: int, horizon: int, draws: int = 1) -> Tensor:
+def training_mask(mode: InferenceMode, frames: int, tokens_per_frame: int, horizon: int, draws: int = 1) -> Tensor:
     """Mask over all tokens of one training sequence; in mode idm the video stands in it twice, noisy and clean."""
     if mode == "idm":
         return copied_video_mask(frames, tokens_per_frame, horizon, draws)

@@ -17,9 +17,10 @@ from sensor_msgs.msg import CompressedImage
 from fastwam_msgs.msg import PolicyStatus
 from fastwam_policy.nodes.image_decoding import image_decoders
 from fastwam_policy.nodes.observation_inputs import WARN_PERIOD, ObservationInputs, observation_buffer
-from fastwam_policy.policy.bundle import Bundle
-from fastwam_policy.runtime.imagination import Imagination, Outcome
+from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.fastwam.imagination import Imagination
 from fastwam_policy.runtime.observation_buffer import Snapshot
+from fastwam_policy.runtime.outcome import ObservedFuture
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from fastwam_policy.visualization.strip import comparison_strip
 from galaxea_r1lite_bridge.nodes.conversions import time_message
@@ -90,7 +91,7 @@ class ImaginationNode(ManagedNode):
         """Drop what is pending: time has gone back, or the policy has begun something else."""
         self._buffer.clear()
         self._newest_ns = self._due_ns = 0
-        self._outcome: Outcome | None = None
+        self._outcome: ObservedFuture | None = None
         self._video: Future[CompressedImage | None] | None = None
 
     def _on_policy(self, status: PolicyStatus) -> None:
@@ -113,10 +114,10 @@ class ImaginationNode(ManagedNode):
                 self._video = self._worker.submit(self._compare, self._outcome, self._policy.instruction)
                 self._outcome = None
         elif self._policy.state == PolicyState.RUNNING and found.stamp_ns >= self._due_ns:
-            self._outcome = Outcome(found, self._offsets_ns)
+            self._outcome = ObservedFuture(found, self._offsets_ns)
             self._due_ns = found.stamp_ns + self._interval_ns
 
-    def _compare(self, outcome: Outcome, instruction: str) -> CompressedImage | None:
+    def _compare(self, outcome: ObservedFuture, instruction: str) -> CompressedImage | None:
         """On the thread: the strip, or None where an image does not decode."""
         canvases = []
         for snapshot in outcome.snapshots:

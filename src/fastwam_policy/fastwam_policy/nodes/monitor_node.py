@@ -19,9 +19,9 @@ from visualization_msgs.msg import MarkerArray
 
 from fastwam_msgs.msg import ActionChunk, BridgeStatus, PolicyStatus
 from fastwam_policy.nodes.bridge_view import BridgeView
-from fastwam_policy.nodes.markers import MarkerFactory
 from fastwam_policy.runtime.reasons import PolicyState
-from fastwam_policy.visualization.geometry import ArmGeometry
+from fastwam_policy.visualization.markers import MarkerFactory
+from fastwam_policy.visualization.scene import ArmGeometry
 from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run

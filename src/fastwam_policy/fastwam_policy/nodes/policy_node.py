@@ -22,8 +22,8 @@ from fastwam_policy.nodes.bridge_view import BridgeView
 from fastwam_policy.nodes.image_decoding import image_decoders
 from fastwam_policy.nodes.observation_inputs import WARN_PERIOD, ObservationInputs, observation_buffer
 from fastwam_policy.nodes.task_server import TaskServer
-from fastwam_policy.policy.bundle import Bundle
-from fastwam_policy.runtime.fastwam_policy import FastWamPolicy, Options
+from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.fastwam.policy import FastWamPolicy, Options
 from fastwam_policy.runtime.inference_loop import ChunkResult, InferenceLoop
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.nodes import diagnostics

@@ -11,9 +11,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-from fastwam_policy.processes import node_names
-from fastwam_policy.recording_writer import QUEUE_BYTES, RecordingWriter
-from fastwam_policy.recordings import JOINT_STATE, typestore
+from fastwam_policy.common.processes import node_names
+from fastwam_policy.data.recording_writer import QUEUE_BYTES, RecordingWriter
+from fastwam_policy.data.recordings import JOINT_STATE, typestore
 from galaxea_r1lite_bridge.nodes import diagnostics
 from galaxea_r1lite_bridge.nodes.conversions import message_class
 from galaxea_r1lite_bridge.nodes.managed_node import LATCHED, PARAMETERS_TOPIC, ManagedNode, run

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rosgraph_msgs.msg import Clock
 
-from fastwam_policy.recordings import check_topics, open_recording
+from fastwam_policy.data.recordings import check_topics, open_recording
 from galaxea_r1lite_bridge.nodes.conversions import message_class, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fastwam_policy.policy.images import Pixels
-from fastwam_policy.policy.policy import ActionChunk, Observation, Policy, RunningPlan
+from fastwam_policy.policies.base import ActionChunk, Observation, Policy, RunningPlan
+from fastwam_policy.policies.images import Pixels
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer, Snapshot
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.execution.plan import Chunk

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastwam_policy.policy.images import ImageError, Pixels
+from fastwam_policy.policies.images import ImageError, Pixels
 from fastwam_policy.runtime.reasons import PolicyReason
 from galaxea_r1lite_bridge.execution.arrivals import Arrivals
 

@@ -1,1 +1,1 @@
-"""Data and training. No ROS."""
+"""Training. No ROS."""

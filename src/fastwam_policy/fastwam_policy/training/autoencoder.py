@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
+from fastwam_policy.common.progress import counted
+from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageAutoencoder
-from fastwam_policy.policy.images import Layout
-from fastwam_policy.progress import counted
-from fastwam_policy.training.reader import Reader
+from fastwam_policy.policies.images import Layout
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _BATCH, _CROP = 32, 96  # random crops of so many pixels: cheaper than whole images, and no two are the same
@@ -30,7 +30,7 @@ _CLIP = 1.0  # norm of the gradient
 
 
 @dataclass(frozen=True)
-class Settings:
+class AutoencoderSettings:
     """How it is trained.
 
     Attributes:
@@ -46,7 +46,7 @@ class Settings:
     seed: int = 0
 
 
-def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, settings: Settings) -> float:
+def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, settings: AutoencoderSettings) -> float:
     """Train, write it to `folder` in diffusers' format; return the mean error of a pixel, 0..255, on images left out.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from fastwam_policy.policy.bundle import BundleConfig
+from fastwam_policy.policies.fastwam.bundle import BundleConfig
 from galaxea_r1lite_bridge.robot.yaml_model import StrictModel
 
 

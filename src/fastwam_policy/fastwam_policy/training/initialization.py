@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from fastwam_policy.model.checkpoint import CheckpointError, load_into, load_tensors, load_weights
 from fastwam_policy.model.fastwam import FastWam
-from fastwam_policy.policy.bundle import POLICY_FILE, Bundle
+from fastwam_policy.policies.fastwam.bundle import POLICY_FILE, Bundle
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _OWN = ("action_encoder.", "head.")  # of the action expert: without a counterpart in the video expert

@@ -33,17 +33,23 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
-from fastwam_policy.files import alone_in, naming_a_full_disk, write_json, write_text
+from fastwam_policy.common.files import alone_in, naming_a_full_disk, write_json, write_text
+from fastwam_policy.common.progress import counted
+from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.training_loss import Batch, Losses, TimestepSampler, draw, training_loss
-from fastwam_policy.model.variants import VARIANTS, Mode
-from fastwam_policy.policy.bundle import POLICY_FILE, BundleConfig, check_robot, load_embeddings, save_embedding
-from fastwam_policy.policy.normalizer import Normalizer
-from fastwam_policy.progress import counted
+from fastwam_policy.model.variants import VARIANTS, InferenceMode
+from fastwam_policy.policies.fastwam.bundle import (
+    POLICY_FILE,
+    BundleConfig,
+    check_robot,
+    load_embeddings,
+    save_embedding,
+)
+from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.training.average import Average
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.initialization import initialise
-from fastwam_policy.training.reader import Reader
 from fastwam_policy.training.statistics import dataset_statistics
 from fastwam_policy.training.validation import Validation, validate
 from fastwam_policy.training.windows import Sample, Windows, cache_latents, load_samples, relative_dimensions
@@ -79,7 +85,7 @@ class _Loss(nn.Module):
         self.video_sampler = TimestepSampler(config.policy.video_sigma_shift)
         self.lambda_video = VARIANTS[config.policy.variant].lambda_video
 
-    def forward(self, batch: Batch, mode: Mode) -> Losses:
+    def forward(self, batch: Batch, mode: InferenceMode) -> Losses:
         config, video_sampler = self.config, self.video_sampler
         drawn = draw(batch, mode, self.sampler, config.policy.max_prefix, config.action_draws, video_sampler)
         return training_loss(

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import initial_noise, make_schedule
 from fastwam_policy.model.training_loss import Batch, TimestepSampler, draw, training_loss
-from fastwam_policy.model.variants import VARIANTS, Mode, act, imagine_and_act, imagine_then_act
-from fastwam_policy.policy.bundle import BundleConfig
-from fastwam_policy.policy.normalizer import Normalizer
+from fastwam_policy.model.variants import VARIANTS, InferenceMode, act, imagine_and_act, imagine_then_act
+from fastwam_policy.policies.fastwam.bundle import BundleConfig
+from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.training.windows import Windows
 
 _WINDOWS = 128  # looked at
@@ -77,7 +77,7 @@ def validate(model: FastWam, policy: BundleConfig, held_out: Windows, action: No
     )
 
 
-def _chunk(model: FastWam, policy: BundleConfig, mode: Mode, batch: Batch) -> NDArray[np.float32]:
+def _chunk(model: FastWam, policy: BundleConfig, mode: InferenceMode, batch: Batch) -> NDArray[np.float32]:
     """[B, H, D], normalised."""
     schedule = make_schedule(policy.denoise_steps, policy.sigma_shift)
     video_schedule = make_schedule(policy.denoise_steps, policy.video_sigma_shift)

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from fastwam_policy.files import naming_a_full_disk
+from fastwam_policy.common.files import naming_a_full_disk
+from fastwam_policy.data.lerobot_reader import Reader, RecordedEpisode
 from fastwam_policy.model.checkpoint import CheckpointError
 from fastwam_policy.model.training_loss import Batch
 from fastwam_policy.model.vae import ImageEncoder, VideoAutoencoder, load_vae
-from fastwam_policy.policy.bundle import BundleConfig
-from fastwam_policy.policy.normalizer import Normalizer
-from fastwam_policy.training.reader import Reader, RecordedEpisode
+from fastwam_policy.policies.fastwam.bundle import BundleConfig
+from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.training.statistics import windows
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError

@@ -15,7 +15,7 @@ import rerun.blueprint as rrb
 from numpy.typing import NDArray
 from rerun.urdf import UrdfTree
 
-from fastwam_policy.visualization.geometry import ArmGeometry
+from fastwam_policy.visualization.scene import ArmGeometry
 from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import rerun as rr
 from rich.progress import track
 
-from fastwam_policy.recordings import open_recording
+from fastwam_policy.data.recordings import open_recording
 from fastwam_policy.visualization.rerun_view import SessionView
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError

@@ -1,0 +1,1 @@
+"""Files, processes of work, progress bars, statistics: nothing of robots or policies."""

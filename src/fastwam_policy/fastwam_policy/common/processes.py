@@ -1,0 +1,154 @@
+"""Which processes a mode consists of, from config/processes.yaml: the one description that all starters use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
+from pydantic import RootModel
+
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
+
+RunMode = Literal["real", "sim", "replay"]
+MODES: tuple[RunMode, ...] = get_args(RunMode)
+Argument = str | bool | int | float
+
+ARGUMENTS: dict[str, tuple[Argument, str]] = {
+    "bag": ("", "recording to replay, mode replay"),
+    "bundle": ("", "folder of the policy bundle; empty for the shipped one in modes sim and replay"),
+    "instruction": ("", "task; empty for the bundle's default"),
+    "arm": (False, "arm the bridge as soon as feedback comes; leave it false on a robot and call ~/arm"),
+    "rviz": (False, "start RViz and what it needs; only with a full ROS 2 installation"),
+    "imagine": (False, "show what the model imagines beside what then happens: imagination_node, in the background"),
+    "record": (False, "write chunks, commands, feedback and status to an mcap"),
+    "record_images": (False, "with `record`, the camera images as well"),
+    "seed": (0, "what the simulated scene is drawn from, mode sim"),
+    "randomization": ("towel", "what the seed varies, mode sim: none, towel (its place and the arms' start) or full"),
+    "duration": (0.0, "simulated seconds, or success before, after which mode sim ends; 0 for never"),
+    "session": ("", "folder of that recording; empty for ~/fastwam_sessions/TIME"),
+}
+"""Default and meaning of each argument of the launch file."""
+
+
+def shipped_bundle() -> Path:
+    """The bundle that comes with this package: it folds the simulated towel, and knows no other."""
+    return Path(get_package_share_directory("fastwam_policy")) / "bundles" / "towel_small"
+
+
+def has_simulator() -> bool:
+    """Whether MuJoCo is there."""
+    return find_spec("mujoco") is not None
+
+
+def require_simulator() -> None:
+    """ConfigError where MuJoCo is missing."""
+    if not has_simulator():
+        raise ConfigError(
+            "the simulator needs MuJoCo, which has no wheel for this Python: use Python 3.11 or newer "
+            "(make clean; make setup PYTHON=python3.11)"
+        )
+
+
+def require_viewer() -> None:
+    """ConfigError where Rerun is missing."""
+    if find_spec("rerun") is None:
+        raise ConfigError(
+            "the viewer needs rerun-sdk: .venv/bin/python -m pip install --no-deps -r requirements-view.txt"
+        )
+
+
+def parse_argument(name: str, text: str) -> Argument:
+    """Value of an argument that was given as text; ConfigError where it is not of the default's type."""
+    default = ARGUMENTS[name][0]
+    if isinstance(default, bool):
+        return text.lower() == "true"
+    if isinstance(default, (int, float)):
+        try:
+            return type(default)(text)
+        except ValueError:
+            raise ConfigError(f"argument {name} must be a number such as {default}, got {text!r}") from None
+    return text
+
+
+class _Entry(StrictModel):
+    package: str
+    modes: list[RunMode]
+    arguments: dict[str, str]
+    only_if: str | None = None
+
+
+class _Entries(RootModel[dict[str, _Entry]]):
+    pass
+
+
+def _entries(config: Path) -> dict[str, _Entry]:
+    return load_yaml(config / "processes.yaml", _Entries).root
+
+
+def node_command(
+    package: str, executable: str, parameters: Mapping[str, object], options: Sequence[str] = ()
+) -> list[str]:
+    """Command line of an installed node, with parameters and other options of `--ros-args`."""
+    words = [str(Path(get_package_prefix(package)) / "lib" / package / executable), "--ros-args", *options]
+    for name, value in parameters.items():
+        words += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
+    return words
+
+
+@dataclass(frozen=True)
+class Process:
+    """One node to start."""
+
+    name: str
+    package: str
+    params_file: Path
+    parameters: Mapping[str, Argument]
+
+    @property
+    def executable(self) -> str:
+        """Name of the installed executable; the same as the node's."""
+        return self.name
+
+    def command(self, namespace: str = "") -> list[str]:
+        """Command line that starts it, as `ros2 run` or a launch file would."""
+        options = ["-r", f"__node:={self.name}"]
+        if namespace:
+            options += ["-r", f"__ns:=/{namespace.strip('/')}"]
+        options += ["--params-file", str(self.params_file)]
+        return node_command(self.package, self.executable, self.parameters, options)
+
+
+def node_names() -> list[str]:
+    """Every node that some mode starts."""
+    return list(_entries(Path(get_package_share_directory("fastwam_policy")) / "config"))
+
+
+def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
+    """The processes of `mode` with their parameters; `arguments` overrides the defaults of ARGUMENTS.
+
+    Raises:
+        ConfigError: unknown mode or argument, or a mode that cannot run yet.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if mode == "sim":
+        require_simulator()
+    unknown = sorted(set(arguments) - set(ARGUMENTS))
+    if unknown:
+        raise ConfigError(f"unknown argument {', '.join(unknown)}; known are {', '.join(ARGUMENTS)}")
+    values = {name: default for name, (default, _) in ARGUMENTS.items()} | dict(arguments)
+    if mode != "real":
+        values["bundle"] = values["bundle"] or str(shipped_bundle())
+    config = Path(get_package_share_directory("fastwam_policy")) / "config"
+    result = []
+    for name, entry in _entries(config).items():
+        if mode not in entry.modes or (entry.only_if is not None and not values[entry.only_if]):
+            continue
+        # An empty argument leaves the parameter to its default and to the params file.
+        given = {key: values[argument] for key, argument in entry.arguments.items() if values[argument] != ""}
+        result.append(Process(name, entry.package, config / f"{mode}.yaml", given))
+    return result

@@ -1,0 +1,1 @@
+"""Recordings and datasets: reading, writing, conversion. No ROS."""

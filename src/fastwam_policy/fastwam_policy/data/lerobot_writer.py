@@ -1,0 +1,299 @@
+"""Write a LeRobot dataset, version 2.1 or 3.0: one parquet and one mp4 a camera for each episode, and meta/.
+
+Format: https://github.com/huggingface/lerobot, `lerobot/datasets`, at v0.3 for 2.1 and at v0.4 for 3.0. Keys are those
+of the vendor's converter for the R1 Lite, a column for each joint group: `observation.state.left_arm`,
+`action.left_arm`, `observation.images.head_rgb`. The package itself cannot be a dependency: it pins torch and a
+torchvision to match, and any torch must serve here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fastwam_policy.common.files import write_text
+from fastwam_policy.data.lerobot_layout import CHUNK, LAYOUTS, Version, write_meta
+from fastwam_policy.data.video import PIXEL_FORMAT, write_video
+from fastwam_policy.policies.images import Pixels
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_IMAGES_COUNTED = 10  # of an episode, for the statistics of its images
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of T frames.
+
+    Attributes:
+        task: instruction.
+        images: by camera, T images RGB uint8 [h, w, 3].
+        state: measured positions by joint group [T, joints], rad and mm.
+        action: targets by joint group, likewise.
+    """
+
+    task: str
+    images: Mapping[str, Sequence[Pixels]]
+    state: Mapping[str, NDArray[np.float64]]
+    action: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def length(self) -> int:
+        """Frames."""
+        return len(next(iter(self.action.values())))
+
+
+class Dataset:
+    """A dataset folder that episodes are written into, in any order and from several processes.
+
+    An episode counts once its part in meta/parts is there, which is written last: a kill loses at most that episode.
+    :meth:`finish` makes the folder a LeRobot dataset of the episodes that are there.
+    """
+
+    def __init__(self, folder: Path, robot: RobotConfig, fps: int, version: Version = "v2.1") -> None:
+        self.folder, self._robot, self._fps, self._layout = folder, robot, fps, LAYOUTS[version]
+
+    def has(self, index: int) -> bool:
+        """Whether an episode is complete."""
+        return self._part(index).exists()
+
+    def sources(self) -> set[str]:
+        """What the episodes that are there were made from, as :meth:`write` was told."""
+        return {json.loads(path.read_text()).get("source", "") for path in self._parts()}
+
+    def write(self, index: int, episode: Episode, source: str = "") -> None:
+        """Write one episode.
+
+        Raises:
+            ConfigError: no frames, unequal lengths, numbers that are not finite, or images of another size than the
+                dataset's.
+        """
+        _check(episode)
+        shape = {camera: list(images[0].shape) for camera, images in episode.images.items()}
+        for part in self._parts()[:1]:
+            if (before := json.loads(part.read_text())["shape"]) != shape:
+                raise ConfigError(
+                    f"images of {source or 'this episode'} are {shape}, those of {self.folder} {before} (height, "
+                    "width, channels): give all episodes one size (convert --height)"
+                )
+        columns = self._columns(index, episode)
+        path = self._path(self._layout.data, index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({key: _column(values) for key, values in columns.items()}), path)
+        statistics = {key: _statistics(values) for key, values in columns.items()}
+        for camera, images in episode.images.items():
+            key = self._image_key(camera)
+            video = self._path(self._layout.video, index, key)
+            video.parent.mkdir(parents=True, exist_ok=True)
+            write_video(video, images, self._fps)
+            statistics[key] = _image_statistics(images)
+        part = self._part(index)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        about = {
+            "version": self._layout.version,
+            "source": source,
+            "length": episode.length,
+            "task": episode.task,
+            "shape": shape,
+            "stats": statistics,
+        }
+        write_text(part, json.dumps(about))
+
+    def close_gaps(self) -> None:
+        """Renumber the episodes that are there from 0 on, in their order."""
+        for index, part in enumerate(self._parts()):
+            before = _index(part)
+            if before == index:
+                continue
+            keys = [self._image_key(camera) for camera in json.loads(part.read_text())["shape"]]
+            files = [(self._layout.data, ""), *((self._layout.video, key) for key in keys)]
+            moved = [(self._path(pattern, before, key), self._path(pattern, index, key)) for pattern, key in files]
+            for old, new in moved:
+                new.parent.mkdir(parents=True, exist_ok=True)
+                new.unlink(missing_ok=True)
+                os.link(old, new)
+            part.replace(self._part(index))  # up to here a kill leaves the old episode, and from here on the new one
+            for old, _ in moved:
+                old.unlink()
+
+    def finish(self) -> int:
+        """Write meta/ for the episodes that are there and return their number.
+
+        Raises:
+            ConfigError: there are none, or their numbers have a gap.
+        """
+        parts = self._parts()
+        indices = [_index(part) for part in parts]
+        if not parts or indices != list(range(len(parts))):
+            missing = sorted(set(range(max(indices, default=0) + 1)) - set(indices))
+            raise ConfigError(f"{self.folder}: episodes are missing: {missing[:10]}; collect again to fill them in")
+        episodes = [json.loads(path.read_text()) for path in parts]
+        other = {episode.get("version", "v2.1") for episode in episodes} - {self._layout.version}
+        if other:
+            raise ConfigError(f"{self.folder} holds episodes in version {other.pop()}, not {self._layout.version}")
+        tasks = list(dict.fromkeys(episode["task"] for episode in episodes))
+        self._renumber(episodes, tasks)
+        info = self._info(episodes, tasks)
+        write_meta(self.folder / "meta", self._layout, info, episodes, tasks)
+        return len(episodes)
+
+    def _renumber(self, episodes: Sequence[dict[str, Any]], tasks: Sequence[str]) -> None:
+        """Set the running frame number, the task's and the episode's, which an episode cannot know alone."""
+        begin = 0
+        for index, episode in enumerate(episodes):
+            path = self._path(self._layout.data, index)
+            table = pq.read_table(path)
+            numbers = np.arange(begin, begin + episode["length"], dtype=np.int64)
+            task = np.full(episode["length"], tasks.index(episode["task"]), np.int64)
+            wanted = {"index": numbers, "task_index": task, "episode_index": np.full(episode["length"], index)}
+            if any(not np.array_equal(table[key].to_numpy(), values) for key, values in wanted.items()):
+                for key, values in wanted.items():
+                    table = table.set_column(table.schema.get_field_index(key), key, pa.array(values))
+                unfinished = path.with_suffix(".tmp")
+                pq.write_table(table, unfinished)
+                unfinished.replace(path)
+            for key, values in wanted.items():
+                episode["stats"][key] = _statistics(values)
+            begin += episode["length"]
+
+    def _columns(self, index: int, episode: Episode) -> dict[str, NDArray[Any]]:
+        length = episode.length
+        columns: dict[str, NDArray[Any]] = {}
+        for prefix, groups in (("observation.state", episode.state), ("action", episode.action)):
+            columns |= {f"{prefix}.{name}": values.astype(np.float32) for name, values in groups.items()}
+        frames = np.arange(length, dtype=np.int64)
+        return columns | {
+            "timestamp": (frames / self._fps).astype(np.float32),
+            "frame_index": frames,
+            "episode_index": np.full(length, index, np.int64),
+            "index": frames,
+            "task_index": np.zeros(length, np.int64),
+        }
+
+    def _info(self, episodes: Sequence[dict[str, Any]], tasks: Sequence[str]) -> dict[str, Any]:
+        features: dict[str, Any] = {}
+        for camera, shape in episodes[0]["shape"].items():
+            height, width, channels = shape
+            features[self._image_key(camera)] = {
+                "dtype": "video",
+                "shape": shape,
+                "names": ["height", "width", "channels"],
+                "info": {
+                    "video.fps": self._fps, "video.height": height, "video.width": width, "video.channels": channels,
+                    "video.codec": "h264", "video.pix_fmt": PIXEL_FORMAT, "video.is_depth_map": False,
+                    "has_audio": False,
+                },
+            }  # fmt: skip
+        for key in episodes[0]["stats"]:
+            prefix, _, name = key.rpartition(".")
+            if prefix in ("observation.state", "action"):
+                joints = self._robot.groups[name].joints
+                features[key] = {"dtype": "float32", "shape": [len(joints)], "names": list(joints)}
+        features["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
+        for key in ("frame_index", "episode_index", "index", "task_index"):
+            features[key] = {"dtype": "int64", "shape": [1], "names": None}
+        return {
+            "codebase_version": self._layout.version,
+            "robot_type": self._robot.robot_type,
+            "total_episodes": len(episodes),
+            "total_frames": sum(episode["length"] for episode in episodes),
+            "total_tasks": len(tasks),
+            "chunks_size": CHUNK,
+            "fps": self._fps,
+            "splits": {"train": f"0:{len(episodes)}"},
+            "data_path": self._layout.data,
+            "video_path": self._layout.video,
+            "features": features,
+        }
+
+    def _image_key(self, camera: str) -> str:
+        return f"observation.images.{self._robot.cameras[camera].dataset_key}"
+
+    def _path(self, pattern: str, index: int, video_key: str = "") -> Path:
+        return self.folder / pattern.format(**self._layout.place(index), video_key=video_key)
+
+    def _parts(self) -> list[Path]:
+        return sorted((self.folder / "meta" / "parts").glob("episode_*.json"))
+
+    def _part(self, index: int) -> Path:
+        return self.folder / "meta" / "parts" / f"episode_{index:06d}.json"
+
+
+def _index(part: Path) -> int:
+    return int(part.stem.removeprefix("episode_"))
+
+
+def _check(episode: Episode) -> None:
+    if not episode.length:
+        raise ConfigError("an episode without frames cannot be written")
+    for kind, groups in (("state", episode.state), ("action", episode.action)):
+        for name, values in groups.items():
+            if len(values) != episode.length:
+                raise ConfigError(f"{kind}.{name}: {len(values)} rows, but the episode has {episode.length} frames")
+            if not np.isfinite(values).all():
+                raise ConfigError(
+                    f"{kind}.{name}: NaN or infinity in row {int(np.argwhere(~np.isfinite(values))[0, 0])}"
+                )
+    for camera, images in episode.images.items():
+        if len(images) != episode.length:
+            raise ConfigError(f"images of {camera}: {len(images)}, but the episode has {episode.length} frames")
+
+
+def _column(values: NDArray[Any]) -> pa.Array:
+    if values.ndim == 1 or values.shape[1] == 1:
+        return pa.array(values.reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+
+
+def _statistics(values: NDArray[Any]) -> dict[str, list[float]]:
+    rows = values.reshape(len(values), -1).astype(np.float64)
+    return {
+        "min": rows.min(axis=0).tolist(),
+        "max": rows.max(axis=0).tolist(),
+        "mean": rows.mean(axis=0).tolist(),
+        "std": rows.std(axis=0).tolist(),
+        "count": [len(rows)],
+    }
+
+
+def _image_statistics(images: Sequence[Pixels]) -> dict[str, Any]:
+    """Of each colour channel, 0..1, shaped [3, 1, 1]."""
+    chosen = np.unique(np.linspace(0, len(images) - 1, _IMAGES_COUNTED).round().astype(int))
+    pixels = np.concatenate([images[k].reshape(-1, 3) for k in chosen]).astype(np.float64) / 255
+    figures = {
+        "min": pixels.min(axis=0),
+        "max": pixels.max(axis=0),
+        "mean": pixels.mean(axis=0),
+        "std": pixels.std(axis=0),
+    }
+    return {name: value.reshape(3, 1, 1).tolist() for name, value in figures.items()} | {"count": [len(chosen)]}
+
+
+def claim(folder: Path, writer: str, settings: Mapping[str, object]) -> None:
+    """Note in a dataset's folder what writes it and how; it is continued with the settings it was begun with.
+
+    Raises:
+        ConfigError: the folder is somebody else's, or was begun with other settings, which are named.
+    """
+    path = folder / "meta" / f"{writer}.txt"
+    text = "".join(f"{name}: {value}\n" for name, value in settings.items())
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty and was not written by {writer}; name another folder")
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    elif not any((folder / "meta" / "parts").glob("*")):  # no episode was written with the others
+        path.write_text(text)
+    elif path.read_text() != text:
+        before, now = (dict(line.split(": ", 1) for line in lines.splitlines()) for lines in (path.read_text(), text))
+        changed = [f"{name}: {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
+        raise ConfigError(f"{folder} was begun with other settings: {'; '.join(changed)}. Name another folder")

@@ -1,1 +1,0 @@
-"""What recordings say: summaries and reports."""

@@ -1,0 +1,1 @@
+"""Faults injected into the running nodes, and the table of what happened."""

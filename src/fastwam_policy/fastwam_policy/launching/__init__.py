@@ -1,0 +1,1 @@
+"""Which processes a mode has, and how they are started and supervised."""

@@ -1,0 +1,116 @@
+"""`make demo`: the processes of a mode under a supervisor, then a summary and a report of what they did."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from contextlib import closing
+from datetime import datetime, timezone
+from pathlib import Path
+
+from honcho.manager import Manager
+from rich.console import Console
+
+from fastwam_policy.common.files import write_json
+from fastwam_policy.common.processes import Argument, processes, require_viewer, shipped_bundle
+from fastwam_policy.data.recordings import check_topics, open_recording
+from fastwam_policy.launching.domain import private_domain
+from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.reports.report import report_session
+from fastwam_policy.reports.summary import table
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_INTERRUPTED = 130
+
+
+def run_demo(
+    mode: str,
+    bag: Path,
+    bundle: Path | None,
+    output: Path,
+    json_path: Path | None,
+    seed: int,
+    randomization: str,
+    duration: float,
+    *,
+    view: bool = False,
+    imagine: bool = False,
+) -> int:
+    """Run the demo and return the exit status: 0 when chunks were computed and the report is there.
+
+    Mode replay plays `bag`; mode sim runs `seed` until the towel is folded, for `duration` s at most. Bag and bundle
+    are checked before anything starts; ConfigError says what is wrong with them.
+    """
+    console = Console()
+    if view:
+        require_viewer()
+    robot = RobotConfig.load()
+    source = bag if mode == "replay" else None
+    if source is not None:
+        with closing(open_recording(source)) as reader:
+            check_topics(reader, robot, source)
+    bundle = bundle or shipped_bundle()
+    Bundle.load(bundle).check_robot(robot)
+    session = _new_folder(output / "sessions")
+    arguments: dict[str, Argument] = {
+        "bag": str(source or ""),
+        "seed": seed,
+        "randomization": randomization,
+        "duration": duration,
+        "bundle": str(bundle),
+        "arm": True,
+        "imagine": imagine,
+        "record": True,
+        "record_images": mode == "sim",
+        "session": str(session),
+    }
+
+    with private_domain() as domain:
+        console.print(f"ROS_DOMAIN_ID {domain}, on this machine only; session in {session}")
+        manager = Manager()
+        for process in processes(mode, arguments):
+            manager.add_process(process.name, f"exec {shlex.join(process.command())}", env=dict(os.environ))
+        if view:
+            screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+            command = [sys.executable, "-m", "fastwam_policy.cli.main", "view", *([] if screen else ["--web"])]
+            manager.add_process("viewer", f"exec {shlex.join(command)}", env=dict(os.environ))
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        manager.loop()
+
+    recording = session / "recording"
+    if manager.returncode == _INTERRUPTED:
+        console.print(f"interrupted; what was recorded is in {recording}")
+        return _INTERRUPTED
+    if manager.returncode != 0:
+        console.print(f"[red]a process ended with status {manager.returncode}; its last lines are above[/red]")
+        return int(manager.returncode or 1)
+    title = f"a recording of the R1 Lite: {source.name}" if source else f"the simulated R1 Lite, seed {seed}"
+    summary = report_session(session, robot, f"Fast-WAM on {title}", source)
+    console.print(table(summary))
+    write_json(session / "summary.json", summary)
+    if json_path is not None:
+        write_json(json_path, summary)
+    console.print(f"report: {session / 'report.html'}")
+    if (video := session / "video.mp4").exists():
+        console.print(f"video: {video}")
+    if summary["chunks"] == 0:
+        console.print("[red]no chunk was computed; the policy's warnings above say why[/red]")
+        return 1
+    return 0
+
+
+def _new_folder(parent: Path) -> Path:
+    """A new folder named by the time; two demos that start in the same second get two folders."""
+    name = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in range(100):
+        folder = parent / (name if number == 0 else f"{name}_{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise ConfigError(f"{parent}: no free name for a new session")

@@ -1,0 +1,121 @@
+"""Start nodes as processes and talk to them from this one: what check-safety, eval-sim --nodes and trials stand on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from std_srvs.srv import SetBool
+
+from fastwam_policy.common.processes import node_command
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_PATIENCE = 60.0  # s
+_ANSWER = 1.0  # s until a service is asked again
+_LINES = 20  # of the log that an error shows
+_END = 5.0  # s for a process to end before it is killed
+
+_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM")  # of util-linux
+
+
+class Rig:
+    """A node of this process that spins on a thread, and the processes it has started.
+
+    Args:
+        name: of the node.
+        robot: names of the interfaces.
+        log: file for the output of the processes.
+    """
+
+    def __init__(self, name: str, robot: RobotConfig, log: Path) -> None:
+        self.robot, self._log = robot, log
+        self.node = Node(name, enable_rosout=False)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._closing = threading.Event()
+        threading.Thread(target=self._spin, daemon=True).start()
+        self.arming = self.node.create_client(SetBool, robot.interfaces.arm)
+
+    def _spin(self) -> None:
+        while not self._closing.is_set():
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def start(self, package: str, name: str, **parameters: object) -> None:
+        """Start one installed node with parameters."""
+        self.run(name, node_command(package, name, parameters))
+
+    def run(self, name: str, command: list[str]) -> None:
+        """Start a process under a name; it ends with this one, even where this one is killed."""
+        with self._log.open("ab") as output:
+            self.processes[name] = subprocess.Popen([*_WITH_PARENT, *command], stdout=output, stderr=output)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process."""
+        self.processes[name].send_signal(number)
+
+    def end(self, *names: str, patience: float = _END) -> None:
+        """End these processes, or all; those that have not ended after so many s are killed."""
+        ended = [self.processes.pop(name) for name in names or list(self.processes)]
+        for process in ended:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in ended:
+            try:
+                process.wait(patience)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def close(self) -> None:
+        """End everything."""
+        self.end()
+        self._closing.set()
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+    def until(self, condition: Callable[[], Any], what: str, patience: float = _PATIENCE) -> None:
+        """Wait for a condition; ConfigError, with the nodes' last lines, when it does not come."""
+        deadline = time.monotonic() + patience
+        while not condition():
+            if time.monotonic() > deadline:
+                raise ConfigError(f"{what}: not within {patience:g} s. {self.last_lines()}")
+            self.pause()
+
+    def last_lines(self) -> str:
+        """What the nodes wrote last, for an error."""
+        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+        return "\n".join(["The nodes' last lines:", *lines[-_LINES:]])
+
+    def pause(self) -> None:
+        """Let a moment pass; all waiting consists of it."""
+        time.sleep(0.01)
+
+    def arm(self, *, wanted: bool = True) -> None:
+        """Arm or disarm the bridge."""
+        self.until(self.arming.service_is_ready, "bridge_node")
+
+        def done() -> bool:
+            answer = self.ask(self.arming, SetBool.Request(data=wanted))
+            return answer is not None and bool(answer.success)
+
+        self.until(done, "arming" if wanted else "disarming")
+
+    def ask(self, client: Any, request: Any, patience: float = _ANSWER) -> Any:
+        """Answer of a service, None when none came in time: a request to a node that is just starting may be lost."""
+        return self.wait(client.call_async(request), patience)
+
+    def wait(self, future: Any, patience: float) -> Any:
+        """Result of a future, None when it did not come in time."""
+        deadline = time.monotonic() + patience
+        while not future.done() and time.monotonic() < deadline:
+            self.pause()
+        return future.result() if future.done() else None

@@ -1,0 +1,1 @@
+"""Benchmarks of speed: inference, execution, the control loop."""

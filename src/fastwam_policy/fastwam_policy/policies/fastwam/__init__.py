@@ -1,0 +1,1 @@
+"""Fast-WAM as a policy: bundles, pre- and post-processing, the engine."""

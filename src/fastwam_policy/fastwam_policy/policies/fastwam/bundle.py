@@ -1,0 +1,351 @@
+"""A policy bundle: a folder with everything a checkpoint needs to run, and nothing guessed.
+
+policy.yaml            what it is: sizes, layout, units, normalisation, prompt, schedule
+model.safetensors      weights (or an official .pt, as `weights` says)
+vae/                   image autoencoder in diffusers' format
+dataset_stats.json     official statistics for normalisation
+text_embeddings/       one .safetensors for each instruction: context [L, text_dim], mask [L], and the prompt
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fastwam_policy.model.checkpoint import CheckpointError, load_into, load_weights
+from fastwam_policy.model.config import ModelConfig
+from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.variants import VariantName
+from fastwam_policy.policies.fastwam.normalizer import Normalization, Normalizer, load_statistics
+from fastwam_policy.policies.images import Layout
+from galaxea_r1lite_bridge.robot.config import RobotConfig, Unit
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
+
+FORMAT = 1
+POLICY_FILE = "policy.yaml"
+_BLOCK = 2**20  # bytes read at a time
+PROMPT_TEMPLATE = "A video recorded from a robot's point of view executing the following instruction: {task}"
+
+
+class Vector(StrictModel):
+    """Meaning of each number of the state or action: its joint and unit, in the checkpoint's order."""
+
+    names: list[str] = Field(min_length=1)
+    units: list[Unit]
+    normalization: Normalization
+    stepwise: bool = False
+    """Every step of a chunk has its own statistics."""
+    relative: list[str] = Field(default=[])
+    """Joints whose actions are counted from the position that was measured at the observation."""
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Vector:
+        if len(self.names) != len(self.units):
+            raise ValueError(f"units: needs one for each of the {len(self.names)} names, got {len(self.units)}")
+        if unknown := set(self.relative) - set(self.names):
+            raise ValueError(f"relative: {', '.join(sorted(unknown))} not in names")
+        return self
+
+    def origin(self, joints: Mapping[str, float]) -> NDArray[np.float64]:
+        """What actions are counted from, [D]: measured positions of the `relative` joints, 0 for the others."""
+        return np.array([joints[name] if name in self.relative else 0.0 for name in self.names])
+
+
+class Prompt(StrictModel):
+    """How an instruction becomes the text the model was trained with."""
+
+    template: Annotated[str, Field(pattern=r"\{task\}")]
+    length: PositiveInt = 128
+    default_instruction: str
+
+
+class BundleConfig(StrictModel):
+    """The whole of policy.yaml."""
+
+    format: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    description: str
+    origin: Literal["random", "trained", "official"]
+    """Where the weights come from; `random` means that the actions mean nothing."""
+    robot_type: str
+    variant: VariantName
+    model: ModelConfig
+    weights: str
+    horizon: PositiveInt
+    fps: PositiveFloat
+    denoise_steps: PositiveInt
+    sigma_shift: PositiveFloat
+    """Of the actions: 5.0 in the first released checkpoints, 1.0 in later ones."""
+    video_sigma_shift: PositiveFloat
+    video_frames: PositiveInt
+    """Frames of a training video over the horizon, the observed one included; so many are imagined."""
+    frames_per_latent: PositiveInt = 4
+    """Video frames that a latent frame after the first stands for; 1 with an autoencoder for images."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Type to compute in where it is not the one that the weights are stored in."""
+    seed: int
+    max_prefix: NonNegativeInt = 0
+    """Most leading steps that training gave clean (prefix conditioning); 0: the weights do not know them."""
+    layout: Layout
+    state: Vector
+    action: Vector
+    prompt: Prompt
+
+    @model_validator(mode="after")
+    def _sizes(self) -> BundleConfig:
+        later = self.video_frames - 1
+        if later < 1 or later % self.frames_per_latent or self.horizon % later:
+            raise ValueError(
+                f"video_frames must be 1 + {self.frames_per_latent} n and divide the horizon of {self.horizon} into "
+                f"equal parts, got {self.video_frames}"
+            )
+        if self.state.stepwise or self.state.relative:
+            raise ValueError("state: stepwise and relative are for actions only")
+        if self.action.relative and self.state.names != self.action.names:
+            raise ValueError("action.relative needs state.names and action.names in the same order")
+        if len(self.action.names) != self.model.action_dim:
+            raise ValueError(
+                f"action.names: {len(self.action.names)} names, but model.action_dim is {self.model.action_dim}"
+            )
+        if self.model.proprio_dim is not None and len(self.state.names) != self.model.proprio_dim:
+            raise ValueError(
+                f"state.names: {len(self.state.names)} names, but model.proprio_dim is {self.model.proprio_dim}"
+            )
+        return self
+
+    @property
+    def latent_frames(self) -> int:
+        """Latent frames of a training video, the observed one included."""
+        return 1 + (self.video_frames - 1) // self.frames_per_latent
+
+    @property
+    def video_stride(self) -> int:
+        """Steps from one frame of a training video to the next."""
+        return self.horizon // (self.video_frames - 1)
+
+    @property
+    def step_ns(self) -> int:
+        """Time between two actions, ns."""
+        return round(1e9 / self.fps)
+
+    def prompt_of(self, instruction: str) -> str:
+        """Full prompt of an instruction; white space is collapsed as in training."""
+        return self.prompt.template.format(task=" ".join(instruction.split()))
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle. `model` and `vae_folder` are ready to run; embeddings are keyed by the full prompt."""
+
+    folder: Path
+    config: BundleConfig
+    model: FastWam
+    state: Normalizer
+    action: Normalizer
+    embeddings: dict[str, tuple[Tensor, Tensor]]
+
+    @property
+    def vae_folder(self) -> Path:
+        """Folder of the image autoencoder, in diffusers' format."""
+        return self.folder / "vae"
+
+    def proprio(self, joints: Mapping[str, float]) -> Tensor | None:
+        """Normalised joint state [1, P] where the model is; None for a model that does not take one."""
+        if self.config.model.proprio_dim is None:
+            return None
+        state = self.state.forward(np.array([joints[name] for name in self.config.state.names]))
+        return torch.from_numpy(state)[None].to(self.model.device, self.model.dtype)
+
+    def normalise_actions(self, actions: NDArray[np.float64], joints: Mapping[str, float]) -> NDArray[np.float32]:
+        """Targets [steps, D] in rad and mm -> model; `joints` are those of the observation."""
+        return self.action.first(len(actions)).forward(actions - self.config.action.origin(joints))
+
+    def restore_actions(self, actions: NDArray[np.float32], joints: Mapping[str, float]) -> NDArray[np.float64]:
+        """Model [steps, D] -> targets in rad and mm."""
+        rows = self.action.first(len(actions)).backward(actions)
+        return rows.astype(np.float64) + self.config.action.origin(joints)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Bundle:
+        """Read and check every file of a bundle; `dtype` None leaves the weights as they were saved.
+
+        Weights are mapped from disk and go to the device one by one: no second copy is ever held.
+
+        Raises:
+            ConfigError: something is missing or does not fit; the text names the file and the fix.
+        """
+        target = torch_device(device)
+        config = cls.read_config(folder)
+        missing = [
+            name for name in ("vae/config.json", "dataset_stats.json", config.weights) if not (folder / name).is_file()
+        ]
+        if missing:
+            raise ConfigError(f"{folder}: files missing from the bundle: {', '.join(missing)}")
+        statistics = folder / "dataset_stats.json"
+        state = Normalizer.from_statistics(
+            load_statistics(statistics, "state", len(config.state.names)), config.state.normalization
+        )
+        action = Normalizer.from_statistics(
+            load_statistics(statistics, "action", len(config.action.names)),
+            config.action.normalization,
+            stepwise=config.action.stepwise,
+        )
+        with torch.device("meta"):
+            model = FastWam(config.model)
+        try:
+            load_into(model, load_weights(folder / config.weights), str(folder / config.weights))
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from None
+        if dtype is None:
+            dtype = next(model.parameters()).dtype if config.dtype is None else getattr(torch, config.dtype)
+        _check_memory(model, target, dtype)
+        model.to(target, dtype).eval().requires_grad_(False)
+        return cls(folder, config, model, state, action, load_embeddings(folder / "text_embeddings", config))
+
+    @staticmethod
+    def read_config(folder: Path) -> BundleConfig:
+        """Only policy.yaml of a bundle; raises ConfigError."""
+        if not (folder / POLICY_FILE).is_file():
+            raise ConfigError(
+                f"{folder}: not a policy bundle: {POLICY_FILE} is missing. `fastwam make-bundle DIR` writes one to try"
+            )
+        return load_yaml(folder / POLICY_FILE, BundleConfig)
+
+    @staticmethod
+    def read_identity(folder: Path) -> dict[str, str]:
+        """What tells a bundle from others; reads the weights, about 1 s for each GB. Raises ConfigError."""
+        config, digest = Bundle.read_config(folder), hashlib.sha256()
+        try:
+            with (folder / config.weights).open("rb") as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise ConfigError(f"{folder / config.weights}: cannot be read: {error}") from None
+        return {
+            "name": config.name,
+            "origin": config.origin,
+            "folder": str(folder.resolve()),
+            "weights": config.weights,
+            "sha256": digest.hexdigest(),
+        }
+
+    def embedding(self, instruction: str) -> tuple[Tensor, Tensor]:
+        """Text context [L, text_dim] and mask [L] of an instruction.
+
+        Raises:
+            ConfigError: the bundle has none for it; lists those it has.
+        """
+        prompt = self.config.prompt_of(instruction)
+        if prompt not in self.embeddings:
+            known = "; ".join(sorted(self.embeddings)) or "none"
+            raise ConfigError(
+                f"{self.folder}: no text embedding for the prompt '{prompt}'. The bundle has: {known}. Make one with: "
+                f"fastwam encode-prompt {self.folder} '{instruction}' --text-encoder PTH --tokenizer DIR"
+            )
+        return self.embeddings[prompt]
+
+    def check_robot(self, robot: RobotConfig) -> None:
+        """Refuse a bundle that was not made for this robot.
+
+        Raises:
+            ConfigError: one line for each name, unit or camera that differs.
+        """
+        check_robot(self.config, robot, str(self.folder / POLICY_FILE))
+
+
+def check_robot(config: BundleConfig, robot: RobotConfig, source: str) -> None:
+    """Refuse a policy that was not made for this robot; ConfigError has one line for each difference."""
+    problems = []
+    if config.robot_type != robot.robot_type:
+        problems.append(f"robot_type is {config.robot_type}, the robot is a {robot.robot_type}")
+    unit_of = dict(zip(robot.joint_names, robot.units, strict=True))
+    for kind, vector in (("state", config.state), ("action", config.action)):
+        problems += [
+            f"{kind}.names: {name} is not a commanded joint of the robot"
+            for name in vector.names
+            if name not in unit_of
+        ]
+        problems += [f"{kind}.names: the robot's {name} is missing" for name in unit_of if name not in vector.names]
+        problems += [
+            f"{kind}.units: {name} is in {unit}, the robot uses {unit_of[name]}"
+            for name, unit in zip(vector.names, vector.units, strict=True)
+            if unit_of.get(name, unit) != unit
+        ]
+    problems += [
+        f"layout: the robot has no camera {tile.camera}; it has {', '.join(robot.cameras)}"
+        for tile in config.layout.tiles
+        if tile.camera not in robot.cameras
+    ]
+    if problems:
+        raise ConfigError(f"{source} does not fit the robot:\n  " + "\n  ".join(problems))
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the GPU where there is one, and else the CPU.
+
+    Raises:
+        ConfigError: it is not here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device {name} was asked for, but torch {torch.__version__} finds no CUDA GPU here: "
+            "use device cpu, or install a CUDA build of torch and the GPU's driver"
+        )
+    return device
+
+
+def save_embedding(folder: Path, prompt: str, context: Tensor, mask: Tensor) -> None:
+    """Write one text embedding into a bundle's folder; `context` [L, text_dim], `mask` bool [L]."""
+    target = folder / "text_embeddings"
+    target.mkdir(parents=True, exist_ok=True)
+    words = "".join(letter if letter.isalnum() else "_" for letter in prompt.rsplit(":", 1)[-1].strip().lower())[:40]
+    name = f"{words}_{hashlib.sha256(prompt.encode()).hexdigest()[:8]}.safetensors"
+    save_file({"context": context.contiguous(), "mask": mask.contiguous()}, target / name, {"prompt": prompt})
+
+
+def _check_memory(model: FastWam, device: torch.device, dtype: torch.dtype) -> None:
+    """Refuse a model that cannot fit on a GPU before it is copied there; on the CPU it stays mapped from disk."""
+    if device.type != "cuda":
+        return
+    needed = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+    free, _ = torch.cuda.mem_get_info(device)
+    if needed > free:
+        raise ConfigError(
+            f"the weights need {needed / 1e9:.1f} GB as {dtype} and {device} has {free / 1e9:.1f} GB free. "
+            "Lower it with the option dtype bfloat16, or run on another device"
+        )
+
+
+def load_embeddings(folder: Path, config: BundleConfig) -> dict[str, tuple[Tensor, Tensor]]:
+    """Context [L, text_dim] and mask [L] of every prompt in a folder; ConfigError where one does not fit."""
+    result: dict[str, tuple[Tensor, Tensor]] = {}
+    expected = (config.prompt.length, config.model.video.text_dim)
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                prompt: str = (file.metadata() or {})["prompt"]
+                result[prompt] = (file.get_tensor("context"), file.get_tensor("mask"))
+        except (SafetensorError, KeyError, OSError) as error:
+            raise ConfigError(f"{path}: not a text embedding: {error!r}") from None
+        if tuple(result[prompt][0].shape) != expected:
+            raise ConfigError(
+                f"{path}: context has shape {list(result[prompt][0].shape)}, policy.yaml needs {list(expected)}"
+            )
+    return result

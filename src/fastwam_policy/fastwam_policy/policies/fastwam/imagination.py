@@ -1,0 +1,64 @@
+"""The future that a bundle imagines for an observation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastwam_policy.model.checkpoint import CheckpointError
+from fastwam_policy.model.flow import initial_noise, make_schedule
+from fastwam_policy.model.vae import VideoAutoencoder, load_vae
+from fastwam_policy.model.variants import VARIANTS, imagine
+from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.images import Pixels, to_model_input
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+
+class Imagination:
+    """Denoises a video with the bundle's own steps, schedule and seed, and decodes it.
+
+    The video is the same whether or not the variant's actions look at it, since it never looks at them.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        """ConfigError: the bundle was trained without a video loss, or its autoencoder cannot be read."""
+        config, model = bundle.config, bundle.model
+        if VARIANTS[config.variant].lambda_video == 0:
+            raise ConfigError(
+                f"{bundle.folder}: the variant {config.variant} was trained without a video loss, so it has not "
+                "learned to imagine anything. Start without imagine, or with a bundle of another variant"
+            )
+        try:
+            autoencoder = VideoAutoencoder(load_vae(bundle.vae_folder))
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from None
+        self._bundle = bundle
+        self._autoencoder = autoencoder.to(model.device, model.dtype).eval().requires_grad_(False)
+        self._schedule = make_schedule(config.denoise_steps, config.video_sigma_shift, model.dtype)
+
+    @torch.inference_mode()
+    def imagine(self, canvas: Pixels, joints: Mapping[str, float], instruction: str) -> NDArray[np.uint8]:
+        """Video, RGB [F, H, W, 3], of which frame 0 is the observation as the autoencoder gives it back.
+
+        Args:
+            canvas: the observation's images in the bundle's layout [H, W, 3].
+            joints: position by joint name, rad and mm.
+            instruction: task text without the prompt template.
+
+        Raises:
+            ConfigError: the bundle does not know the instruction.
+        """
+        config, model = self._bundle.config, self._bundle.model
+        text, mask = self._bundle.embedding(instruction)
+        context = model.context(
+            text[None].to(model.device, model.dtype), mask[None].to(model.device), self._bundle.proprio(joints)
+        )
+        observed = self._autoencoder.encode(to_model_input(canvas, model.dtype, model.device)[:, :, None])
+        shape = (1, observed.shape[1], config.latent_frames, *observed.shape[3:])
+        noise = initial_noise(shape, config.seed, model.dtype, model.device)
+        video = self._autoencoder.decode(imagine(model, observed, noise, self._schedule, context))
+        pixels = (video[0].float() + 1) * 127.5
+        return pixels.round().to("cpu", torch.uint8).permute(1, 2, 3, 0).numpy()

@@ -1,0 +1,87 @@
+"""Scaling between physical units and the model's numbers, from the official dataset_stats.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+Normalization = Literal["z-score", "min_max", "q01_q99"]
+
+_CLAMP = 5.0  # normalised values beyond it were clamped in training
+_STD_FLOOR = 1e-8
+_DEGENERATE = 1e-4  # a smaller range carries no information: the dimension is shifted, not stretched
+_STATISTICS: dict[Normalization, tuple[str, str]] = {
+    "z-score": ("mean", "std"),
+    "min_max": ("min", "max"),
+    "q01_q99": ("q01", "q99"),
+}
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """Affine map of the last axis. `scale` and `offset` are float32 [D], or [T, D] when stepwise."""
+
+    scale: NDArray[np.float32]
+    offset: NDArray[np.float32]
+
+    def forward(self, x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Physical units [..., D] -> model, clamped to -5..5."""
+        return np.clip(np.asarray(x, np.float32) * self.scale + self.offset, -_CLAMP, _CLAMP)
+
+    def backward(self, y: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Model [..., D] -> physical units; not clamped."""
+        return (np.asarray(y, np.float32) - self.offset) / self.scale
+
+    def first(self, steps: int) -> Normalizer:
+        """For the first rows of a chunk only."""
+        return self if self.scale.ndim == 1 else Normalizer(self.scale[:steps], self.offset[:steps])
+
+    @classmethod
+    def z_score(cls, mean: NDArray[np.float32], std: NDArray[np.float32]) -> Normalizer:
+        """Zero mean, unit deviation. A deviation of 0 makes any difference saturate, as in the official code."""
+        spread = std + np.float32(_STD_FLOOR)
+        return cls((1 / spread).astype(np.float32), (-mean / spread).astype(np.float32))
+
+    @classmethod
+    def bounds(cls, low: NDArray[np.float32], high: NDArray[np.float32]) -> Normalizer:
+        """`low`..`high` to -1..1; a degenerate dimension is only shifted to 0."""
+        span = high - low
+        degenerate = span < _DEGENERATE
+        scale = (np.float32(2) / np.where(degenerate, np.float32(2), span)).astype(np.float32)
+        return cls(scale, np.where(degenerate, -low, -1 - scale * low).astype(np.float32))
+
+    @classmethod
+    def from_statistics(cls, entries: Mapping[str, Any], mode: Normalization, *, stepwise: bool = False) -> Normalizer:
+        """From one block of dataset_stats.json, such as ``stats["action"]["default"]``."""
+        first, second = (
+            np.array(entries[f"{'stepwise' if stepwise else 'global'}_{name}"], np.float32)
+            for name in _STATISTICS[mode]
+        )
+        return cls.z_score(first, second) if mode == "z-score" else cls.bounds(first, second)
+
+
+def load_statistics(path: Path, kind: Literal["state", "action"], dim: int) -> dict[str, Any]:
+    """Read the block of `kind` from an official statistics file.
+
+    Raises:
+        ConfigError: missing file or key, or entries of another length than `dim`.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))[kind]["default"]
+        shapes = {name: np.shape(entries[f"global_{name}"]) for name in ("mean", "std", "min", "max", "q01", "q99")}
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: not an official dataset_stats.json: {kind}.default: {error!r}") from None
+    wrong = {f"global_{name}": list(shape) for name, shape in shapes.items() if shape != (dim,)}
+    if wrong:
+        raise ConfigError(f"{path}: {kind}.default needs {dim} numbers an entry, as policy.yaml says; got {wrong}")
+    return dict(entries)

@@ -1,0 +1,244 @@
+"""A bundle as a policy: images and joints in physical units in, absolute joint targets out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastwam_policy.model.checkpoint import CheckpointError
+from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.flow import TRAIN_TIMESTEPS, initial_noise, make_schedule
+from fastwam_policy.model.realtime import soft_mask
+from fastwam_policy.model.vae import ImageEncoder
+from fastwam_policy.model.variants import VARIANTS, InferenceMode, imagine_and_act, imagine_then_act
+from fastwam_policy.policies.base import ActionChunk, Observation, Timing
+from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.fastwam.engine import Engine, EngineKind
+from fastwam_policy.policies.images import to_model_input
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_TOKEN_PIXELS = 32
+_LATENT_PIXELS = 16
+
+Quantization = Literal["none", "int8", "fp8"]
+Dtype = Literal["bundle", "float32", "bfloat16", "float16"]
+Realtime = Literal["off", "guidance", "prefix"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a bundle. The defaults change nothing; what each of the others costs in accuracy, check-engine says.
+
+    Attributes:
+        engine: `eager` or `compiled`.
+        dtype: type of weights and activations; `bundle` leaves them as they are.
+        quantize: weights of the blocks in `int8` or `fp8`, activations as they are (torchao).
+        denoise_steps: 0 for the bundle's number.
+        warm_start: this many of the first denoise steps are replaced by the previous chunk, noised again.
+        mode: way to infer, for a variant that has several; empty for its first.
+        realtime: how a chunk continues the running plan: not at all, by `guidance`, or by a `prefix` that the bundle
+            was trained with (:mod:`fastwam_policy.model.realtime`).
+    """
+
+    engine: EngineKind = "eager"
+    dtype: Dtype = "bundle"
+    quantize: Quantization = "none"
+    denoise_steps: int = 0
+    warm_start: int = 0
+    mode: str = ""
+    realtime: Realtime = "off"
+
+    @property
+    def torch_dtype(self) -> torch.dtype | None:
+        """The type to convert to, None for the bundle's own."""
+        return None if self.dtype == "bundle" else getattr(torch, self.dtype)
+
+
+class FastWamPolicy:
+    """Runs a bundle on this machine. See :class:`fastwam_policy.policies.base.Policy`."""
+
+    def __init__(self, bundle: Bundle, options: Options | None = None) -> None:
+        self.bundle = bundle
+        self.options = options = options or Options()
+        config, model = bundle.config, bundle.model
+        if options.torch_dtype is not None:
+            model.to(options.torch_dtype)
+        _quantize(model, options.quantize)
+        steps = options.denoise_steps or config.denoise_steps
+        if not 0 <= options.warm_start < steps:
+            raise ConfigError(
+                f"warm_start must be 0 to {steps - 1}, one less than the denoise steps; got {options.warm_start}"
+            )
+        modes = VARIANTS[config.variant].modes
+        if options.mode and options.mode not in modes:
+            raise ConfigError(
+                f"mode must be one of {', '.join(modes)} for the variant {config.variant}, got {options.mode!r}"
+            )
+        self.mode: InferenceMode = next(mode for mode in modes if options.mode in ("", mode))
+        if options.realtime != "off" and (self.mode != "first_frame" or options.warm_start):
+            raise ConfigError(
+                f"realtime {options.realtime} needs the mode first_frame and no warm_start; "
+                f"got mode {self.mode} and warm_start {options.warm_start}"
+            )
+        if options.realtime == "prefix" and not config.max_prefix:
+            raise ConfigError(
+                f"realtime prefix needs a bundle trained with prefix conditioning (max_prefix in policy.yaml); "
+                f"{config.name} was not. realtime guidance serves any bundle"
+            )
+        self._schedule = make_schedule(steps, config.sigma_shift, model.dtype)
+        self._video_schedule = make_schedule(steps, config.video_sigma_shift, model.dtype)
+        try:
+            encoder = ImageEncoder.load(bundle.vae_folder)
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from None
+        self._encoder = encoder.to(model.device, model.dtype).eval().requires_grad_(False)
+        grid = (config.layout.height // _TOKEN_PIXELS, config.layout.width // _TOKEN_PIXELS)
+        shape = (1, config.horizon, config.model.action_dim)
+        self._noise = initial_noise(shape, config.seed, model.dtype, model.device)
+        cells = (config.layout.height // _LATENT_PIXELS, config.layout.width // _LATENT_PIXELS)
+        self._video_noise: Tensor | None = None
+        self._engine: Engine | None = None
+        with torch.no_grad():
+            if self.mode == "first_frame":
+                self._engine = Engine(model, grid, config.horizon, self._schedule, config.prompt.length, options.engine)
+            else:
+                video_shape = (1, config.model.latent_channels, config.latent_frames, *cells)
+                self._video_noise = initial_noise(video_shape, config.seed, model.dtype, model.device)
+        self._prepared: str | None = None
+        self._previous: tuple[int, NDArray[np.float64]] | None = None
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu", options: Options | None = None) -> FastWamPolicy:
+        """Load a bundle; raises ConfigError where :meth:`Bundle.load` does."""
+        options = options or Options()
+        return cls(Bundle.load(folder, device, options.torch_dtype), options)
+
+    def prepare(self, instruction: str) -> None:
+        """Take an instruction's embedding into use, and run twice, so that the first real inference is not slower."""
+        context, mask = self.bundle.embedding(instruction)
+        model = self.bundle.model
+        self._text = context[None].to(model.device, model.dtype)
+        self._text_mask = mask[None].to(model.device)
+        if self._engine is not None:
+            with torch.no_grad():
+                self._engine.set_prompt(self._text, self._text_mask)
+        self._prepared = instruction
+        tiles = self.bundle.config.layout.tiles
+        images = {tile.camera: np.zeros((tile.height, tile.width, 3), np.uint8) for tile in tiles}
+        for _ in range(2):
+            self.infer(Observation(0, images, dict.fromkeys(self.bundle.config.state.names, 0.0), instruction))
+        self._previous = None
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        """One chunk.
+
+        Raises:
+            ValueError: the instruction was not prepared.
+            MemoryError: the GPU is full; names the options that need less.
+        """
+        try:
+            return self._infer(observation)
+        except torch.cuda.OutOfMemoryError as error:
+            raise MemoryError(
+                f"{str(error).splitlines()[0]} The options dtype bfloat16 and quantize int8 need less memory"
+            ) from error
+
+    @torch.no_grad()  # not inference_mode: guidance differentiates through what is computed here
+    def _infer(self, observation: Observation) -> ActionChunk:
+        if observation.instruction != self._prepared:
+            raise ValueError(f"instruction not prepared: {observation.instruction!r}")
+        config, model = self.bundle.config, self.bundle.model
+        marks = [self._now()]
+        canvas = to_model_input(config.layout.compose(observation.images), model.dtype, model.device)
+        proprio = self.bundle.proprio(observation.joints)
+        marks.append(self._now())
+        latents = self._encoder(canvas)
+        marks.append(self._now())
+        if self._engine is not None:
+            self._engine.prefill(latents, proprio)
+            marks.append(self._now())
+            actions = self._denoise(self._engine, observation)
+        else:
+            marks.append(marks[-1])
+            actions = self._imagine(latents, proprio)
+        normalised = actions[0].float().cpu().numpy()
+        marks.append(self._now())
+        positions = self.bundle.restore_actions(normalised, observation.joints)
+        self._previous = (observation.stamp_ns, positions)
+        running, committed = observation.running, 0
+        if running is not None and self.options.realtime != "off":
+            committed = min(running.committed, len(running.actions), config.horizon)
+            positions[:committed] = running.actions[:committed]
+        timing = Timing(*(1e3 * np.diff(marks)).tolist())
+        names = list(config.action.names)
+        return ActionChunk(observation.stamp_ns, config.step_ns, names, positions, timing, committed)
+
+    def _denoise(self, engine: Engine, observation: Observation) -> Tensor:
+        """Normalised actions [1, H, D] for the observation in use."""
+        running = observation.running
+        if running is None or self.options.realtime == "off":
+            return engine.denoise(*self._start(observation))
+        horizon = self.bundle.config.horizon
+        overlap = min(len(running.actions), horizon)
+        target = torch.zeros_like(self._noise)
+        plan = torch.from_numpy(self.bundle.normalise_actions(running.actions[:overlap], observation.joints))
+        target[0, :overlap] = plan.to(target.device, target.dtype)
+        if self.options.realtime == "guidance":
+            mask = soft_mask(min(running.committed, overlap), overlap, horizon).to(target.device, target.dtype)
+            return engine.denoise_guided(self._noise, target, mask)
+        prefix = min(running.committed, overlap, self.bundle.config.max_prefix, horizon - 1)
+        return engine.denoise_after(self._noise, target[:, :prefix])
+
+    def _imagine(self, latents: Tensor, proprio: Tensor | None) -> Tensor:
+        """Actions of the variants that compute the future."""
+        assert self._video_noise is not None
+        model = self.bundle.model
+        context = model.context(self._text, self._text_mask, proprio)
+        inputs = (latents, self._video_noise, self._noise, self._video_schedule, self._schedule, context)
+        if self.mode == "joint":
+            return imagine_and_act(model, *inputs, action_sees_future=True).actions
+        return imagine_then_act(model, *inputs).actions
+
+    def _start(self, observation: Observation) -> tuple[Tensor, int]:
+        """Where denoising begins: pure noise at step 0, or with warm start the shifted last chunk, noised again."""
+        first = self.options.warm_start
+        if first == 0 or self._previous is None:
+            return self._noise, 0
+        previous_ns, previous = self._previous
+        shift = round((observation.stamp_ns - previous_ns) / self.bundle.config.step_ns)
+        if not 0 <= shift < len(previous):
+            return self._noise, 0
+        tail = previous[-1:].repeat(shift, axis=0)  # past the end of the last chunk its last step is held
+        rows = self.bundle.normalise_actions(np.concatenate([previous[shift:], tail]), observation.joints)
+        sigma = self._schedule.timesteps[first].to(self._noise.device) / TRAIN_TIMESTEPS
+        return (1 - sigma) * torch.from_numpy(rows)[None].to(self._noise) + sigma * self._noise, first
+
+    def _now(self) -> float:
+        """Seconds, after the device has finished what it was given."""
+        if self.bundle.model.device.type == "cuda":
+            torch.cuda.synchronize(self.bundle.model.device)
+        return time.perf_counter()
+
+
+def _quantize(model: FastWam, kind: Quantization) -> None:
+    """Replace the weights of both experts' blocks by smaller ones, in place.
+
+    Raises:
+        ConfigError: torchao is not installed.
+    """
+    if kind == "none":
+        return
+    try:
+        from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+    except ImportError as error:
+        raise ConfigError(f"quantize {kind} needs torchao: .venv/bin/python -m pip install torchao ({error})") from None
+    config = Int8WeightOnlyConfig() if kind == "int8" else Float8WeightOnlyConfig()
+    for expert in (model.video, model.action):
+        quantize_(expert.blocks, config)

@@ -1,0 +1,1 @@
+"""A policy that runs in another process or on another machine."""

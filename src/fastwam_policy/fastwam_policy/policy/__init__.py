@@ -1,1 +1,0 @@
-"""Policy bundles: load, check, pre- and post-process, infer."""

@@ -1,0 +1,1 @@
+"""What recorded sessions say: summaries, figures, HTML pages. No ROS."""

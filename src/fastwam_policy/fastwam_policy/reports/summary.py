@@ -1,0 +1,195 @@
+"""Figures of a session: latency, skew, drops, command rate, and the error against the recorded targets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from fastwam_policy.reports.session import STAGES, Session
+from galaxea_r1lite_bridge.execution.reasons import Reason, State
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+_UNARMED = (State.INACTIVE, State.DISARMED)
+_ALARMS = {Reason.PLAN_STALE, Reason.CLOCK_JUMPED_BACK, Reason.CLOCK_JUMPED_AHEAD} | {
+    reason for reason in Reason if Reason.FEEDBACK_MISSING <= reason <= Reason.ESTOP_PRESSED
+}
+
+
+def open_loop_error(session: Session, robot: RobotConfig) -> dict[str, NDArray[np.float64]]:
+    """Absolute difference between predicted and recorded targets, by group: [chunks, H, joints], NaN past the end."""
+    result = {}
+    for group, place in robot.slices.items():
+        if group in session.recorded and session.chunks:
+            reference = session.recorded[group]
+            result[group] = np.stack(
+                [np.abs(chunk.actions[:, place] - reference.at(chunk.times)) for chunk in session.chunks]
+            )
+    return result
+
+
+def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
+    """All figures as plain data: times in ms unless the name says s, errors in rad and mm."""
+    status = session.policy_status[-1] if session.policy_status else None
+    tracking = [s for s in session.bridge_status if s.state == State.TRACKING]
+    latency = np.array([chunk.latency_ms for chunk in session.chunks])
+    skews = np.array([[abs(s.skew) for s in message.streams] for message in session.policy_status if message.chunks])
+    error = open_loop_error(session, robot)
+    return {
+        "duration_s": session.duration,
+        "policy_id": status.policy_id if status else None,
+        "bundle": session.bundle,
+        "random_weights": bool(status.random_weights) if status else None,
+        "instruction": status.instruction if status else None,
+        "chunks": len(session.chunks),
+        "simulation": _fold(session.simulation),
+        "latency": {
+            stage: {"p50": float(np.percentile(column, 50)), "p99": float(np.percentile(column, 99))}
+            for stage, column in zip(STAGES, latency.T, strict=True)
+        }
+        if len(latency)
+        else {},
+        "skew": {"p50": 1e3 * float(np.percentile(skews.max(axis=1), 50)), "max": 1e3 * float(skews.max())}
+        if skews.size
+        else {},
+        "drops": {
+            "policy": _counted(session.policy_status, "drops"),
+            "bridge": _counted(session.bridge_status, "drops"),
+        },
+        "states": _shares(session.bridge_status),
+        "interventions": _counted(session.bridge_status, "interventions"),
+        "watchdogs": _watchdogs(session.bridge_status),
+        "tracking_share": len(tracking) / len(session.bridge_status) if session.bridge_status else 0.0,
+        "command": {
+            "rate_hz": float(np.median([s.control_rate for s in tracking])),
+            "period_p99": float(np.median([s.control_period_p99 for s in tracking])),
+            "period_max": float(max(s.control_period_max for s in tracking)),
+        }
+        if tracking
+        else {},
+        "open_loop_error": {
+            group: {
+                "unit": robot.groups[group].unit,
+                "mean": float(np.nanmean(values)),
+                "first_step": float(np.nanmean(values[:, 0])),
+                "last_step": float(np.nanmean(values[:, -1])) if np.isfinite(values[:, -1]).any() else None,
+            }
+            for group, values in error.items()
+            if np.isfinite(values).any()
+        },
+    }
+
+
+def _fold(statuses: Sequence[Any]) -> dict[str, Any]:
+    """Whether and when the simulated towel was folded; empty without a simulator."""
+    if not statuses:
+        return {}
+    folded = next((float(status.time) for status in statuses if status.success), None)
+    last = statuses[-1]
+    return {
+        "success": folded is not None,
+        "fold_time_s": folded,
+        "seed": int(last.seed),
+        "corner_distance_cm": 100 * float(last.corner_distance),
+        "real_time_factor": float(np.median([status.real_time_factor for status in statuses])),
+    }
+
+
+def _counted(statuses: Sequence[Any], field: str) -> dict[str, int]:
+    """What a counter of the status messages counted during the session: nodes may have run before it."""
+    if not statuses:
+        return {}
+    first, last = (
+        Counter({f"{one.reason} {one.text}": int(one.count) for one in getattr(message, field)})
+        for message in (statuses[0], statuses[-1])
+    )
+    return dict(last - first)
+
+
+def _watchdogs(statuses: Sequence[Any]) -> dict[str, int]:
+    """How often each watchdog or stop began to act on a bridge that was armed."""
+    began = Counter(
+        Reason(now.reason)
+        for before, now in zip([None, *statuses], statuses, strict=False)
+        if now.reason in _ALARMS and now.state not in _UNARMED and (before is None or before.reason != now.reason)
+    )
+    return {f"{int(reason)} {reason.text}": count for reason, count in sorted(began.items())}
+
+
+def _shares(statuses: Sequence[Any]) -> dict[str, float]:
+    """Share of the status messages by state, and by reason where it is not simply tracking."""
+    names = Counter(
+        State(status.state).name + (f" ({status.reason} {Reason(status.reason).name})" if status.reason else "")
+        for status in statuses
+    )
+    return {name: count / len(statuses) for name, count in names.most_common()}
+
+
+def table(summary: dict[str, Any]) -> Table:
+    """The figures for a terminal."""
+    result = Table(title="Session", show_header=False)
+    for name, value in rows(summary):
+        result.add_row(name, value)
+    return result
+
+
+def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """The figures as lines of name and text."""
+    lines = [
+        (
+            "policy",
+            f"{summary['policy_id']}" + (", RANDOM weights: errors mean nothing" if summary["random_weights"] else ""),
+        ),
+        ("instruction", str(summary["instruction"])),
+        ("length", f"{summary['duration_s']:.1f} s"),
+        ("chunks", str(summary["chunks"])),
+    ]
+    if bundle := summary["bundle"]:
+        lines.insert(1, ("weights", f"{bundle['origin']}, {bundle['weights']}, sha256 {bundle['sha256']}"))
+    if fold := summary["simulation"]:
+        text = f"yes, after {fold['fold_time_s']:.1f} s" if fold["success"] else "no"
+        lines.append(
+            (
+                "towel folded",
+                f"{text}; corners {fold['corner_distance_cm']:.1f} cm apart; seed {fold['seed']}, "
+                f"{fold['real_time_factor']:.2f} of real time",
+            )
+        )
+    for stage, value in summary["latency"].items():
+        lines.append((f"latency {stage}", f"p50 {value['p50']:.1f} ms, p99 {value['p99']:.1f} ms"))
+    if summary["skew"]:
+        lines.append(
+            ("skew within an observation", f"p50 {summary['skew']['p50']:.1f} ms, max {summary['skew']['max']:.1f} ms")
+        )
+    for side, drops in summary["drops"].items():
+        lines.append((f"drops, {side}", "; ".join(f"{count} x {reason}" for reason, count in drops.items()) or "none"))
+    states = (f"{state} {100 * share:.0f} %" for state, share in summary["states"].items())
+    lines.append(("bridge states", ", ".join(states) or "no status"))
+    limits = (f"{count} x {limit}" for limit, count in summary["interventions"].items())
+    lines.append(("limits began to act", "; ".join(limits) or "never"))
+    alarms = (f"{count} x {alarm}" for alarm, count in summary["watchdogs"].items())
+    lines.append(("watchdogs began to act", "; ".join(alarms) or "never"))
+    if summary["command"]:
+        command = summary["command"]
+        lines.append(
+            (
+                "commands while tracking",
+                f"{command['rate_hz']:.1f} Hz, period p99 {command['period_p99']:.1f} ms, "
+                f"max {command['period_max']:.1f} ms",
+            )
+        )
+    for group, error in summary["open_loop_error"].items():
+        digits = 3 if error["unit"] == "rad" else 1
+        last = "-" if error["last_step"] is None else f"{error['last_step']:.{digits}f}"
+        lines.append(
+            (
+                f"open-loop error {group}",
+                f"mean {error['mean']:.{digits}f} {error['unit']} "
+                f"(first step {error['first_step']:.{digits}f}, last {last})",
+            )
+        )
+    return lines

@@ -1,0 +1,1 @@
+"""Episodes in the simulator: evaluation, data collection, comparison of variants."""

@@ -1,0 +1,155 @@
+"""`fastwam collect`: episodes of the scripted expert in the simulator, as a LeRobot dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastwam_policy.common.files import alone_in
+from fastwam_policy.common.parallel import in_processes
+from fastwam_policy.common.progress import counted
+from fastwam_policy.data.lerobot_layout import Version
+from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
+from fastwam_policy.policies.fastwam.bundle import Bundle
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+from galaxea_r1lite_sim.camera import Cameras
+from galaxea_r1lite_sim.expert import STEP, Expert, UnreachableError
+from galaxea_r1lite_sim.randomization import LEVELS, Level, draw
+from galaxea_r1lite_sim.simulation import Simulation
+
+FPS = round(1 / STEP)
+_ATTEMPTS = 50  # seeds tried for one episode before it is given up
+_NEXT_SEED = 1_000_000  # between two attempts: episodes and evaluations use seeds below
+_REST = 8  # steps after the plan, for the cloth to settle before success is judged
+_TAKEOVER = (0.3, 8.0)  # s that a policy drives: a fold and more, for a policy that does not let go
+_HOLDING = 8.0  # mm of stroke: more means that a gripper still closes, or opens already
+_LATENCIES = (0.05, 0.1, 0.15, 0.2)  # s that its chunks take
+_CORRELATION = 0.85  # of the noise from one step to the next
+_KICK, _KICK_SHARE = 0.035, 0.01  # rad, and share of the steps that get one
+_CAREFUL = 0.3  # of the noise while a gripper moves or holds still to grasp and release
+_CAREFUL_STEPS = 6  # steps before and after a gripper's motion that count as careful
+
+
+@dataclass(frozen=True)
+class CollectSettings:
+    """What to collect.
+
+    Attributes:
+        task: instruction of all episodes.
+        level: what varies from seed to seed.
+        noise: rad, standard deviation of the noise added to the executed targets; the recorded action is the expert's,
+            so the data shows how to come back.
+        height: of the images, pixels; they are 16:9.
+        first_seed: of episode 0; episode i uses first_seed + i.
+        version: of the LeRobot format.
+        policy: bundle that drives until a random moment; the expert takes over where that has led (DAgger). Empty: the
+            expert from the start.
+    """
+
+    task: str
+    level: Level = "full"
+    noise: float = 0.015
+    height: int = 180
+    first_seed: int = 10_000
+    version: Version = "v2.1"
+    policy: str = ""
+
+
+def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int = 0) -> int:
+    """Write `episodes` successful episodes into the dataset at `folder`; those that are there already are kept.
+
+    Returns the number of seeds on which the expert failed.
+
+    Raises:
+        ConfigError: the folder holds episodes of other settings or of a policy with other weights, another command
+            writes into it, or an episode failed too often.
+    """
+    if settings.level not in LEVELS:
+        raise ConfigError(f"randomization must be one of {', '.join(LEVELS)}, got {settings.level!r}")
+    weights = {"policy_sha256": Bundle.read_identity(Path(settings.policy))["sha256"]} if settings.policy else {}
+    with alone_in(folder):
+        claim(folder, "collect", vars(settings) | weights)
+        dataset = Dataset(folder, RobotConfig.load(), FPS, settings.version)
+        wanted = [index for index in range(episodes) if not dataset.has(index)]
+        failures = 0
+        with counted() as progress:
+            task = progress.add_task("episodes", total=episodes, completed=episodes - len(wanted))
+            for failed in in_processes(_collect_one, [(folder, index, settings) for index in wanted], workers):
+                failures += failed
+                progress.advance(task)
+        dataset.finish()
+    return failures
+
+
+def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode | None:
+    """One episode of the expert with noise; None where the towel was not folded in the end."""
+    simulation = Simulation(robot, draw(seed, settings.level))
+    cameras = Cameras(simulation, settings.height, settings.height * 16 // 9)
+    if settings.policy:
+        _drive(robot, simulation, cameras, seed, settings)
+    progress = simulation.progress()
+    strokes = simulation.joints[[unit == "mm" for unit in robot.units]]
+    held = len(progress.held) == len(progress.grasps) and strokes.max() < _HOLDING
+    if any(progress.grasps.values()) and not held:
+        return None  # beyond the expert: a towel in one gripper, or let go of, or grippers in motion
+    targets = Expert(robot, simulation.joints, simulation.towel(), held=held).targets
+    images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in robot.cameras}
+    states = []
+    for target, noise in zip(targets, _noise(robot, targets, settings.noise, seed), strict=True):
+        for camera, frames in images.items():
+            frames.append(cameras.render(camera))
+        states.append(simulation.joints)
+        simulation.target = target + noise
+        simulation.step(STEP)
+    simulation.step(_REST * STEP)
+    if not simulation.progress().success:
+        return None
+    state = np.array(states)
+    return Episode(
+        settings.task,
+        images,
+        {name: state[:, place] for name, place in robot.slices.items()},
+        {name: targets[:, place] for name, place in robot.slices.items()},
+    )
+
+
+def _drive(robot: RobotConfig, simulation: Simulation, cameras: Cameras, seed: int, settings: CollectSettings) -> None:
+    from fastwam_policy.simulation.episode import EpisodeSettings, drive
+    from fastwam_policy.simulation.evaluate import load_policy
+
+    random = np.random.default_rng((seed, 2))
+    driving = EpisodeSettings(settings.level, latency=random.choice(_LATENCIES), height=settings.height)
+    seconds = float(random.uniform(*_TAKEOVER))
+    drive(load_policy(Path(settings.policy), EpisodeSettings()), robot, simulation, cameras, driving, seconds)
+
+
+def _collect_one(folder: Path, index: int, settings: CollectSettings) -> int:
+    robot = RobotConfig.load()
+    for attempt in range(_ATTEMPTS):
+        try:
+            episode = record(robot, settings.first_seed + index + attempt * _NEXT_SEED, settings)
+        except UnreachableError:
+            continue
+        if episode is not None:
+            Dataset(folder, robot, FPS, settings.version).write(index, episode)
+            return attempt
+    raise ConfigError(f"episode {index}: the expert failed on {_ATTEMPTS} seeds in a row")
+
+
+def _noise(robot: RobotConfig, targets: NDArray[np.float64], scale: float, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Correlated noise [D] for each step, with rare kicks; grippers have none."""
+    random = np.random.default_rng((seed, 1))
+    arms = np.array([unit == "rad" for unit in robot.units])
+    moving = (np.abs(np.diff(targets[:, ~arms], axis=0, prepend=targets[:1, ~arms])) > 0).any(axis=1)
+    careful = np.convolve(moving, np.ones(2 * _CAREFUL_STEPS + 1), "same") > 0
+    value = np.zeros(len(arms))
+    for gentle in careful:
+        value = _CORRELATION * value + np.sqrt(1 - _CORRELATION**2) * random.normal(0, scale, len(arms))
+        if scale and random.random() < _KICK_SHARE:
+            value += random.normal(0, _KICK, len(arms))
+        yield np.where(arms, value * (_CAREFUL if gentle else 1.0), 0.0)

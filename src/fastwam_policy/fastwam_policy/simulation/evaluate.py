@@ -1,0 +1,182 @@
+"""`fastwam eval-sim`: how often a policy folds the towel, in the simulator, through the bridge's own executor.
+
+Everything runs in one process, faster than real time and with a fixed latency, so that equal seeds give equal results.
+What the ROS nodes add is left out; `--nodes` runs the same episodes through them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from fastwam_policy.common.files import write_json
+from fastwam_policy.common.parallel import in_processes
+from fastwam_policy.common.progress import counted
+from fastwam_policy.common.statistics import quartiles, success_interval
+from fastwam_policy.data.video import write_video
+from fastwam_policy.policies.base import Observation, Policy
+from fastwam_policy.policies.fastwam.bundle import Bundle, check_robot
+from fastwam_policy.policies.fastwam.policy import FastWamPolicy, Options, Realtime
+from fastwam_policy.policies.images import Pixels
+from fastwam_policy.policies.remote.server import RemotePolicy
+from fastwam_policy.simulation.episode import CAMERA_FPS, EpisodeResult, EpisodeSettings, run_episode
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+from galaxea_r1lite_sim.camera import Cameras
+
+
+def evaluate(
+    bundle: Path | str,
+    seeds: Sequence[int],
+    settings: EpisodeSettings,
+    workers: int = 0,
+    videos: Path | None = None,
+    mode: str = "",
+    figures: Path | None = None,
+) -> dict[str, Any]:
+    """Run an episode for each seed, in parallel; with `videos`, write one of each failure into that folder.
+
+    `bundle` is a folder or the address of a remote policy. `mode` is a way to infer, for a variant that has several.
+    `figures` and what is returned are as in :func:`gather`.
+
+    Raises:
+        ConfigError: the bundle cannot be loaded or does not fit the robot.
+    """
+    load_policy(bundle, settings, mode)  # a bad bundle is refused here, not in a worker
+
+    def run(missing: Sequence[int]) -> Generator[EpisodeResult, None, None]:
+        return in_processes(_episode_of, [(bundle, seed, settings, videos, mode) for seed in missing], workers)
+
+    # What is served at an address may change, so that its figures belong to this evaluation only.
+    remote = isinstance(bundle, str)
+    identity = f"{bundle}, {time.time():.3f}" if remote else Bundle.read_identity(Path(bundle))["sha256"]
+    return gather(run, {"bundle": identity, "mode": mode, "seeds": [*seeds], **asdict(settings)}, figures)
+
+
+def gather(
+    run: Callable[[Sequence[int]], Generator[EpisodeResult, None, None]], how: dict[str, Any], figures: Path | None
+) -> dict[str, Any]:
+    """Figures of the outcomes of `run(seeds)`, as :func:`summarise`, and `how` they came about, its seeds among it.
+
+    They are in the file `figures` from the first outcome on, as JSON; what it has already is not done again.
+    """
+    seeds, outcomes = how["seeds"], _known(figures, how)
+    done = {outcome.seed for outcome in outcomes}
+    if done:
+        print(f"{len(done)} of {len(seeds)} episodes are in {figures} already")
+    missing = [seed for seed in seeds if seed not in done]
+    if not missing:
+        return {"how": how, **summarise(outcomes)}
+    with counted() as progress, closing(run(missing)) as arriving:
+        task = progress.add_task("episodes", total=len(seeds), completed=len(done))
+        for outcome in arriving:
+            outcomes.append(outcome)
+            outcomes.sort(key=lambda each: each.seed)
+            if figures is not None:
+                write_json(figures, {"how": how, **summarise(outcomes)})
+            folded = sum(outcome.success for outcome in outcomes)
+            progress.update(task, advance=1, description=f"folded {folded} of {len(outcomes)}")
+    return {"how": how, **summarise(outcomes)}
+
+
+def _known(figures: Path | None, how: dict[str, Any]) -> list[EpisodeResult]:
+    """Outcomes that are in a file of :func:`gather`; none where they came about in another way."""
+    try:
+        known = json.loads(figures.read_text(encoding="utf-8")) if figures else {}
+        return [EpisodeResult(**outcome) for outcome in known["outcomes"]] if known["how"] == how else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def summarise(outcomes: Sequence[EpisodeResult]) -> dict[str, Any]:
+    """Success with its Wilson interval (95 %), time to fold, grasps, classes of failure."""
+    folded = [outcome for outcome in outcomes if outcome.success]
+    times = [outcome.time for outcome in folded]
+    return {
+        "episodes": len(outcomes),
+        "success": len(folded) / len(outcomes),
+        "success_interval": success_interval(len(folded), len(outcomes)),
+        "fold_time_mean": float(np.mean(times)) if times else None,
+        "fold_time_quartiles": quartiles(times),
+        "both_grasped": float(np.mean([outcome.grasps == 2 for outcome in outcomes])),
+        "corner_distance_median": float(np.median([outcome.corner_distance for outcome in outcomes])),
+        "failures": dict(Counter(outcome.failure for outcome in outcomes if not outcome.success)),
+        "inference_ms_median": float(np.median([outcome.inference_ms for outcome in outcomes])),
+        "outcomes": [asdict(outcome) for outcome in outcomes],
+    }
+
+
+def table(summary: dict[str, Any], title: str) -> Table:
+    """The figures for a terminal."""
+    low, high = summary["success_interval"]
+    quartiles = summary["fold_time_quartiles"]
+    shown = Table(title=title, show_header=False)
+    rows = {
+        "success": f"{100 * summary['success']:.0f} % of {summary['episodes']} ({100 * low:.0f} to {100 * high:.0f} %)",
+        "time to fold": "never" if quartiles is None
+        else f"mean {summary['fold_time_mean']:.1f} s, quartiles {' / '.join(f'{value:.1f}' for value in quartiles)} s",
+        "both corners grasped": f"{100 * summary['both_grasped']:.0f} %",
+        "corner distance": f"{100 * summary['corner_distance_median']:.1f} cm (median)",
+        "failures": ", ".join(f"{name}: {count}" for name, count in summary["failures"].items()) or "none",
+        "inference": f"{summary['inference_ms_median']:.0f} ms (median)",
+    }  # fmt: skip
+    for name, text in rows.items():
+        shown.add_row(name, text)
+    return shown
+
+
+@cache  # one for each worker process
+def load_policy(source: Path | str, settings: EpisodeSettings, mode: str = "") -> Policy:
+    """A bundle, or the address of a remote policy, ready for its default instruction under the name of an empty one."""
+    robot = RobotConfig.load()
+    if isinstance(source, str):
+        if mode or settings.blending == "rtc":
+            raise ConfigError(f"{source}: blending rtc and mode are chosen where the policy is served")
+        remote = RemotePolicy(source)
+        check_robot(remote.config, robot, source)
+        return _DefaultInstruction(remote, remote.config.prompt.default_instruction)
+    realtime: Realtime = "guidance" if settings.blending == "rtc" else "off"
+    policy = FastWamPolicy.load(source, options=Options(realtime=realtime, mode=mode))
+    policy.bundle.check_robot(robot)
+    return _DefaultInstruction(policy, policy.bundle.config.prompt.default_instruction)
+
+
+class _DefaultInstruction:
+    """A policy that is asked for its bundle's default instruction."""
+
+    def __init__(self, policy: Policy, instruction: str) -> None:
+        self._policy, self._instruction = policy, instruction
+        policy.prepare(instruction)
+
+    def prepare(self, instruction: str) -> None:
+        """Nothing to do."""
+
+    def infer(self, observation: Observation) -> Any:
+        return self._policy.infer(replace(observation, instruction=self._instruction))
+
+
+def _episode_of(
+    bundle: Path | str, seed: int, settings: EpisodeSettings, videos: Path | None, mode: str
+) -> EpisodeResult:
+    robot, policy = RobotConfig.load(), load_policy(bundle, settings, mode)
+    frames: list[Pixels] = []
+    camera = next(iter(robot.cameras))
+
+    def keep(cameras: Cameras) -> None:
+        frames.append(cameras.render(camera).copy())
+
+    outcome = run_episode(policy, robot, seed, settings, keep if videos else lambda _: None)
+    if videos and not outcome.success:
+        videos.mkdir(parents=True, exist_ok=True)
+        write_video(videos / f"seed_{seed}.mp4", frames, CAMERA_FPS)
+    return outcome

@@ -1,0 +1,110 @@
+"""Episodes in the simulator through the real nodes over ROS 2: eval-sim --nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import rclpy
+
+from fastwam_msgs.action import RunTask
+from fastwam_msgs.msg import PolicyStatus
+from fastwam_msgs.srv import ResetSimulation
+from fastwam_policy.common.processes import processes
+from fastwam_policy.launching.task_rig import TaskRig
+from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, failure_class
+from fastwam_policy.simulation.evaluate import gather
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+from galaxea_r1lite_sim.simulation import Progress as FoldProgress
+
+_RESET_TIME = 60.0  # s for a new scene
+
+
+def evaluate_nodes(
+    bundle: Path, seeds: Sequence[int], settings: EpisodeSettings, log: Path, figures: Path | None = None
+) -> dict[str, Any]:
+    """Run an episode for each seed through simulator, policy and bridge; `log` takes their output.
+
+    `figures` and what is returned are as in :func:`gather`.
+
+    Raises:
+        ConfigError: a node does not come up, or answers no more.
+    """
+
+    def run(missing: Sequence[int]) -> Generator[EpisodeResult, None, None]:
+        rclpy.init()
+        trials = _Trials(RobotConfig.load(), log)
+        try:
+            trials.start_all(bundle, settings)
+            yield from (trials.run_one(seed, settings) for seed in missing)
+        finally:
+            trials.close()
+            rclpy.try_shutdown()
+
+    # The latency is what the nodes have, and not the one of the settings.
+    how = {"bundle": Bundle.read_identity(bundle)["sha256"], "nodes": True, "seeds": [*seeds], **asdict(settings)}
+    return gather(run, how, figures)
+
+
+class _Trials(TaskRig):
+    def __init__(self, robot: RobotConfig, log: Path) -> None:
+        super().__init__("sim_trials", robot, log)
+        self._policy: PolicyStatus | None = None
+        self.node.create_subscription(PolicyStatus, robot.interfaces.policy_status, self._on_policy, 10)
+        self._reset = self.node.create_client(ResetSimulation, robot.interfaces.reset)
+
+    def start_all(self, bundle: Path, settings: EpisodeSettings) -> None:
+        """The processes of mode sim; nothing moves yet."""
+        for process in processes("sim", {"bundle": str(bundle)}):
+            command = process.command()
+            if process.name == "sim_node":
+                command += ["-p", f"image_height:={settings.height}"]
+            if process.name == "policy_node":
+                realtime = "guidance" if settings.blending == "rtc" else "off"
+                command += ["-p", "run_on_start:=false", "-p", f"replan_interval:={settings.replan}"]
+                command += ["-p", f"realtime:='{realtime}'"]
+            if process.name == "bridge_node":
+                command += ["-p", f"blending:={settings.blending}"]
+            self.run(process.name, command)
+        self.until_loaded()
+        self.until(self._reset.service_is_ready, "the simulator")
+
+    def run_one(self, seed: int, settings: EpisodeSettings) -> EpisodeResult:
+        """New scene, arm, run the task to its end, disarm."""
+        self.arm(wanted=False)
+        answer = self.ask(self._reset, ResetSimulation.Request(seed=seed, randomization=settings.level), _RESET_TIME)
+        if answer is None or not answer.success:
+            raise ConfigError(f"seed {seed}: {'no answer from sim_node' if answer is None else answer.message}")
+        self.simulation = None
+        self.until(lambda: self.simulation is not None and self.simulation.seed == seed, "the new scene")
+        self.arm()
+        result = self.run_task(settings.time_limit)
+        policy = self._policy
+        latency = float(policy.latency_p50[-1]) if policy is not None and len(policy.latency_p50) else 0.0
+        success = result.code == RunTask.Result.SUCCEEDED
+        progress = fold_progress(self)
+        failure = "" if success else task_failure(result, progress)
+        grasped = sum(count > 0 for count in progress.grasps.values())
+        return EpisodeResult(seed, success, self.elapsed, failure, grasped, progress.corner_distance, latency)
+
+    def _on_policy(self, status: PolicyStatus) -> None:
+        self._policy = status
+
+
+def fold_progress(rig: TaskRig) -> FoldProgress:
+    """What the simulator says about the towel."""
+    status = rig.simulation
+    assert status is not None
+    grasps = dict(zip(rig.robot.workspace.arms, status.grasps, strict=True))
+    return FoldProgress(status.corner_distance, status.footprint, tuple(status.held), grasps)
+
+
+def task_failure(result: RunTask.Result, progress: FoldProgress) -> str:
+    """Class of a failed task."""
+    if result.code == RunTask.Result.TIME_LIMIT:
+        return failure_class(progress)
+    return f"task ended with {result.code}: {result.message}"

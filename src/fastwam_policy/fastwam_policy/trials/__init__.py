@@ -1,0 +1,1 @@
+"""Repeated trials of policies, on the robot or in the simulator, with their report."""

@@ -1,0 +1,178 @@
+"""Trials of one bundle, or of two in turn: what is to be done in which order, and what is done already.
+
+A session is a folder: `plan.json` is written before the first trial, and `trials/0003/trial.json` when a trial is over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fastwam_policy.common.files import write_json
+from fastwam_policy.policies.fastwam.bundle import Bundle, check_robot, load_embeddings
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+from galaxea_r1lite_sim.randomization import Level
+
+LETTERS = "AB"
+_PLAN, _OUTCOME = "plan.json", "trial.json"
+_UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """What is tried, and how.
+
+    Attributes:
+        bundles: one folder or two.
+        weights: size and time of each bundle's weights: a session must not go on with others.
+        trials: of each bundle.
+        mode: who stands for the robot.
+        instruction: task; empty for the bundle's default.
+        time_limit: s of a trial, on the nodes' clock.
+        randomization: what varies with the seed, mode sim.
+        first_seed: of the scenes, mode sim: the k-th trial of every bundle has the same scene.
+    """
+
+    bundles: tuple[str, ...]
+    weights: tuple[str, ...]
+    trials: int
+    mode: Literal["sim", "real"]
+    instruction: str
+    time_limit: float
+    randomization: Level
+    first_seed: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of the plan: its number from 1 on, the index of its bundle, its seed in mode sim."""
+
+    number: int
+    bundle: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """How a trial ended.
+
+    Attributes:
+        success: as the operator or the simulator saw it, in time.
+        time: s from the start of the task to its end, on the nodes' clock.
+        ended: why, in words.
+        interventions: how often the operator stopped it.
+    """
+
+    success: bool
+    time: float
+    ended: str
+    interventions: int = 0
+
+
+class TrialSession:
+    """The folder of a session: begun with these settings, or continued.
+
+    Raises:
+        ConfigError: the folder is something else's, or was begun with other settings.
+    """
+
+    def __init__(self, folder: Path, settings: TrialSettings, random: np.random.Generator) -> None:
+        self.folder, self.settings = folder, settings
+        path = folder / _PLAN
+        if path.exists():
+            plan = json.loads(path.read_text(encoding="utf-8"))
+            _check(folder, plan["settings"], settings)
+            self.trials = [Trial(**trial) for trial in plan["trials"]]
+            return
+        if folder.exists() and any(folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty and was not written by trials; name another folder")
+        self.trials = make_plan(settings, random)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"settings": asdict(settings), "trials": [asdict(trial) for trial in self.trials]})
+
+    def folder_of(self, trial: Trial) -> Path:
+        """Where a trial's recording, log, outcome and report are."""
+        return self.folder / "trials" / f"{trial.number:04}"
+
+    def missing(self) -> list[Trial]:
+        """The trials that are still to be done, in order."""
+        return [trial for trial in self.trials if not (self.folder_of(trial) / _OUTCOME).exists()]
+
+    def begin(self, trial: Trial) -> Path:
+        """Empty folder of a trial; what an attempt that was cut off has left is renamed, and kept."""
+        folder = self.folder_of(trial)
+        if folder.exists():
+            names = (folder.with_name(f"{folder.name}_{_UNFINISHED}{number}") for number in count(1))
+            folder.rename(next(name for name in names if not name.exists()))
+        folder.mkdir(parents=True)
+        return folder
+
+    def finish(self, trial: Trial, outcome: TrialOutcome) -> None:
+        """Keep an outcome: from now on the trial is done."""
+        ended = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        write_json(self.folder_of(trial) / _OUTCOME, {**asdict(trial), **asdict(outcome), "at": ended})
+
+    def outcomes(self) -> list[tuple[Trial, TrialOutcome]]:
+        """Every trial that is done, in order."""
+        result = []
+        for trial in self.trials:
+            path = self.folder_of(trial) / _OUTCOME
+            if path.exists():
+                data = json.loads(path.read_text(encoding="utf-8"))
+                result.append((trial, TrialOutcome(**{name: data[name] for name in TrialOutcome.__dataclass_fields__})))
+        return result
+
+    @property
+    def unfinished(self) -> int:
+        """Attempts that were cut off and done again."""
+        return len(list(self.folder.glob(f"trials/*_{_UNFINISHED}*")))
+
+
+def make_plan(settings: TrialSettings, random: np.random.Generator) -> list[Trial]:
+    """The order: in blocks of one trial of each bundle, drawn within each block, so that a drift meets both alike."""
+    bundles = [int(index) for _ in range(settings.trials) for index in random.permutation(len(settings.bundles))]
+    scenes = [settings.first_seed + block for block in range(settings.trials) for _ in settings.bundles]
+    return [Trial(k + 1, bundle, seed) for k, (bundle, seed) in enumerate(zip(bundles, scenes, strict=True))]
+
+
+def with_bundles(settings: TrialSettings, bundles: Sequence[Path], robot: RobotConfig) -> TrialSettings:
+    """The settings for these bundles, which are checked without loading their weights.
+
+    Raises:
+        ConfigError: a bundle is incomplete, or does not fit the robot or the instruction.
+    """
+    weights = []
+    for folder in bundles:
+        config = Bundle.read_config(folder)
+        check_robot(config, robot, str(folder))
+        instruction = settings.instruction or config.prompt.default_instruction
+        known = load_embeddings(folder / "text_embeddings", config)
+        if config.prompt_of(instruction) not in known:
+            raise ConfigError(
+                f"{folder}: does not know the instruction '{instruction}', but: {'; '.join(sorted(known)) or 'none'}. "
+                "`fastwam encode-prompt` adds one"
+            )
+        try:
+            file = (folder / config.weights).stat()
+        except OSError:
+            raise ConfigError(f"{folder}: files missing from the bundle: {config.weights}") from None
+        weights.append(f"{file.st_size} bytes of {datetime.fromtimestamp(file.st_mtime, timezone.utc):%Y-%m-%d %X}")
+    return replace(settings, bundles=tuple(str(folder) for folder in bundles), weights=tuple(weights))
+
+
+def _check(folder: Path, before: dict[str, Any], settings: TrialSettings) -> None:
+    now = json.loads(json.dumps(asdict(settings)))
+    changed = [f"{name}: {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
+    if changed:
+        raise ConfigError(
+            f"{folder} was begun with other settings:\n  " + "\n  ".join(changed) + "\n"
+            "Restore them to go on, or name another folder"
+        )

@@ -1,0 +1,28 @@
+"""A trial that the simulator judges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastwam_msgs.action import RunTask
+from fastwam_policy.simulation.through_nodes import fold_progress, task_failure
+from fastwam_policy.trials.plan import Trial, TrialOutcome, TrialSettings
+from fastwam_policy.trials.rig import TrialRig
+
+
+class SimTrial(TrialRig):
+    """A trial that the simulator judges."""
+
+    def run_trial(self, bundle: Path, trial: Trial, settings: TrialSettings) -> TrialOutcome:
+        """The seed's scene, arm, run the task to its end, disarm."""
+        self.prepare("sim", {"bundle": str(bundle), "seed": trial.seed, "randomization": settings.randomization})
+        self.start_nodes("sim_node", "bridge_node", "policy_node")
+        self.until_loaded()
+        self.until(lambda: self.simulation is not None, "the simulator")
+        self.record()
+        self.arm()
+        result = self.run_task(settings.time_limit, settings.instruction)
+        self.arm(wanted=False)
+        success = result.code == RunTask.Result.SUCCEEDED
+        failure = task_failure(result, fold_progress(self))
+        return TrialOutcome(success, self.elapsed, "folded" if success else failure)
