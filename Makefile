@@ -1,4 +1,4 @@
-# make demo: fold the simulated towel with the shipped policy.   make test: all tests and checks.
+# make demo: fold the simulated towel with the shipped policy.   make test: lint and tests.
 # Both set up everything they need first. `make help` lists the rest.
 MODE ?=
 BAG ?=
@@ -10,13 +10,14 @@ TESTS ?=
 PYTHONS ?=
 NUMPYS ?=
 MATRIX ?=
+PARALLEL := -n 2 --dist loadgroup
 export PYTHON TORCH PYTHONS NUMPYS MATRIX TESTS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data test matrix lint docs wheels lock clean
+.PHONY: help setup demo data test test-fast ci matrix lint docs wheels lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 setup: ## environment and workspace; nothing to do when they are there
 	@scripts/setup.sh
@@ -28,8 +29,14 @@ demo: setup ## fold the simulated towel, or replay a recording, and write a repo
 data: setup ## episodes of the scripted expert as a LeRobot dataset in data/towel. EPISODES=500
 	@./fastwam collect data/towel --episodes $(EPISODES)
 
-test: setup lint ## lint and all tests. TESTS="path or pytest options" for some of them
-	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(TESTS)'
+test: setup lint ## lint, and all tests but the slow ones. TESTS="path or pytest options" for some of them
+	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(or $(TESTS),$(PARALLEL) -m "not slow")'
+
+test-fast: setup ## the tests without nodes and training, in a minute
+	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(PARALLEL) -m "not (nodes or training or slow)"'
+
+ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation
+	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(PARALLEL) -m slow'
 
 matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; hours. PYTHONS="3.11" NUMPYS="1.26" TESTS= MATRIX=
 	@scripts/matrix.sh

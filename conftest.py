@@ -13,25 +13,31 @@ from typing import Any
 
 import pytest
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
-from domain_coordinator import domain_id
 from hypothesis import settings
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+
+from fastwam_policy.launching.domain import private_domain
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers and the nodes they start share the cores. Set before any of them imports torch or numba.
+    os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 settings.register_profile("long", max_examples=20_000)  # pytest --hypothesis-profile=long
 
 TIMEOUT = 60.0  # s: generous, since two cores may be busy; nothing is measured against it
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "ros" in getattr(item, "fixturenames", ()):
+            item.add_marker("nodes")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _ros_domain() -> Iterator[None]:
-    """A ROS domain of this test session's own, on this machine only."""
-    with domain_id(iter(range(60, 100)).__next__) as domain:
-        os.environ |= {
-            "ROS_DOMAIN_ID": str(domain),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-            "PYTHONUNBUFFERED": "1",
-        }
+    """A ROS domain of this test session's own, or of this xdist worker's, on this machine only."""
+    with private_domain():
         yield
 
 

@@ -28,7 +28,7 @@ try() { # python, folder, NumPy
   set +u
   . scripts/env.sh
   # shellcheck disable=SC2086  words of a command line
-  eval ".venv/bin/python -m pytest ${TESTS:-}"
+  eval ".venv/bin/python -m pytest ${TESTS:--n 2 --dist loadgroup}"
 }
 
 work=${MATRIX:-$(mktemp -d)}

@@ -12,6 +12,7 @@ from sensor_msgs.msg import CompressedImage, JointState
 
 from fastwam_policy.data.recordings import check_topics, open_recording
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
+from galaxea_r1lite_bridge.nodes.managed_node import PRIVATE_DOMAIN
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -66,7 +67,8 @@ def test_plays_with_the_recorded_spacing_and_ends(ros, short_bag, tmp_path, stor
     assert "90 %" in output
 
 
-def test_two_replays_in_one_domain_are_refused(ros, short_bag):
+def test_two_replays_in_one_domain_are_refused(ros, short_bag, monkeypatch):
+    monkeypatch.delenv(PRIVATE_DOMAIN)
     images = ros.collect(CompressedImage, ROBOT.cameras["head"].topic)
     first = ros.start("fastwam_policy", "replay_node", bag=short_bag, loop=True)
     ros.until(lambda: images)

@@ -16,7 +16,7 @@ from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.processes import has_simulator
 from fastwam_policy.common.statistics import paired_p, quartiles, success_interval, unpaired_p
-from fastwam_policy.reports.session import TrialSession as Recorded
+from fastwam_policy.reports.session import Session as Recorded
 from fastwam_policy.reports.summary import summarise as summarise_session
 from fastwam_policy.trials.plan import TrialOutcome, TrialSession, TrialSettings, make_plan, with_bundles
 from fastwam_policy.trials.report import comparison_text, row_of, summarise, write_reports

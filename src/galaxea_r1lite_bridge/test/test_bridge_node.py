@@ -21,7 +21,7 @@ from trajectory_msgs.msg import JointTrajectoryPoint
 from fastwam_msgs.msg import ActionChunk, BridgeStatus
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.nodes.conversions import duration_message, time_message
-from galaxea_r1lite_bridge.nodes.managed_node import qos_profile
+from galaxea_r1lite_bridge.nodes.managed_node import PRIVATE_DOMAIN, qos_profile
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 ROBOT = RobotConfig.load()
@@ -287,7 +287,8 @@ def test_an_inactive_emulator_is_silent(ros, robot):
     ros.until(lambda: feedback)
 
 
-def test_the_emulator_never_runs_beside_a_robot(ros):
+def test_the_emulator_never_runs_beside_a_robot(ros, monkeypatch):
+    monkeypatch.delenv(PRIVATE_DOMAIN)
     feedback = ros.node.create_publisher(JointState, ROBOT.groups["left_arm"].feedback, 1)
     emulator = ros.start("galaxea_r1lite_bridge", "emulator_node")
     assert "somebody publishes hdas/feedback_arm_left already" in ros.finish(emulator)

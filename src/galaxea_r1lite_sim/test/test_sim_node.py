@@ -13,6 +13,7 @@ from std_msgs.msg import Bool
 from fastwam_msgs.msg import SimulationStatus
 from fastwam_msgs.srv import ResetSimulation
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
+from galaxea_r1lite_bridge.nodes.managed_node import PRIVATE_DOMAIN
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 pytestmark = pytest.mark.skipif(
@@ -90,7 +91,8 @@ def test_a_seed_out_of_reach_is_named(ros):
     assert node.returncode == 2
 
 
-def test_never_beside_a_robot(ros):
+def test_never_beside_a_robot(ros, monkeypatch):
+    monkeypatch.delenv(PRIVATE_DOMAIN)
     publisher = ros.node.create_publisher(JointState, LEFT.feedback, 1)
     node = start(ros)
     assert f"somebody publishes {LEFT.feedback} already" in ros.finish(node)

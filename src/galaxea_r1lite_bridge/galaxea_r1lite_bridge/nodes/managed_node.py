@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # the last message waits for who comes later
 PARAMETERS_TOPIC = "~/parameters"
+PRIVATE_DOMAIN = "R1LITE_PRIVATE_DOMAIN"  # environment variable: the ROS domain that its setter reserved
 _FAILED = 2  # exit status of a node that could not be configured
 _DISCOVERY = 3.0  # s for other publishers in the domain to be seen, on a busy machine too
 _SPIN = 0.1  # s, longest time until a signal or the node's own end is seen
@@ -89,15 +91,21 @@ class ManagedNode(LifecycleNode):
     def refuse_beside_others(self, topics: Iterable[str]) -> None:
         """Wait until other publishers are known, and raise ConfigError where one has any of `topics` already.
 
-        For what takes the robot's place: two sources of joint feedback would be followed in turn.
+        For what takes the robot's place: two sources of joint feedback would be followed in turn. Who reserved a ROS
+        domain for the processes that it starts names it in `PRIVATE_DOMAIN`: nobody is waited for in there.
         """
-        time.sleep(_DISCOVERY)
-        taken = [topic for topic in topics if self.count_publishers(topic)]
-        if taken:
-            raise ConfigError(
-                f"somebody publishes {', '.join(taken)} already: a robot, a simulator or a replay is in this ROS "
-                "domain. End it, or set another ROS_DOMAIN_ID"
-            )
+        topics = list(topics)
+        domain = os.environ.get("ROS_DOMAIN_ID")
+        reserved = bool(domain) and os.environ.get(PRIVATE_DOMAIN) == domain
+        deadline = time.monotonic() + (0.0 if reserved else _DISCOVERY)
+        while not (taken := [topic for topic in topics if self.count_publishers(topic)]):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_SPIN)
+        raise ConfigError(
+            f"somebody publishes {', '.join(taken)} already: a robot, a simulator or a replay is in this ROS "
+            "domain. End it, or set another ROS_DOMAIN_ID"
+        )
 
     def autostart(self) -> bool:
         """Configure and activate when the parameter says so; return whether the node may go on."""
