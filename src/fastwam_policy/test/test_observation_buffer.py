@@ -80,6 +80,16 @@ def test_bad_messages_are_refused_and_counted(buffer):
     assert buffer.streams["head"].rejected == {PolicyReason.ZERO_STAMP: 1, PolicyReason.STAMP_WENT_BACK: 1}
 
 
+def test_a_message_from_before_the_clock_went_back_does_not_end_its_stream(buffer):
+    """Topics are not ordered among each other: it may come after the jump, and all that follow are older than it."""
+    buffer.clear()
+    buffer.add_image("wrist", T + 100_000 * MS, "from before")
+    fill(buffer)
+    assert buffer.streams["wrist"].rejected == {PolicyReason.STAMP_WENT_BACK: 1}
+    fill(buffer, T + 66 * MS, T + 76 * MS, T + 66 * MS)
+    assert buffer.sample(T + 80 * MS).images["wrist"] == (T + 76 * MS, f"wrist{T + 76 * MS}")
+
+
 def test_a_discarded_image_is_not_offered_again(buffer):
     fill(buffer)
     buffer.add_image("head", T + 20 * MS, "corrupt")

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 ROBOT = RobotConfig.load()
+IMAGE = "sensor_msgs/msg/CompressedImage"
 STORE = get_typestore(Stores.ROS2_JAZZY)
 
 
@@ -65,6 +67,18 @@ def test_plays_with_the_recorded_spacing_and_ends(ros, short_bag, tmp_path, stor
     assert ticks == sorted(ticks)
     assert ticks[0] / 1e9 == pytest.approx(stamps[0], abs=0.05), "the recording's own time"
     assert "90 %" in output
+
+
+def test_the_first_messages_wait_for_a_subscriber(ros, short_bag):
+    node = ros.start("fastwam_policy", "replay_node", bag=short_bag, duration=0.5)
+    topic = ROBOT.cameras["head"].topic
+    ros.until(lambda: ros.node.count_publishers(topic))
+    time.sleep(3.0)  # a busy machine may take as long to find it
+    images = ros.collect(CompressedImage, topic)
+    ros.finish(node)
+    with closing(open_recording(short_bag)) as reader:
+        _, _, first = next(reader.messages([c for c in reader.connections if c.topic == f"/{topic}"]))
+        assert nanoseconds(images[0].header.stamp) == nanoseconds(reader.deserialize(first, IMAGE).header.stamp)
 
 
 def test_two_replays_in_one_domain_are_refused(ros, short_bag, monkeypatch):
@@ -117,7 +131,7 @@ def test_missing_topics_and_other_types_are_all_listed(short_bag, tmp_path):
     bag = rewrite(
         short_bag, tmp_path / "bag", StoragePlugin.MCAP,
         keep=lambda topic: topic != head,
-        kind=lambda topic, name: "sensor_msgs/msg/CompressedImage" if topic == arm else name,
+        kind=lambda topic, name: IMAGE if topic == arm else name,
     )  # fmt: skip
     reader = open_recording(bag)
     with pytest.raises(ConfigError) as error:

@@ -12,8 +12,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-import torch
-
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 Result = TypeVar("Result")
@@ -53,7 +51,9 @@ def in_processes(
 
 
 def _begin_worker(parent: int) -> None:
-    torch.set_num_threads(1)  # workers share the cores; torch would take all of them for each
+    os.environ["OMP_NUM_THREADS"] = "1"  # workers share the cores; torch would take all of them for each
+    if torch := sys.modules.get("torch"):  # too late for the variable
+        torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)

@@ -28,7 +28,8 @@ _NS = 1_000_000_000
 _POLL = 0.1  # s between two questions to a node that is not active yet
 _LOG_STEP = 10  # percent between two progress lines where there is no terminal
 _QUEUE = 10  # messages a topic
-_DISCOVERY = 2.0  # s for our publishers to be found before the first message
+_QUIET = 1.0  # s without a new subscriber: all have found us, and none loses the first messages
+_NO_SUBSCRIBER = 10.0  # s, longest time to wait for the first one
 
 
 class ReplayNode(ManagedNode):
@@ -97,7 +98,7 @@ class ReplayNode(ManagedNode):
     def _run(self) -> None:
         try:
             self._wait_for_nodes()
-            self._stopping.wait(_DISCOVERY)
+            self._wait_for_subscribers()
             while not self._stopping.is_set():
                 self._play()
                 if not self._values["loop"]:
@@ -123,6 +124,13 @@ class ReplayNode(ManagedNode):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{name} was not active after {self._values['wait_timeout']:g} s (wait_timeout)")
                 self._stopping.wait(_POLL)
+
+    def _wait_for_subscribers(self) -> None:
+        found, until = 0, time.monotonic() + _NO_SUBSCRIBER
+        while time.monotonic() < until and not self._stopping.wait(_POLL):
+            count = sum(outlet.get_subscription_count() for outlet in self._outlets.values())
+            if count > found:
+                found, until = count, time.monotonic() + _QUIET
 
     def _play(self) -> None:
         span, rate = self._end_ns - self._start_ns, self._values["rate"]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import PositiveInt, model_validator
-from torch import Tensor
 
 from galaxea_r1lite_bridge.robot.yaml_model import StrictModel
+
+if TYPE_CHECKING:  # torch takes seconds to import, and most nodes do without it
+    import torch
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
@@ -88,8 +90,10 @@ ROBOTWIN = Layout(
 """The official three-camera layout: both wrists side by side under the head camera."""
 
 
-def to_model_input(canvas: Pixels, dtype: torch.dtype, device: torch.device) -> Tensor:
+def to_model_input(canvas: Pixels, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Canvas [H, W, 3] -> [1, 3, H, W] in -1..1, computed in the model's `dtype` as in training."""
+    import torch
+
     pixels = torch.from_numpy(canvas).to(device).permute(2, 0, 1)[None]
     return pixels.to(dtype) * (2 / 255) - 1
 

@@ -6,11 +6,11 @@ import base64
 import io
 import platform
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 import jinja2
 import matplotlib as mpl
-import torch
 from matplotlib.figure import Figure
 
 
@@ -23,7 +23,7 @@ def write_page(path: Path, template: str, **values: object) -> None:
     )
     page = environment.get_template(template).render(
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        machine=f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
+        machine=f"{platform.machine()}, Python {platform.python_version()}, torch {version('torch')}",
         **values,
     )
     path.write_text(page, encoding="utf-8")

@@ -162,7 +162,9 @@ class ObservationBuffer:
         stream = self.streams[name]
         if stamp_ns == 0:
             return self._reject(name, PolicyReason.ZERO_STAMP)
-        if stream.entries and stamp_ns <= stream.entries[-1][0]:
+        if stream.entries and stamp_ns <= (newest := stream.entries[-1][0]):
+            if newest - stamp_ns > self._max_age_ns:  # not out of order: a clock went back, and the newest is from before
+                stream.entries.clear()
             return self._reject(name, PolicyReason.STAMP_WENT_BACK)
         stream.received += 1
         stream.entries.append((stamp_ns, value))
