@@ -163,7 +163,7 @@ class ObservationBuffer:
         if stamp_ns == 0:
             return self._reject(name, PolicyReason.ZERO_STAMP)
         if stream.entries and stamp_ns <= (newest := stream.entries[-1][0]):
-            if newest - stamp_ns > self._max_age_ns:  # not out of order: a clock went back, and the newest is from before
+            if newest - stamp_ns > self._max_age_ns:  # a clock went back, and the newest is from before
                 stream.entries.clear()
             return self._reject(name, PolicyReason.STAMP_WENT_BACK)
         stream.received += 1
