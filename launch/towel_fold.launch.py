@@ -32,7 +32,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             end = EmitEvent(event=Shutdown(reason=f"{process.name} has ended"))
             actions.append(RegisterEventHandler(OnProcessExit(target_action=node, on_exit=[end])))
     if arguments["rviz"]:
-        description = RobotConfig.load().urdf_path.read_text()
+        description = RobotConfig.load(Path(file) if (file := given["robot_config"]) else None).urdf_path.read_text()
         simulated = {"use_sim_time": given["mode"] != "real"}
         rviz = Path(get_package_share_directory("fastwam_policy")) / "config" / "rviz" / "towel_fold.rviz"
         actions += [

@@ -15,7 +15,7 @@ class Terminal:
     def __init__(self, *arguments):
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fastwam_policy.cli.main", *map(str, arguments)],
+            [sys.executable, "-m", "fastwam_policy.cli", *map(str, arguments)],
             stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"COLUMNS": "200"},
         )  # fmt: skip
         os.close(slave)

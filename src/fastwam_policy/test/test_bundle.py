@@ -190,7 +190,7 @@ def test_command_line(random_bundle, tmp_path, capsys):
     with pytest.raises(SystemExit) as status:
         main(["make-bundle", str(tmp_path / "new"), "--size", "huge"])
     assert status.value.code == 2
-    assert "tiny, mid, full" in capsys.readouterr().err
+    assert "invalid choice: 'huge'" in capsys.readouterr().err
 
 
 def test_a_tile_shows_a_part_of_the_image():

@@ -16,7 +16,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
 
 
 def demo(*arguments):
-    return [sys.executable, "-m", "fastwam_policy.cli.main", "demo", *map(str, arguments)]
+    return [sys.executable, "-m", "fastwam_policy.cli", "demo", *map(str, arguments)]
 
 
 def nodes_of(output):

@@ -1,6 +1,5 @@
 """What the documentation names exists: files, anchors, commands, options, make targets, launch arguments, defaults."""
 
-import argparse
 import re
 import subprocess
 from pathlib import Path
@@ -9,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from fastwam_policy.cli.main import _parser
+from fastwam_policy.cli.main import parsers
 from fastwam_policy.common.processes import ARGUMENTS
 
 ROOT = Path(__file__).parents[3]
@@ -58,11 +57,6 @@ def test_a_broken_link_is_found():
     assert broken_links("docs/index.md", text) == ["missing.md", "nodes.md#missing", "#missing"]
 
 
-def subcommands():
-    (action,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return action.choices
-
-
 def code_lines(text):
     """Lines of code blocks and code in the text; a comment ends a line, continued lines are one."""
     blocks = re.findall(r"```(?:bash|sh)?\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
@@ -71,7 +65,7 @@ def code_lines(text):
 
 
 def unknown_commands(text):
-    commands, result = subcommands(), []
+    commands, result = parsers()[1], []
     for line in code_lines(text):
         words = line.split()
         if not words or words[0].removeprefix("./") != "fastwam" or len(words) == 1:

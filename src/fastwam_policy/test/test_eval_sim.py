@@ -132,11 +132,11 @@ def test_episodes_run_through_the_nodes(random_bundle, tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["--episodes", "0"], "--episodes must be at least 1"),
-        (["--time-limit", "0"], "--time-limit above 0"),
-        (["--workers", "-1"], "--workers not negative"),
-        (["--latency", "-1"], "--latency must be from 0 to below 1.5 s"),
-        (["--latency", "1.6"], "--latency must be from 0 to below 1.5 s"),
+        (["--episodes", "0"], "--episodes: must be at least 1"),
+        (["--time-limit", "0"], "--time-limit: must be above 0"),
+        (["--workers", "-1"], "--workers: must be at least 0"),
+        (["--latency", "-1"], "--latency: must be at least 0, got -1; see: fastwam eval-sim --help"),
+        (["--latency", "1.6"], "--latency must be below 1.5 s"),
         (["--videos", "/dev/null"], "--videos /dev/null: cannot be written"),
         (["--videos", "/tmp", "--nodes"], "and no --videos"),
     ],

@@ -91,7 +91,7 @@ def test_the_sigma_shift_must_be_stated(tmp_path, capsys):
         (("--head-dim", "16"), "head_dim 16 cannot be split"),
         (("--vae", OFFICIAL), "expected tensors by name"),
         (("--stats", "/nowhere.json"), "/nowhere.json: no such file"),
-        (("--denoise-steps", "0"), "denoise_steps"),
+        (("--denoise-steps", "0"), "--denoise-steps: must be at least 1"),
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, capsys, extra, expected):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in, naming_a_full_disk
 from fastwam_policy.common.parallel import in_processes
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -97,5 +98,5 @@ def test_workers_end_with_their_parent(number):
 
 
 def test_a_killed_worker_is_an_error():
-    with pytest.raises(ConfigError, match="one of 2 worker processes was killed"):
+    with pytest.raises(RunError, match="one of 2 worker processes was killed"):
         list(in_processes(os._exit, [(1,)], 2))

@@ -377,10 +377,10 @@ def test_a_full_disk_is_named_and_what_is_there_goes_on(tmp_path, monkeypatch, c
     dataset.write(0, episode())
     with monkeypatch.context() as patch:
         patch.setattr(lerobot_writer, "write_video", full)
-        patch.setattr("fastwam_policy.cli.training._convert", lambda _: dataset.write(1, episode()))
+        patch.setattr("fastwam_policy.cli.convert.run", lambda _: dataset.write(1, episode()))
         with pytest.raises(SystemExit) as ended:
             main(["convert", "recording", "--output", str(tmp_path / "data")])
-    assert ended.value.code == 2
+    assert ended.value.code == 1
     assert "the disk is full" in capsys.readouterr().err
     assert dataset.has(0)
     assert not dataset.has(1)

@@ -26,7 +26,7 @@ def observation(instruction="fold the towel", running=None):
 
 @contextmanager
 def served(bundle):
-    command = [sys.executable, "-m", "fastwam_policy.cli.main", "serve", str(bundle), "--port", "0"]
+    command = [sys.executable, "-m", "fastwam_policy.cli", "serve", str(bundle), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline()

@@ -171,7 +171,7 @@ def test_operate(world):
 
 def test_operate_needs_a_terminal():
     answer = subprocess.run(
-        [sys.executable, "-m", "fastwam_policy.cli.main", "operate"], input="", capture_output=True, text=True
+        [sys.executable, "-m", "fastwam_policy.cli", "operate"], input="", capture_output=True, text=True
     )
     assert answer.returncode == 2
     assert "needs a terminal" in answer.stderr

@@ -168,12 +168,19 @@ def test_limits_and_watchdogs_are_counted_from_the_recording_on():
     assert figures["watchdogs"] == {f"301 {Reason.FEEDBACK_STALE.text}": 2}
 
 
-@pytest.mark.parametrize("option", [["--n", "0"], ["--time-limit", "0"], ["--bundle", "b", "--bundle", "c"]])
-def test_wrong_options_are_refused(random_bundle, tmp_path, option, capsys):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--n", "0"], "--n: must be at least 1"),
+        (["--time-limit", "0"], "--time-limit: must be above 0"),
+        (["--bundle", "b", "--bundle", "c"], "--bundle is given once, or twice"),
+    ],
+)
+def test_wrong_options_are_refused(random_bundle, tmp_path, option, message, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["trials", str(tmp_path / "session"), "--mode", "real", "--bundle", str(random_bundle), *option])
     assert ended.value.code == 2
-    assert "--bundle given once or twice" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "session").exists()
 
 
@@ -195,7 +202,7 @@ def processes_of(folder):
 def test_a_session_in_the_simulator_is_killed_and_goes_on(ros, random_bundle, tmp_path, capsys):
     folder = tmp_path / "session"
     arguments = ["trials", str(folder), "--n", "1", "--time-limit", "1", "--bundle", str(random_bundle)]
-    killed = subprocess.Popen([sys.executable, "-m", "fastwam_policy.cli.main", *arguments])
+    killed = subprocess.Popen([sys.executable, "-m", "fastwam_policy.cli", *arguments])
     try:
         ros.until(lambda: processes_of(random_bundle), LOADING)
     finally:

@@ -1,9 +1,52 @@
-"""Types of command line arguments."""
+"""Types of command line arguments, and the options that several commands share.
+
+`./fastwam --help` imports this module, so that nothing expensive may be imported here.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
+
+STDOUT = Path("-")
+"""Value of `--json -`: the figures go to standard output, and all that is for people to standard error."""
+
+Number = TypeVar("Number", int, float)
+
+
+def number(
+    kind: Callable[[str], Number], *, least: float | None = None, above: float | None = None, below: float | None = None
+) -> Callable[[str], Number]:
+    """Type of a finite number that is `least` or more, above `above`, and below `below`."""
+    bounds = {"at least": least, "above": above, "below": below}
+    wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+
+    def parse(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"must be a {'whole number' if kind is int else 'number'}, got {text!r}"
+            ) from None
+        fits = (least is None or value >= least) and (above is None or value > above)
+        if not (math.isfinite(value) and fits and (below is None or value < below)):
+            raise argparse.ArgumentTypeError(f"must be {wanted or 'finite'}, got {text}")
+        return value
+
+    return parse
+
+
+def existing_file(text: str) -> Path:
+    """A file to read; its absolute path, since nodes that are given it may run elsewhere."""
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text}: no such file")
+    return path.resolve()
 
 
 def new_file(text: str) -> Path:
@@ -12,3 +55,68 @@ def new_file(text: str) -> Path:
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: not a file in an existing folder")
     return path
+
+
+def add_json(parser: argparse.ArgumentParser, about: str = "write the figures as JSON") -> None:
+    """`--json`, for :func:`write_figures`."""
+    parser.add_argument(
+        "--json",
+        type=lambda text: STDOUT if text == "-" else new_file(text),
+        metavar="PATH",
+        help=f"{about}; - for standard output",
+    )
+
+
+def write_figures(path: Path | None, figures: Any) -> None:
+    """Write what a command has found where `--json` says, if it does."""
+    if path == STDOUT:
+        print(json.dumps(figures, indent=2), file=sys.__stdout__, flush=True)
+    elif path is not None:
+        from fastwam_policy.common.files import write_json
+
+        write_json(path, figures)
+
+
+def add_robot(parser: argparse.ArgumentParser) -> None:
+    """`--robot`: what RobotConfig.load takes, None for the installed file."""
+    parser.add_argument(
+        "--robot", type=existing_file, metavar="FILE", help="description of the robot; config/r1lite.yaml by default"
+    )
+
+
+def add_randomization(parser: argparse.ArgumentParser, default: str = "full") -> None:
+    """`--randomization` of simulated scenes."""
+    parser.add_argument(
+        "--randomization",
+        choices=["none", "towel", "full"],
+        default=default,
+        help="what a scene's seed varies; towel: its place and the arms' start (default %(default)s)",
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """`--workers`, as :func:`fastwam_policy.common.parallel.in_processes` takes them."""
+    parser.add_argument("--workers", type=number(int, least=0), default=0, help="processes; 0 for one a core")
+
+
+def add_threads(parser: argparse.ArgumentParser, default: int = 0) -> None:
+    """`--threads` of torch."""
+    parser.add_argument(
+        "--threads",
+        type=number(int, least=0),
+        default=default,
+        help="CPU threads of torch; 0 lets torch choose (default %(default)s)",
+    )
+
+
+def add_training_config(parser: argparse.ArgumentParser) -> None:
+    """The arguments of :func:`fastwam_policy.training.config.read_config`."""
+    parser.add_argument("config", type=Path, help="such as config/training/towel.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one entry, such as policy.variant=idm"
+    )
+
+
+def add_lerobot_version(parser: argparse.ArgumentParser) -> None:
+    """`--format` of a LeRobot dataset."""
+    parser.add_argument("--format", choices=["v2.1", "v3.0"], default="v2.1", help="LeRobot version (default v2.1)")

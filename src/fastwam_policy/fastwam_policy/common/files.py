@@ -19,6 +19,9 @@ _FULL = 2**24  # bytes: with less free than this, an error while writing is call
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is whole, or not there at all, after a power cut too."""
+    if path.exists() and not path.is_file():  # a device or a pipe, which must not be replaced
+        path.write_text(text, encoding="utf-8")
+        return
     unfinished = path.with_suffix(".tmp")
     with unfinished.open("w", encoding="utf-8") as file:
         file.write(text)

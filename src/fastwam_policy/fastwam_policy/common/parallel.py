@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+from fastwam_policy.common.failure import RunError
 
 Result = TypeVar("Result")
 _PARENT_DEATH_SIGNAL = 1  # of prctl
@@ -26,7 +26,7 @@ def in_processes(
     An error, and the end of this process however it comes, end them all in the middle of their work.
 
     Raises:
-        ConfigError: a process was killed.
+        RunError: a process was killed.
     """
     count = workers or os.cpu_count() or 1
     if count == 1:
@@ -44,7 +44,7 @@ def in_processes(
                     process.terminate()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
-                raise ConfigError(
+                raise RunError(
                     f"one of {count} worker processes was killed, perhaps for want of memory: try fewer with --workers"
                 ) from None
             raise

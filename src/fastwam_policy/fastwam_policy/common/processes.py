@@ -29,6 +29,7 @@ ARGUMENTS: dict[str, tuple[Argument, str]] = {
     "seed": (0, "what the simulated scene is drawn from, mode sim"),
     "randomization": ("towel", "what the seed varies, mode sim: none, towel (its place and the arms' start) or full"),
     "duration": (0.0, "simulated seconds, or success before, after which mode sim ends; 0 for never"),
+    "robot_config": ("", "description of the robot for all nodes; empty for the installed config/r1lite.yaml"),
     "session": ("", "folder of that recording; empty for ~/fastwam_sessions/TIME"),
 }
 """Default and meaning of each argument of the launch file."""
@@ -37,6 +38,11 @@ ARGUMENTS: dict[str, tuple[Argument, str]] = {
 def shipped_bundle() -> Path:
     """The bundle that comes with this package: it folds the simulated towel, and knows no other."""
     return Path(get_package_share_directory("fastwam_policy")) / "bundles" / "towel_small"
+
+
+def sample_bag() -> Path:
+    """The recording that comes with this package, of 6.5 s."""
+    return Path(get_package_share_directory("fastwam_policy")) / "bags" / "towel_fold_sample"
 
 
 def has_simulator() -> bool:

@@ -71,8 +71,12 @@ class _Stream:
         return self.values[max(0, bisect.bisect(self.stamps, time_ns) - 1)]
 
 
-def convert(recordings: Sequence[Path], folder: Path, settings: ConvertSettings, workers: int = 0) -> dict[Path, str]:
+def convert(
+    recordings: Sequence[Path], folder: Path, settings: ConvertSettings, workers: int = 0, robot: Path | None = None
+) -> dict[Path, str]:
     """Append each recording that is not in the dataset at `folder` yet, in order; return why others were skipped.
+
+    `robot` is another robot file than the installed one.
 
     Raises:
         ConfigError: the dataset's folder holds something else, or was begun with another rate, height, skew or
@@ -80,12 +84,12 @@ def convert(recordings: Sequence[Path], folder: Path, settings: ConvertSettings,
     """
     with alone_in(folder):
         claim(folder, "convert", {name: value for name, value in vars(settings).items() if name != "task"})
-        dataset = Dataset(folder, RobotConfig.load(), settings.fps, settings.version)
+        dataset = Dataset(folder, RobotConfig.load(robot), settings.fps, settings.version)
         done = dataset.sources()  # as after a kill: they are there already
         sources = {str(path.resolve()): path for path in recordings}
         missing = [path for source, path in sources.items() if source not in done]
         free = (index for index in itertools.count() if not dataset.has(index))
-        work = [(path, index, folder, settings) for path, index in zip(missing, free, strict=False)]
+        work = [(path, index, folder, settings, robot) for path, index in zip(missing, free, strict=False)]
         failed: dict[Path, str] = {}
         with counted() as progress:
             task = progress.add_task("recordings", total=len(work))
@@ -100,9 +104,11 @@ def convert(recordings: Sequence[Path], folder: Path, settings: ConvertSettings,
     return skipped
 
 
-def _convert_one(path: Path, index: int, folder: Path, settings: ConvertSettings) -> tuple[Path, str]:
+def _convert_one(
+    path: Path, index: int, folder: Path, settings: ConvertSettings, robot_file: Path | None
+) -> tuple[Path, str]:
     """The recording, and why it was skipped."""
-    robot = RobotConfig.load()
+    robot = RobotConfig.load(robot_file)
     try:
         episode = read_episode(path, robot, settings)
         Dataset(folder, robot, settings.fps, settings.version).write(index, episode, str(path.resolve()))

@@ -55,8 +55,8 @@ class _Sent:
 class _World(Rig):
     """The nodes, one after the other for each fault, and a record of what the bridge says and sends."""
 
-    def __init__(self, robot: RobotConfig, bundle: Path, log: Path) -> None:
-        super().__init__("safety_check", robot, log)
+    def __init__(self, robot: RobotConfig, bundle: Path, log: Path, robot_file: Path | None) -> None:
+        super().__init__("safety_check", robot, log, robot_file)
         self._bundle = bundle
         names = robot.interfaces
         self.sent: list[_Sent] = []
@@ -337,13 +337,15 @@ FAULTS = [
 ]  # fmt: skip
 
 
-def check_safety() -> list[Row]:
+def check_safety(robot_file: Path | None = None) -> list[Row]:
     """Inject every fault in turn, in this process's ROS domain, and return the table's rows.
 
+    `robot_file` is another robot file than the installed one.
+
     Raises:
-        ConfigError: the nodes did not come up, or the arms did not begin to move.
+        RunError: the nodes did not come up, or the arms did not begin to move.
     """
-    robot = RobotConfig.load()
+    robot = RobotConfig.load(robot_file)
     rclpy.init()
     with TemporaryDirectory() as folder, Progress() as progress:
         bundle = Path(folder) / "bundle"
@@ -351,7 +353,7 @@ def check_safety() -> list[Row]:
         task, rows = progress.add_task("faults", total=len(FAULTS)), []
         for fault in FAULTS:
             progress.update(task, description=fault.name)
-            with _world(robot, bundle, Path(folder) / "nodes.log") as world:
+            with _world(robot, bundle, Path(folder) / "nodes.log", robot_file) as world:
                 rows.append(_inject(world, fault))
             progress.advance(task)
     rclpy.shutdown()
@@ -359,8 +361,8 @@ def check_safety() -> list[Row]:
 
 
 @contextmanager
-def _world(robot: RobotConfig, bundle: Path, log: Path) -> Iterator[_World]:
-    world = _World(robot, bundle, log)
+def _world(robot: RobotConfig, bundle: Path, log: Path, robot_file: Path | None) -> Iterator[_World]:
+    world = _World(robot, bundle, log, robot_file)
     try:
         yield world
     finally:

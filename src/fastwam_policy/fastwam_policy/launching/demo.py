@@ -13,6 +13,7 @@ from pathlib import Path
 from honcho.manager import Manager
 from rich.console import Console
 
+from fastwam_policy.common.arguments import write_figures
 from fastwam_policy.common.files import write_json
 from fastwam_policy.common.processes import Argument, processes, require_viewer, shipped_bundle
 from fastwam_policy.data.recordings import check_topics, open_recording
@@ -31,11 +32,12 @@ def run_demo(
     bag: Path,
     bundle: Path | None,
     output: Path,
-    json_path: Path | None,
+    figures: Path | None,
     seed: int,
     randomization: str,
     duration: float,
     *,
+    robot_file: Path | None = None,
     view: bool = False,
     imagine: bool = False,
 ) -> int:
@@ -47,7 +49,7 @@ def run_demo(
     console = Console()
     if view:
         require_viewer()
-    robot = RobotConfig.load()
+    robot = RobotConfig.load(robot_file)
     source = bag if mode == "replay" else None
     if source is not None:
         with closing(open_recording(source)) as reader:
@@ -63,6 +65,7 @@ def run_demo(
         "bundle": str(bundle),
         "arm": True,
         "imagine": imagine,
+        "robot_config": str(robot_file or ""),
         "record": True,
         "record_images": mode == "sim",
         "session": str(session),
@@ -75,7 +78,8 @@ def run_demo(
             manager.add_process(process.name, f"exec {shlex.join(process.command())}", env=dict(os.environ))
         if view:
             screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-            command = [sys.executable, "-m", "fastwam_policy.cli.main", "view", *([] if screen else ["--web"])]
+            command = [sys.executable, "-m", "fastwam_policy.cli", "view", *([] if screen else ["--web"])]
+            command += ["--robot", str(robot_file)] if robot_file else []
             manager.add_process("viewer", f"exec {shlex.join(command)}", env=dict(os.environ))
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         manager.loop()
@@ -91,8 +95,7 @@ def run_demo(
     summary = report_session(session, robot, f"Fast-WAM on {title}", source)
     console.print(table(summary))
     write_json(session / "summary.json", summary)
-    if json_path is not None:
-        write_json(json_path, summary)
+    write_figures(figures, summary)
     console.print(f"report: {session / 'report.html'}")
     if (video := session / "video.mp4").exists():
         console.print(f"video: {video}")

@@ -14,9 +14,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_srvs.srv import SetBool
 
+from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.processes import node_command
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _PATIENCE = 60.0  # s
 _ANSWER = 1.0  # s until a service is asked again
@@ -33,10 +33,12 @@ class Rig:
         name: of the node.
         robot: names of the interfaces.
         log: file for the output of the processes.
+        robot_file: what the nodes read the robot from, where it is not the installed file.
     """
 
-    def __init__(self, name: str, robot: RobotConfig, log: Path) -> None:
+    def __init__(self, name: str, robot: RobotConfig, log: Path, robot_file: Path | None = None) -> None:
         self.robot, self._log = robot, log
+        self._common = {"robot_config": robot_file} if robot_file else {}
         self.node = Node(name, enable_rosout=False)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._executor = SingleThreadedExecutor()
@@ -51,7 +53,7 @@ class Rig:
 
     def start(self, package: str, name: str, **parameters: object) -> None:
         """Start one installed node with parameters."""
-        self.run(name, node_command(package, name, parameters))
+        self.run(name, node_command(package, name, self._common | parameters))
 
     def run(self, name: str, command: list[str]) -> None:
         """Start a process under a name; it ends with this one, even where this one is killed."""
@@ -83,11 +85,11 @@ class Rig:
         self.node.destroy_node()
 
     def until(self, condition: Callable[[], Any], what: str, patience: float = _PATIENCE) -> None:
-        """Wait for a condition; ConfigError, with the nodes' last lines, when it does not come."""
+        """Wait for a condition; RunError, with the nodes' last lines, when it does not come."""
         deadline = time.monotonic() + patience
         while not condition():
             if time.monotonic() > deadline:
-                raise ConfigError(f"{what}: not within {patience:g} s. {self.last_lines()}")
+                raise RunError(f"{what}: not within {patience:g} s. {self.last_lines()}")
             self.pause()
 
     def last_lines(self) -> str:

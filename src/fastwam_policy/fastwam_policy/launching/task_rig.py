@@ -10,10 +10,10 @@ from rclpy.action import ActionClient
 
 from fastwam_msgs.action import RunTask
 from fastwam_msgs.msg import SimulationStatus
+from fastwam_policy.common.failure import RunError
 from fastwam_policy.launching.rig import Rig
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _NS = 1_000_000_000
 _LOADING = 900.0  # s for a policy of billions of parameters to load and, where that is asked for, to compile
@@ -47,7 +47,7 @@ class TaskRig(Rig):
         """Run a task to its end; an empty instruction is the policy's default.
 
         Raises:
-            ConfigError: the policy node does not answer, or a process has ended by itself.
+            RunError: the policy node does not answer, or a process has ended by itself.
         """
         goal = RunTask.Goal(instruction=instruction, time_limit=duration_message(round(_NS * time_limit)))
         deadline = time.monotonic() + _ARMED_TIME
@@ -55,11 +55,11 @@ class TaskRig(Rig):
             self.elapsed = 0.0
             self.goal = self.wait(self.task.send_goal_async(goal, self._on_feedback), _ACCEPTED)
             if self.goal is None:
-                raise ConfigError(f"the policy node does not take the task. {self.last_lines()}")
+                raise RunError(f"the policy node does not take the task. {self.last_lines()}")
             future, self._heard = self.goal.get_result_async(), time.monotonic()
             while not future.done():
                 if time.monotonic() - self._heard > _SILENCE:
-                    raise ConfigError(f"the policy node has fallen silent. {self.last_lines()}")
+                    raise RunError(f"the policy node has fallen silent. {self.last_lines()}")
                 self.pause()
             self.goal, answer = None, future.result()
             # The policy node learns a moment after this one that the bridge is armed.
@@ -68,11 +68,11 @@ class TaskRig(Rig):
             time.sleep(_PAUSE)
 
     def pause(self) -> None:
-        """As Rig.pause; ConfigError where a process has ended by itself."""
+        """As Rig.pause; RunError where a process has ended by itself."""
         super().pause()
         for name, process in self.processes.items():
             if process.poll() is not None:
-                raise ConfigError(f"{name} ended with status {process.returncode}. {self.last_lines()}")
+                raise RunError(f"{name} ended with status {process.returncode}. {self.last_lines()}")
 
     def _on_feedback(self, message: Any) -> None:
         self.elapsed, self._heard = round(float(message.feedback.elapsed), 3), time.monotonic()

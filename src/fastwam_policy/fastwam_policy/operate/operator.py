@@ -160,7 +160,7 @@ class Operator(Node):
         self._show(f"task {words.get(answer.status, 'ended')}, {answer.result.code}: {answer.result.message}")
 
 
-def operate(instruction: str, time_limit: float, namespace: str) -> int:
+def operate(robot: RobotConfig, instruction: str, time_limit: float, namespace: str) -> None:
     """Run until q, Ctrl-C or the terminal's end; a running task is then canceled.
 
     Raises:
@@ -172,7 +172,7 @@ def operate(instruction: str, time_limit: float, namespace: str) -> int:
         ended = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: ended.set())
-        node = Operator(RobotConfig.load(), instruction, time_limit, show)
+        node = Operator(robot, instruction, time_limit, show)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         closed = threading.Event()
@@ -201,7 +201,6 @@ def operate(instruction: str, time_limit: float, namespace: str) -> int:
             executor.shutdown()
             node.destroy_node()
             rclpy.try_shutdown()
-    return 0
 
 
 def _spin(executor: SingleThreadedExecutor, closed: threading.Event) -> None:

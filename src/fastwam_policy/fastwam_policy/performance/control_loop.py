@@ -20,6 +20,7 @@ from rich.progress import track
 from sensor_msgs.msg import CompressedImage, JointState
 
 from fastwam_msgs.msg import ActionChunk
+from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.processes import node_command
 from fastwam_policy.nodes.image_decoding import decode_compressed
 from fastwam_policy.performance.loop_figures import DEADLINE_THREAD
@@ -27,7 +28,6 @@ from fastwam_policy.policies.fastwam.random_bundle import write_random_bundle
 from galaxea_r1lite_bridge.nodes.deadline_loop import DeadlineLoop
 from galaxea_r1lite_bridge.nodes.managed_node import qos_profile
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _STARTING = 60.0  # s within which the load must be there
 
@@ -59,27 +59,28 @@ class _TimerNode:
         self.node.destroy_node()
 
 
-def bench_loop(rates: Sequence[float], seconds: float) -> list[dict[str, Any]]:
+def bench_loop(rates: Sequence[float], seconds: float, robot_file: Path | None = None) -> list[dict[str, Any]]:
     """Periods of the loops at each rate (Hz), measured in the same run; figures as plain data, periods in ms.
 
     The load is real: emulator_node's cameras and joints, and policy_node with random weights. The timers' nodes
     subscribe to all of that, as a node that does everything on one executor would; one of them also decodes the images.
+    `robot_file` is another robot file than the installed one.
 
     Raises:
-        ConfigError: the load did not come up.
+        RunError: the load did not come up.
     """
-    robot = RobotConfig.load()
+    robot = RobotConfig.load(robot_file)
     rclpy.init()
     nodes: dict[str, _TimerNode] = {}
     with TemporaryDirectory() as folder:
-        load = _start_load(robot, Path(folder))
+        load = _start_load(robot, robot_file, Path(folder))
         try:
             nodes["rclpy timer"] = _TimerNode("light", robot, lambda _: None)
             nodes["rclpy timer, decoding"] = _TimerNode("decoding", robot, decode_compressed)
             deadline = time.monotonic() + _STARTING
             while not nodes["rclpy timer"].chunks:
                 if time.monotonic() > deadline:
-                    raise ConfigError(f"the policy node published no chunk within {_STARTING:g} s")
+                    raise RunError(f"the policy node published no chunk within {_STARTING:g} s")
                 time.sleep(0.1)
             return [_measure(nodes, rate, seconds) for rate in rates]
         finally:
@@ -91,11 +92,12 @@ def bench_loop(rates: Sequence[float], seconds: float) -> list[dict[str, Any]]:
             rclpy.shutdown()
 
 
-def _start_load(robot: RobotConfig, folder: Path) -> list[subprocess.Popen[bytes]]:
+def _start_load(robot: RobotConfig, robot_file: Path | None, folder: Path) -> list[subprocess.Popen[bytes]]:
     write_random_bundle(folder / "bundle", robot, "fold the towel")
+    common = {"robot_config": robot_file} if robot_file else {}
     commands = (
-        node_command("galaxea_r1lite_bridge", "emulator_node", {}),
-        node_command("fastwam_policy", "policy_node", {"bundle": folder / "bundle"}),
+        node_command("galaxea_r1lite_bridge", "emulator_node", common),
+        node_command("fastwam_policy", "policy_node", {"bundle": folder / "bundle", **common}),
     )
     return [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
 

@@ -121,9 +121,8 @@ def read_reference(bag: Path, robot: RobotConfig) -> Reference:
     return Reference(groups, max(series.times[-1] for series in groups.values()))
 
 
-def bench_execution(bag: Path, latencies: Sequence[float], seeds: int) -> list[dict[str, Any]]:
+def bench_execution(robot: RobotConfig, bag: Path, latencies: Sequence[float], seeds: int) -> list[dict[str, Any]]:
     """Run every mode at every latency (s), `seeds` times with other chunks; figures as plain data."""
-    robot = RobotConfig.load()
     reference = read_reference(bag, robot)
     cases = [(latency, mode) for latency in latencies for mode in BLENDINGS]
     results = []

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in
 from fastwam_policy.common.parallel import in_processes
 from fastwam_policy.common.progress import counted
@@ -60,26 +61,27 @@ class CollectSettings:
     policy: str = ""
 
 
-def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int = 0) -> int:
+def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int = 0, robot: Path | None = None) -> int:
     """Write `episodes` successful episodes into the dataset at `folder`; those that are there already are kept.
 
-    Returns the number of seeds on which the expert failed.
+    `robot` is another robot file than the installed one. Returns the number of seeds on which the expert failed.
 
     Raises:
         ConfigError: the folder holds episodes of other settings or of a policy with other weights, another command
-            writes into it, or an episode failed too often.
+            writes into it.
+        RunError: an episode failed too often.
     """
     if settings.level not in LEVELS:
         raise ConfigError(f"randomization must be one of {', '.join(LEVELS)}, got {settings.level!r}")
     weights = {"policy_sha256": Bundle.read_identity(Path(settings.policy))["sha256"]} if settings.policy else {}
     with alone_in(folder):
-        claim(folder, "collect", vars(settings) | weights)
-        dataset = Dataset(folder, RobotConfig.load(), FPS, settings.version)
+        claim(folder, "collect", vars(settings) | weights | ({"robot": str(robot)} if robot else {}))
+        dataset = Dataset(folder, RobotConfig.load(robot), FPS, settings.version)
         wanted = [index for index in range(episodes) if not dataset.has(index)]
         failures = 0
         with counted() as progress:
             task = progress.add_task("episodes", total=episodes, completed=episodes - len(wanted))
-            for failed in in_processes(_collect_one, [(folder, index, settings) for index in wanted], workers):
+            for failed in in_processes(_collect_one, [(folder, index, settings, robot) for index in wanted], workers):
                 failures += failed
                 progress.advance(task)
         dataset.finish()
@@ -128,8 +130,8 @@ def _drive(robot: RobotConfig, simulation: Simulation, cameras: Cameras, seed: i
     drive(load_policy(Path(settings.policy), EpisodeSettings()), robot, simulation, cameras, driving, seconds)
 
 
-def _collect_one(folder: Path, index: int, settings: CollectSettings) -> int:
-    robot = RobotConfig.load()
+def _collect_one(folder: Path, index: int, settings: CollectSettings, robot_file: Path | None) -> int:
+    robot = RobotConfig.load(robot_file)
     for attempt in range(_ATTEMPTS):
         try:
             episode = record(robot, settings.first_seed + index + attempt * _NEXT_SEED, settings)
@@ -138,7 +140,7 @@ def _collect_one(folder: Path, index: int, settings: CollectSettings) -> int:
         if episode is not None:
             Dataset(folder, robot, FPS, settings.version).write(index, episode)
             return attempt
-    raise ConfigError(f"episode {index}: the expert failed on {_ATTEMPTS} seeds in a row")
+    raise RunError(f"episode {index}: the expert failed on {_ATTEMPTS} seeds in a row")
 
 
 def _noise(robot: RobotConfig, targets: NDArray[np.float64], scale: float, seed: int) -> Iterator[NDArray[np.float64]]:

@@ -19,7 +19,12 @@ from fastwam_policy.training.trainer import SUMMARY_FILE, check_output, train
 
 
 def compare(
-    config: TrainingConfig, output: Path, seeds: Sequence[int], settings: EpisodeSettings, workers: int = 0
+    config: TrainingConfig,
+    output: Path,
+    seeds: Sequence[int],
+    settings: EpisodeSettings,
+    workers: int = 0,
+    robot: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Train each variant into a folder of `output`, then evaluate it in each of its modes on the same seeds.
 
@@ -36,11 +41,11 @@ def compare(
         check_output(own, folder)
         if not (folder / SUMMARY_FILE).exists():
             Console().print(f"[bold]{name}[/bold]")
-            train(own, folder)
+            train(own, folder, robot)
         trained = json.loads((folder / SUMMARY_FILE).read_text())
         for mode in variant.modes:
             figures = folder / f"eval_{mode}.json"
-            found = evaluate(folder / "bundle", seeds, settings, workers, mode=mode, figures=figures)
+            found = evaluate(folder / "bundle", seeds, settings, workers, mode=mode, figures=figures, robot=robot)
             rows.append({"variant": name, "mode": mode, "training": trained, **found})
     return rows
 

@@ -43,24 +43,26 @@ def evaluate(
     videos: Path | None = None,
     mode: str = "",
     figures: Path | None = None,
+    robot: Path | None = None,
 ) -> dict[str, Any]:
     """Run an episode for each seed, in parallel; with `videos`, write one of each failure into that folder.
 
     `bundle` is a folder or the address of a remote policy. `mode` is a way to infer, for a variant that has several.
-    `figures` and what is returned are as in :func:`gather`.
+    `robot` is another robot file than the installed one. `figures` and what is returned are as in :func:`gather`.
 
     Raises:
         ConfigError: the bundle cannot be loaded or does not fit the robot.
     """
-    load_policy(bundle, settings, mode)  # a bad bundle is refused here, not in a worker
+    load_policy(bundle, settings, mode, robot)  # a bad bundle is refused here, not in a worker
 
     def run(missing: Sequence[int]) -> Generator[EpisodeResult, None, None]:
-        return in_processes(_episode_of, [(bundle, seed, settings, videos, mode) for seed in missing], workers)
+        return in_processes(_episode_of, [(bundle, seed, settings, videos, mode, robot) for seed in missing], workers)
 
     # What is served at an address may change, so that its figures belong to this evaluation only.
     remote = isinstance(bundle, str)
     identity = f"{bundle}, {time.time():.3f}" if remote else Bundle.read_identity(Path(bundle))["sha256"]
-    return gather(run, {"bundle": identity, "mode": mode, "seeds": [*seeds], **asdict(settings)}, figures)
+    how = {"bundle": identity, "mode": mode, "seeds": [*seeds], **asdict(settings)}
+    return gather(run, how | ({"robot": str(robot)} if robot else {}), figures)
 
 
 def gather(
@@ -136,9 +138,11 @@ def table(summary: dict[str, Any], title: str) -> Table:
 
 
 @cache  # one for each worker process
-def load_policy(source: Path | str, settings: EpisodeSettings, mode: str = "") -> Policy:
+def load_policy(
+    source: Path | str, settings: EpisodeSettings, mode: str = "", robot_file: Path | None = None
+) -> Policy:
     """A bundle, or the address of a remote policy, ready for its default instruction under the name of an empty one."""
-    robot = RobotConfig.load()
+    robot = RobotConfig.load(robot_file)
     if isinstance(source, str):
         if mode or settings.blending == "rtc":
             raise ConfigError(f"{source}: blending rtc and mode are chosen where the policy is served")
@@ -166,9 +170,9 @@ class _DefaultInstruction:
 
 
 def _episode_of(
-    bundle: Path | str, seed: int, settings: EpisodeSettings, videos: Path | None, mode: str
+    bundle: Path | str, seed: int, settings: EpisodeSettings, videos: Path | None, mode: str, robot_file: Path | None
 ) -> EpisodeResult:
-    robot, policy = RobotConfig.load(), load_policy(bundle, settings, mode)
+    robot, policy = RobotConfig.load(robot_file), load_policy(bundle, settings, mode, robot_file)
     frames: list[Pixels] = []
     camera = next(iter(robot.cameras))
 

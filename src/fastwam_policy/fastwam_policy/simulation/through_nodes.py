@@ -12,34 +12,40 @@ import rclpy
 from fastwam_msgs.action import RunTask
 from fastwam_msgs.msg import PolicyStatus
 from fastwam_msgs.srv import ResetSimulation
+from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.processes import processes
 from fastwam_policy.launching.task_rig import TaskRig
 from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, failure_class
 from fastwam_policy.simulation.evaluate import gather
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.simulation import Progress as FoldProgress
 
 _RESET_TIME = 60.0  # s for a new scene
 
 
 def evaluate_nodes(
-    bundle: Path, seeds: Sequence[int], settings: EpisodeSettings, log: Path, figures: Path | None = None
+    bundle: Path,
+    seeds: Sequence[int],
+    settings: EpisodeSettings,
+    log: Path,
+    figures: Path | None = None,
+    robot: Path | None = None,
 ) -> dict[str, Any]:
     """Run an episode for each seed through simulator, policy and bridge; `log` takes their output.
 
-    `figures` and what is returned are as in :func:`gather`.
+    `robot` is another robot file than
+    the installed one; `figures` and what is returned are as in :func:`gather`.
 
     Raises:
-        ConfigError: a node does not come up, or answers no more.
+        RunError: a node does not come up, or answers no more.
     """
 
     def run(missing: Sequence[int]) -> Generator[EpisodeResult, None, None]:
         rclpy.init()
-        trials = _Trials(RobotConfig.load(), log)
+        trials = _Trials(RobotConfig.load(robot), log)
         try:
-            trials.start_all(bundle, settings)
+            trials.start_all(bundle, settings, robot)
             yield from (trials.run_one(seed, settings) for seed in missing)
         finally:
             trials.close()
@@ -47,7 +53,7 @@ def evaluate_nodes(
 
     # The latency is what the nodes have, and not the one of the settings.
     how = {"bundle": Bundle.read_identity(bundle)["sha256"], "nodes": True, "seeds": [*seeds], **asdict(settings)}
-    return gather(run, how, figures)
+    return gather(run, how | ({"robot": str(robot)} if robot else {}), figures)
 
 
 class _Trials(TaskRig):
@@ -57,9 +63,9 @@ class _Trials(TaskRig):
         self.node.create_subscription(PolicyStatus, robot.interfaces.policy_status, self._on_policy, 10)
         self._reset = self.node.create_client(ResetSimulation, robot.interfaces.reset)
 
-    def start_all(self, bundle: Path, settings: EpisodeSettings) -> None:
+    def start_all(self, bundle: Path, settings: EpisodeSettings, robot: Path | None) -> None:
         """The processes of mode sim; nothing moves yet."""
-        for process in processes("sim", {"bundle": str(bundle)}):
+        for process in processes("sim", {"bundle": str(bundle), "robot_config": str(robot or "")}):
             command = process.command()
             if process.name == "sim_node":
                 command += ["-p", f"image_height:={settings.height}"]
@@ -78,7 +84,7 @@ class _Trials(TaskRig):
         self.arm(wanted=False)
         answer = self.ask(self._reset, ResetSimulation.Request(seed=seed, randomization=settings.level), _RESET_TIME)
         if answer is None or not answer.success:
-            raise ConfigError(f"seed {seed}: {'no answer from sim_node' if answer is None else answer.message}")
+            raise RunError(f"seed {seed}: {'no answer from sim_node' if answer is None else answer.message}")
         self.simulation = None
         self.until(lambda: self.simulation is not None and self.simulation.seed == seed, "the new scene")
         self.arm()

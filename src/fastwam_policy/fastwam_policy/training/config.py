@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import yaml
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
-from galaxea_r1lite_bridge.robot.yaml_model import StrictModel
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, validate
 
 
 class TrainingConfig(StrictModel):
@@ -55,3 +57,33 @@ class TrainingConfig(StrictModel):
     validate_every: PositiveInt = 500
     checkpoint_every: PositiveInt = 500
     """Steps; a kill loses at most so many."""
+
+
+def read_config(path: Path, entries: Sequence[str] = ()) -> TrainingConfig:
+    """The configuration in a YAML file with some of its entries changed, as :func:`changed`.
+
+    Raises:
+        ConfigError: with one line for each wrong key.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
+    return validate(changed(data, entries), TrainingConfig, path.name)
+
+
+def changed(data: Any, entries: Sequence[str]) -> Any:
+    """`data` with KEY=VALUE entries put in; a key is a path with dots, a value is YAML."""
+    for entry in entries:
+        key, separator, value = entry.partition("=")
+        *parents, last = key.split(".")
+        place = data
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if not separator or not isinstance(place, dict):
+            raise ConfigError(f"--set {entry}: expected KEY=VALUE with a key of the configuration")
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {entry}: the value is not YAML") from None
+    return data

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
+from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in, naming_a_full_disk, write_json, write_text
 from fastwam_policy.common.progress import counted
 from fastwam_policy.data.lerobot_reader import Reader
@@ -64,15 +65,17 @@ _LOWEST_RATE = 0.1  # of the learning rate, at the end
 _BETAS = (0.9, 0.95)
 
 
-def train(config: TrainingConfig, output: Path) -> Validation:
+def train(config: TrainingConfig, output: Path, robot: Path | None = None) -> Validation:
     """Train to the end, from the last checkpoint in `output` if there is one; return the last validation.
+
+    `robot` is another robot file than the installed one.
 
     Raises:
         ConfigError: data or weights do not fit, or `output` was begun with another configuration, or another process
             trains into it.
     """
     with contextlib.ExitStack() as held:
-        return _Trainer(config, output, held).run()
+        return _Trainer(config, RobotConfig.load(robot), output, held).run()
 
 
 class _Loss(nn.Module):
@@ -94,7 +97,7 @@ class _Loss(nn.Module):
 
 
 class _Trainer:
-    def __init__(self, config: TrainingConfig, output: Path, held: contextlib.ExitStack) -> None:
+    def __init__(self, config: TrainingConfig, robot: RobotConfig, output: Path, held: contextlib.ExitStack) -> None:
         self.config, self.output, policy = config, output, config.policy
         self.accelerator = Accelerator(
             mixed_precision=config.precision,
@@ -103,7 +106,6 @@ class _Trainer:
             cpu=not torch.cuda.is_available(),  # several processes on a CPU are only seen with this
         )
         check_output(config, output)
-        robot = RobotConfig.load()
         check_robot(policy, robot, "policy")
         cameras = [tile.camera for tile in policy.layout.tiles]
         readers = [Reader(folder, robot, policy.fps, cameras) for folder in config.datasets]
@@ -168,7 +170,7 @@ class _Trainer:
                 validates = done % config.validate_every == 0 or done == config.steps
                 saves = done % config.checkpoint_every == 0 or done == config.steps
                 if (validates or saves) and not np.isfinite(losses.total.item() + float(norm)):
-                    raise ConfigError(
+                    raise RunError(
                         f"step {done}: the loss or its gradient is not finite any more. Nothing was written since the "
                         "last checkpoint; look at the loss before, and lower learning_rate in another folder"
                     )

@@ -57,7 +57,7 @@ class RealTrial(TrialRig):
         self.until(
             lambda: not self.node.count_publishers(others), "the end of another policy_node: trials start their own"
         )
-        self.prepare("real", {"bundle": str(bundle)})
+        self.prepare("real", {"bundle": str(bundle), "robot_config": settings.robot})
         self.start_nodes("policy_node")  # it loads while the operator is busy
         self._when_confirmed(_HOME, self._go_home)
         self.until_loaded()

@@ -39,6 +39,7 @@ class TrialSettings:
         time_limit: s of a trial, on the nodes' clock.
         randomization: what varies with the seed, mode sim.
         first_seed: of the scenes, mode sim: the k-th trial of every bundle has the same scene.
+        robot: file that describes it; empty for the installed one.
     """
 
     bundles: tuple[str, ...]
@@ -49,6 +50,7 @@ class TrialSettings:
     time_limit: float
     randomization: Level
     first_seed: int
+    robot: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ def with_bundles(settings: TrialSettings, bundles: Sequence[Path], robot: RobotC
 
 def _check(folder: Path, before: dict[str, Any], settings: TrialSettings) -> None:
     now = json.loads(json.dumps(asdict(settings)))
+    before = {"robot": ""} | before  # sessions begun with version 0.1.0 do not say it
     changed = [f"{name}: {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
     if changed:
         raise ConfigError(

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fastwam_msgs.action import RunTask
+from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.processes import Argument, RunMode, processes
 from fastwam_policy.launching.task_rig import TaskRig
 from fastwam_policy.trials.plan import Trial, TrialOutcome, TrialSettings
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _WRITTEN = 60.0  # s for the recorder to finish its file
 _OUTCOMES = (RunTask.Result.SUCCEEDED, RunTask.Result.TIME_LIMIT, RunTask.Result.CANCELED, RunTask.Result.FAULT)
@@ -46,10 +46,10 @@ class TrialRig(TaskRig, ABC):
         self.until(lambda: self.node.count_subscribers(self.robot.interfaces.command), "the recorder")
 
     def run_task(self, time_limit: float, instruction: str = "") -> RunTask.Result:
-        """As TaskRig.run_task; ConfigError also where the task was refused: that says nothing about the bundle."""
+        """As TaskRig.run_task; RunError also where the task was refused: that says nothing about the bundle."""
         result = super().run_task(time_limit, instruction)
         if result.code not in _OUTCOMES:
-            raise ConfigError(f"the task was refused, {result.code}: {result.message}")
+            raise RunError(f"the task was refused, {result.code}: {result.message}")
         return result
 
     def close(self) -> None:

@@ -22,8 +22,8 @@ def run_trials(session: TrialSession, robot: RobotConfig) -> None:
     """Run what is missing; each outcome is kept as soon as it is there.
 
     Raises:
-        ConfigError: a process does not come up or ends, mode real has no terminal or no bridge, or another command
-            runs trials of this session.
+        ConfigError: mode real has no terminal, or another command runs trials of this session.
+        RunError: a process does not come up or ends, or mode real has no bridge.
     """
     if not session.missing():
         return

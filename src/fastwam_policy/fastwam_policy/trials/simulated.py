@@ -15,7 +15,15 @@ class SimTrial(TrialRig):
 
     def run_trial(self, bundle: Path, trial: Trial, settings: TrialSettings) -> TrialOutcome:
         """The seed's scene, arm, run the task to its end, disarm."""
-        self.prepare("sim", {"bundle": str(bundle), "seed": trial.seed, "randomization": settings.randomization})
+        self.prepare(
+            "sim",
+            {
+                "bundle": str(bundle),
+                "seed": trial.seed,
+                "randomization": settings.randomization,
+                "robot_config": settings.robot,
+            },
+        )
         self.start_nodes("sim_node", "bridge_node", "policy_node")
         self.until_loaded()
         self.until(lambda: self.simulation is not None, "the simulator")

@@ -23,14 +23,14 @@ _TYPES = {
 }
 
 
-def live_view(recording: rr.RecordingStream, namespace: str) -> None:
+def live_view(recording: rr.RecordingStream, robot: RobotConfig, namespace: str) -> None:
     """Show until Ctrl-C or SIGTERM."""
     arguments = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"] if namespace else []
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    robot, node = RobotConfig.load(), Node("viewer")
+    node = Node("viewer")
     sensor = qos_profile(robot.qos.sensor)  # best effort: it hears reliable publishers as well
     for topic, (kind, handle) in SessionView(robot, recording).handlers().items():
         node.create_subscription(_TYPES[kind], topic, handle, sensor)

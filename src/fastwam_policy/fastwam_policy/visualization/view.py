@@ -15,6 +15,7 @@ from pathlib import Path
 import rerun as rr
 from rich.progress import track
 
+from fastwam_policy.common.failure import RunError
 from fastwam_policy.data.recordings import open_recording
 from fastwam_policy.visualization.rerun_view import SessionView
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -29,7 +30,8 @@ def shown(save: Path | None, *, web: bool) -> Iterator[rr.RecordingStream]:
     """A Rerun recording that goes to a file, to a web viewer on this machine, or to the native viewer.
 
     Raises:
-        ConfigError: no screen for the native viewer, or the web viewer does not start.
+        ConfigError: no screen for the native viewer.
+        RunError: the web viewer does not start.
     """
     recording = rr.RecordingStream("fastwam")
     server: subprocess.Popen[bytes] | None = None
@@ -59,14 +61,14 @@ def shown(save: Path | None, *, web: bool) -> Iterator[rr.RecordingStream]:
             server.wait()
 
 
-def view_session(session: Path, recording: rr.RecordingStream) -> int:
+def view_session(session: Path, robot: RobotConfig, recording: rr.RecordingStream) -> int:
     """Show a recorded session: a folder of the demo or a recording itself; returns the number of messages.
 
     Raises:
         ConfigError: it cannot be opened, or nothing in it is known.
     """
     path = session / "recording" if (session / "recording").is_dir() else session
-    view = SessionView(RobotConfig.load(), recording)
+    view = SessionView(robot, recording)
     handlers = view.handlers()
     count = 0
     with closing(open_recording(path)) as reader:
@@ -93,7 +95,7 @@ def _wait_for(port: int) -> None:
             socket.create_connection((_LOOPBACK, port), 1.0).close()
         except OSError:
             if time.monotonic() > deadline:
-                raise ConfigError(f"the web viewer did not start within {_START:g} s") from None
+                raise RunError(f"the web viewer did not start within {_START:g} s") from None
             time.sleep(0.1)
         else:
             return

@@ -1,0 +1,43 @@
+"""`fastwam bench-execution`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fastwam_policy.common.arguments import add_json, add_robot, number, write_figures
+
+NAME, GROUP = "bench-execution", "evaluate"
+HELP = "seams, jerk and lag of every blending mode at several latencies; see docs/safety.md"
+EXAMPLE = "./fastwam bench-execution --latency 0 200 --seeds 2"
+_LONGEST_LATENCY = 1400  # ms: chunks of older observations are dropped
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--bag", type=Path, help="recording whose targets the chunks vary around (default: sample)")
+    parser.add_argument(
+        "--latency",
+        nargs="+",
+        type=number(int, least=0, below=_LONGEST_LATENCY + 1),
+        default=[0, 100, 200, 400],
+        metavar="MS",
+    )
+    parser.add_argument("--seeds", type=number(int, least=1), default=5, help="runs with other chunks (default 5)")
+    add_robot(parser)
+    add_json(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Measure, and print the table."""
+    from rich.console import Console
+
+    from fastwam_policy.common.processes import sample_bag
+    from fastwam_policy.performance.execution import bench_execution, table
+    from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+    robot, latencies = RobotConfig.load(given.robot), [1e-3 * value for value in given.latency]
+    results = bench_execution(robot, given.bag or sample_bag(), latencies, given.seeds)
+    Console().print(table(results))
+    write_figures(given.json, results)
+    return 0

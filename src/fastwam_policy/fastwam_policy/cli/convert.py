@@ -1,0 +1,58 @@
+"""`fastwam convert`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from fastwam_policy.common.arguments import (
+    add_json,
+    add_lerobot_version,
+    add_robot,
+    add_workers,
+    number,
+    write_figures,
+)
+
+NAME, GROUP = "convert", "data"
+HELP = "recordings of the robot as a LeRobot dataset"
+EXAMPLE = './fastwam convert bags/towel_fold_sample --output data/mine --task "fold the towel"'
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("recordings", type=Path, nargs="+", help="rosbag2 folders, .mcap or .db3: an episode each")
+    parser.add_argument("--output", type=Path, required=True, help="dataset to write, or to append to")
+    parser.add_argument("--task", default="fold the towel")
+    parser.add_argument("--fps", type=number(int, least=1), default=15)
+    parser.add_argument(
+        "--max-skew", type=number(float, above=0), default=0.05, metavar="S", help="of a message to its frame"
+    )
+    parser.add_argument("--height", type=_height, default=0, help="scale images to it; 0 leaves them (default)")
+    add_workers(parser)
+    add_lerobot_version(parser)
+    add_robot(parser)
+    add_json(parser)
+
+
+def _height(text: str) -> int:
+    height = number(int, least=0)(text)
+    if height % 2:
+        raise argparse.ArgumentTypeError(f"must be even, as the video codec wants it, got {text}")
+    return height
+
+
+def run(given: argparse.Namespace) -> int:
+    """Append what is missing; 1 where some recordings were skipped."""
+    from fastwam_policy.data.convert import ConvertSettings, convert
+
+    settings = ConvertSettings(given.task, given.fps, given.max_skew, given.height, given.format)
+    skipped = convert(given.recordings, given.output, settings, given.workers, given.robot)
+    converted = len(given.recordings) - len(skipped)
+    print(f"{converted} of {len(given.recordings)} recordings are in {given.output}")
+    for reason in skipped.values():
+        print(f"skipped: {reason}", file=sys.stderr)
+    reasons = {str(path): reason for path, reason in skipped.items()}
+    write_figures(given.json, {"output": str(given.output), "converted": converted, "skipped": reasons})
+    return int(bool(skipped))

@@ -1,0 +1,95 @@
+"""`fastwam eval-sim`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fastwam_policy.common.arguments import (
+    STDOUT,
+    add_json,
+    add_randomization,
+    add_robot,
+    add_workers,
+    new_file,
+    number,
+    write_figures,
+)
+
+NAME, GROUP = "eval-sim", "evaluate"
+HELP = "how often a bundle folds the towel in the simulator"
+EXAMPLE = "./fastwam eval-sim bundles/towel_small --randomization towel --episodes 10"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("bundle", help="folder, or the address of a policy that `fastwam serve` runs: http://HOST:PORT")
+    parser.add_argument("--episodes", type=number(int, least=1), default=100)
+    parser.add_argument("--first-seed", type=number(int, least=0), default=0, help="training uses seeds from 10000")
+    add_randomization(parser)
+    parser.add_argument(
+        "--latency",
+        type=number(float, least=0),
+        default=0.15,
+        metavar="S",
+        help="from image to chunk (default %(default)s)",
+    )
+    parser.add_argument(
+        "--replan",
+        type=number(float, above=0),
+        default=0.5,
+        metavar="S",
+        help="between inferences (default %(default)s)",
+    )
+    parser.add_argument("--blending", choices=["switch", "ensemble", "rtc"], default="switch")
+    parser.add_argument(
+        "--time-limit", type=number(float, above=0), default=20.0, metavar="S", help="of an episode (default 20)"
+    )
+    add_workers(parser)
+    parser.add_argument(
+        "--nodes", action="store_true", help="through the ROS 2 nodes, one after the other, with the latency they have"
+    )
+    parser.add_argument("--log", type=new_file, default="eval_sim.log", help="output of the nodes (with --nodes)")
+    parser.add_argument("--videos", type=Path, metavar="FOLDER", help="write a video of each failure")
+    add_robot(parser)
+    add_json(parser, "write the figures as JSON, from the first episode on; the same evaluation goes on from there")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run the episodes that are missing, and print the figures."""
+    from fastwam_policy.common.processes import require_simulator
+
+    require_simulator()
+    from rich.console import Console
+
+    from fastwam_policy.simulation.episode import CHUNK_AGE, EpisodeSettings
+    from fastwam_policy.simulation.evaluate import evaluate, table
+    from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+    if given.latency >= CHUNK_AGE:
+        raise ConfigError(f"--latency must be below {CHUNK_AGE:g} s, from which on the bridge drops a chunk")
+    settings = EpisodeSettings(given.randomization, given.latency, given.replan, given.blending, given.time_limit)
+    seeds = range(given.first_seed, given.first_seed + given.episodes)
+    remote = "://" in given.bundle
+    bundle = given.bundle if remote else Path(given.bundle).resolve()
+    if given.nodes and (remote or given.videos):
+        raise ConfigError("--nodes runs a policy node of its own: name a bundle, not an address, and no --videos")
+    if given.videos:
+        try:
+            given.videos.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--videos {given.videos}: cannot be written: {error.strerror}") from None
+    figures = None if given.json == STDOUT else given.json
+    if given.nodes:
+        from fastwam_policy.launching.domain import private_domain
+
+        with private_domain():
+            from fastwam_policy.simulation.through_nodes import evaluate_nodes
+
+            summary = evaluate_nodes(bundle, seeds, settings, given.log, figures, given.robot)
+    else:
+        summary = evaluate(bundle, seeds, settings, given.workers, given.videos, figures=figures, robot=given.robot)
+    Console().print(table(summary, f"{bundle if remote else bundle.name}, randomization {given.randomization}"))
+    if given.json == STDOUT:
+        write_figures(STDOUT, summary)
+    return 0

@@ -1,0 +1,30 @@
+"""`fastwam operate`."""
+
+from __future__ import annotations
+
+import argparse
+
+from fastwam_policy.common.arguments import add_robot, number
+
+NAME, GROUP = "operate", "run"
+HELP = "arm, start, stop, home and emergency stop from a terminal"
+EXAMPLE = './fastwam operate --instruction "fold the towel" --time-limit 60'
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--instruction", default="", help="task; the policy node's by default")
+    parser.add_argument(
+        "--time-limit", type=number(float, least=0), default=0.0, metavar="S", help="of a task; 0 for none"
+    )
+    parser.add_argument("--namespace", default="", help="namespace of the nodes")
+    add_robot(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run until q, Ctrl-C or the terminal's end."""
+    from fastwam_policy.operate.operator import operate
+    from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+    operate(RobotConfig.load(given.robot), given.instruction, given.time_limit, given.namespace)
+    return 0

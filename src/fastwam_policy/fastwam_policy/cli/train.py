@@ -1,0 +1,38 @@
+"""`fastwam train`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fastwam_policy.common.arguments import add_json, add_robot, add_threads, add_training_config, write_figures
+
+NAME, GROUP = "train", "train"
+HELP = "from LeRobot datasets to a bundle; see docs/training.md"
+EXAMPLE = './fastwam train config/training/towel.yaml output/mine --set "datasets=[data/mine]" --set steps=1000'
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_training_config(parser)
+    parser.add_argument("output", type=Path, help="folder to write, or to go on in after an interruption")
+    add_threads(parser)
+    add_robot(parser)
+    add_json(parser, "write the last validation as JSON")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Train to the end."""
+    from dataclasses import asdict
+
+    import torch
+
+    from fastwam_policy.training.config import read_config
+    from fastwam_policy.training.trainer import train
+
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    result = train(read_config(given.config, given.set), given.output, given.robot)
+    print(f"wrote {given.output / 'bundle'}; last: {result}")
+    write_figures(given.json, asdict(result))
+    return 0
