@@ -2,7 +2,7 @@
 # Both set up everything they need first. `make help` lists the rest.
 MODE ?=
 BAG ?=
-BUNDLE ?=
+POLICY ?=
 SEED ?= 0
 VIEW ?=
 EPISODES ?= 500
@@ -13,6 +13,10 @@ MATRIX ?=
 PARALLEL := -n 2 --dist loadgroup
 export PYTHON TORCH PYTHONS NUMPYS MATRIX TESTS
 
+ifeq ($(origin BUNDLE),command line)
+$(error BUNDLE is now called POLICY: make demo POLICY=$(BUNDLE))
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo data test test-fast ci matrix lint docs wheels lock clean
 
@@ -22,9 +26,9 @@ help: ## list the targets
 setup: ## environment and workspace; nothing to do when they are there
 	@scripts/setup.sh
 
-demo: setup ## fold the simulated towel, or replay a recording, and write a report. MODE=sim|replay BAG= BUNDLE= SEED= VIEW=1
+demo: setup ## fold the simulated towel, or replay a recording, and write a report. MODE=sim|replay BAG= POLICY= SEED= VIEW=1
 	$(if $(VIEW),@.venv/bin/python -c 'import rerun' 2>/dev/null || .venv/bin/python -m pip install -q --no-deps -r requirements-view.txt)
-	@./fastwam demo $(if $(MODE),--mode $(MODE)) $(if $(BAG),--bag "$(BAG)") $(if $(BUNDLE),--bundle "$(BUNDLE)") --seed $(SEED) $(if $(VIEW),--view)
+	@./fastwam demo $(if $(MODE),--mode $(MODE)) $(if $(BAG),--bag "$(BAG)") $(if $(POLICY),--policy "$(POLICY)") --seed $(SEED) $(if $(VIEW),--view)
 
 data: setup ## episodes of the scripted expert as a LeRobot dataset in data/towel. EPISODES=500
 	@./fastwam collect data/towel --episodes $(EPISODES)

@@ -19,4 +19,4 @@ RUN . /opt/ros/jazzy/setup.bash && TORCH="$TORCH" scripts/setup.sh
 COPY docker/entrypoint.sh /entrypoint.sh
 ENTRYPOINT ["/entrypoint.sh"]
 CMD ["ros2", "run", "fastwam_policy", "policy_node", "--ros-args", \
-     "--params-file", "config/real.yaml", "-p", "bundle:=/bundle", "-p", "device:=cuda"]
+     "--params-file", "config/real.yaml", "-p", "policy:=/bundle", "-p", "device:=cuda"]

@@ -17,6 +17,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Turn the description in config/processes.yaml into launch actions."""
     given = context.launch_configurations
     arguments = {name: parse_argument(name, given[name]) for name in ARGUMENTS}
+    if "bundle" in given:
+        arguments["bundle"] = given["bundle"]  # the former name of policy, which is refused by name
     actions: list[LaunchDescriptionEntity] = []
     for process in processes(given["mode"], arguments):
         node = Node(

@@ -39,6 +39,9 @@ setup(
         "console_scripts": [
             *(f"{node} = {NAME}.nodes.{node}:main" for node in NODES),
             f"fastwam = {NAME}.cli.main:main",
-        ]
+        ],
+        "fastwam_policy.policies": [
+            f"{scheme} = {NAME}.policies.remote.client:RemotePolicy" for scheme in ("http", "https")
+        ],
     },
 )  # fmt: skip

@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from fastwam_policy.cli.main import main
 from fastwam_policy.policies.base import Observation
 from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.fastwam.canvas import Tile
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.policies.fastwam.random_bundle import write_random_bundle
-from fastwam_policy.policies.images import Tile
+from fastwam_policy.policies.robot_check import check_robot
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -73,7 +74,7 @@ def test_the_checkpoints_own_order_is_used(bundle):
     (bundle / "dataset_stats.json").write_text(json.dumps(statistics))
     edit(bundle, grippers_last)
     loaded = Bundle.load(bundle)
-    loaded.check_robot(ROBOT)
+    check_robot(loaded.config.info(), ROBOT, "bundle")
     policy = FastWamPolicy(loaded)
     policy.prepare("fold the towel")
     chunk = policy.infer(observation())
@@ -103,17 +104,17 @@ def test_missing_files_are_named(bundle, missing):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda d: d["action"]["names"].__setitem__(0, "elbow"), "action.names: elbow is not a commanded joint"),
+        (lambda d: d["action"]["names"].__setitem__(0, "elbow"), "action: elbow is not a commanded joint"),
         (lambda d: d["action"]["names"].__setitem__(0, "elbow"), "the robot's left_arm_joint1 is missing"),
         (lambda d: d["state"]["units"].__setitem__(6, "rad"), "left_gripper is in rad, the robot uses mm"),
-        (lambda d: d.update(robot_type="Other"), "robot_type is Other, the robot is a R1Lite"),
+        (lambda d: d.update(robot_type="Other"), "it was made for the robot Other, this is a R1Lite"),
         (lambda d: d["layout"]["tiles"][0].update(camera="chest"), "the robot has no camera chest; it has head"),
     ],
 )
 def test_bundles_for_another_robot_are_refused(bundle, change, expected):
     edit(bundle, change)
     with pytest.raises(ConfigError, match=expected):
-        Bundle.load(bundle).check_robot(ROBOT)
+        check_robot(Bundle.read_info(bundle), ROBOT, str(bundle))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_cuda_that_is_not_there(random_bundle):
 
 def test_command_line(random_bundle, tmp_path, capsys):
     with pytest.raises(SystemExit) as status:
-        main(["check-bundle", str(random_bundle)])
+        main(["check-policy", str(random_bundle)])
     assert status.value.code == 0
     assert "fits the R1Lite" in capsys.readouterr().out
     with pytest.raises(SystemExit) as status:

@@ -73,7 +73,7 @@ def test_every_command_ends_its_help_with_an_example_that_it_understands(name, c
         (["report", "x", "--robot", "/nowhere"], "argument --robot: /nowhere: no such file"),
         (["report", "/nowhere"], "/nowhere/recording: no such recording"),
         (["export", "/nowhere", "/tmp/x.pt"], "/nowhere: not a policy bundle"),
-        (["check-bundle", "/nowhere"], "/nowhere: not a policy bundle"),
+        (["check-policy", "/nowhere"], "/nowhere: no such folder"),
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(arguments, message, capfd):
@@ -111,16 +111,16 @@ def test_a_check_that_finds_something_ends_with_1(random_bundle, tmp_path, capfd
     other = tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump(robot))
     assert "another_gripper" in RobotConfig.load(other).joint_names
-    status, _, err = run(capfd, "check-bundle", random_bundle, "--robot", other)
+    status, _, err = run(capfd, "check-policy", random_bundle, "--robot", other)
     assert status == 1
     assert "another_gripper" in err
     assert run(capfd, "make-bundle", tmp_path / "bundle", "--robot", other)[0] == 0
-    assert run(capfd, "check-bundle", tmp_path / "bundle", "--robot", other)[0] == 0
-    assert run(capfd, "check-bundle", tmp_path / "bundle")[0] == 1
+    assert run(capfd, "check-policy", tmp_path / "bundle", "--robot", other)[0] == 0
+    assert run(capfd, "check-policy", tmp_path / "bundle")[0] == 1
 
 
 def test_figures_on_standard_output_are_alone_there(random_bundle, capfd):
-    status, out, err = run(capfd, "check-bundle", random_bundle, "--json", "-")
+    status, out, err = run(capfd, "check-policy", random_bundle, "--json", "-")
     assert status == 0
     assert json.loads(out)["name"] == "random_tiny"
     assert "fits the R1Lite" in err
@@ -144,7 +144,7 @@ def test_the_recorder_does_not_import_torch():
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [("fastwam check-", {"check-bundle", "check-engine", "check-safety"}), ("fastwam bench --dt", {"--dtype"}),
+    [("fastwam check-", {"check-policy", "check-engine", "check-safety"}), ("fastwam bench --dt", {"--dtype"}),
      ("fastwam eval-sim --blending ", {"switch", "ensemble", "rtc"})],
 )  # fmt: skip
 def test_a_shell_completes(line, expected, tmp_path):

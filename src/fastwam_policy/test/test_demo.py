@@ -34,10 +34,10 @@ def nodes_of(output):
 
 def test_a_recording_runs_to_the_report(sample_bag, short_bag, random_bundle, tmp_path):
     output, figures = tmp_path / "output", tmp_path / "figures.json"
-    command = demo("--bag", sample_bag, "--bundle", random_bundle, "--output", output, "--json", figures)
+    command = demo("--bag", sample_bag, "--policy", random_bundle, "--output", output, "--json", figures)
     # A second demo at the same time must not be seen by the first.
     other = subprocess.Popen(
-        demo("--bag", short_bag, "--bundle", random_bundle, "--output", tmp_path / "other"), stdout=subprocess.DEVNULL
+        demo("--bag", short_bag, "--policy", random_bundle, "--output", tmp_path / "other"), stdout=subprocess.DEVNULL
     )
     result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -99,7 +99,7 @@ def test_the_shipped_policy_folds_the_simulated_towel(tmp_path):
 
 def test_ctrl_c_ends_every_process(sample_bag, random_bundle, tmp_path):
     process = subprocess.Popen(
-        demo("--bag", sample_bag, "--bundle", random_bundle, "--output", tmp_path), stdout=subprocess.PIPE, text=True
+        demo("--bag", sample_bag, "--policy", random_bundle, "--output", tmp_path), stdout=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
     for line in process.stdout:
@@ -120,7 +120,7 @@ def test_ctrl_c_ends_every_process(sample_bag, random_bundle, tmp_path):
     ("arguments", "expected"),
     [
         (["--bag", "/nowhere"], "/nowhere: no such recording"),
-        (["--bundle", "/nowhere"], "/nowhere: not a policy bundle"),
+        (["--policy", "/nowhere"], "/nowhere: no such folder"),
         (["--mode", "real"], "the demo never moves a robot"),
         (["--mode", "fly"], "mode must be one of"),
     ],

@@ -1,6 +1,7 @@
 """Closed loop in the simulator: the execution lets a perfect policy fold, and figures count what happened."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
 
 from fastwam_policy.cli.main import main
-from fastwam_policy.policies.base import ActionChunk, Timing
+from fastwam_policy.policies.base import ActionChunk, CameraInput, Channel, Frame, PolicyInfo
 from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, run_episode
 from fastwam_policy.simulation.evaluate import gather, summarise
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -27,9 +28,16 @@ class Oracle:
         simulation = Simulation(ROBOT, draw(seed))
         self.plan = Expert(ROBOT, simulation.joints, simulation.towel()).targets
         self.plan[:, ROBOT.slices["left_arm"].start] += offset  # rad, turns the left arm away from its corner
-        self.begin = None
+        joints = tuple(Channel(name, unit) for name, unit in zip(ROBOT.joint_names, ROBOT.units, strict=True))
+        self.info = PolicyInfo("oracle", (), (), joints, 1 / STEP, H)
 
     def prepare(self, instruction):
+        pass
+
+    def reset(self):
+        self.begin = None
+
+    def close(self):
         pass
 
     def infer(self, observation):
@@ -37,7 +45,7 @@ class Oracle:
             self.begin = observation.stamp_ns
         first = round((observation.stamp_ns - self.begin) / 1e9 / STEP)
         rows = self.plan[np.arange(first, first + H).clip(max=len(self.plan) - 1)]
-        return ActionChunk(observation.stamp_ns, round(1e9 * STEP), ROBOT.joint_names, rows, Timing(0, 0, 0, 0))
+        return ActionChunk(observation.stamp_ns, round(1e9 * STEP), ROBOT.joint_names, rows)
 
 
 @pytest.mark.parametrize("blending", ["switch", "ensemble"])
@@ -53,6 +61,42 @@ def test_an_arm_that_misses_its_corner_is_classified():
     outcome = run_episode(Oracle(3, offset=0.15), ROBOT, 3, EpisodeSettings(time_limit=8.0))
     assert not outcome.success
     assert (outcome.failure, outcome.grasps) == ("one corner grasped", 1)
+
+
+class Recalling(Oracle):
+    """Looks back half a second, and is told what was executed."""
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.info = replace(self.info, cameras=(CameraInput("head"), CameraInput("chest", required=False)),
+                            history=(0.2, 0.5), key_frame_steps=2)  # fmt: skip
+        self.seen, self.told = [], []
+
+    def infer(self, observation):
+        self.seen.append(observation)
+        return super().infer(observation)
+
+    def executed(self, actions, key_frames):
+        self.told.append((actions, key_frames))
+
+
+def test_a_policy_with_a_memory_is_given_what_was_seen_and_executed():
+    policy = Recalling(3)
+    run_episode(policy, ROBOT, 3, EpisodeSettings(time_limit=2.2, replan=0.5, height=90))
+    assert len(policy.seen) == 5
+    assert len(policy.told) == 4, "nothing was executed before the first chunk"
+    first, last = policy.seen[0], policy.seen[-1]
+    assert [frame.stamp_ns for frame in first.earlier] == [first.stamp_ns] * 2, "the oldest there is"
+    ages = [(last.stamp_ns - frame.stamp_ns) / 1e9 for frame in last.earlier]
+    assert ages == pytest.approx([0.2, 0.5], abs=0.04)
+    assert last.earlier[0].images.keys() == last.images.keys() == {"head"}
+    actions, frames = policy.told[-1]
+    assert actions.shape == (7, 14), "half a second at 15 Hz"
+    assert len(frames) == 3
+    assert all(isinstance(frame, Frame) for frame in frames)
+    assert [frame.stamp_ns for frame in frames] == sorted(frame.stamp_ns for frame in frames)
+    measured = np.array([list(frame.joints.values()) for frame in frames])
+    assert np.abs(measured - actions[1::2])[:, :6].max() < 0.15, "seen as it was executed, but for the servo's lag"
 
 
 def test_equal_seeds_give_equal_outcomes():
@@ -138,7 +182,7 @@ def test_episodes_run_through_the_nodes(random_bundle, tmp_path):
         (["--latency", "-1"], "--latency: must be at least 0, got -1; see: fastwam eval-sim --help"),
         (["--latency", "1.6"], "--latency must be below 1.5 s"),
         (["--videos", "/dev/null"], "--videos /dev/null: cannot be written"),
-        (["--videos", "/tmp", "--nodes"], "and no --videos"),
+        (["--videos", "/tmp", "--nodes"], "--nodes films nothing"),
     ],
 )
 def test_wrong_options_are_refused(random_bundle, option, message, capsys):

@@ -12,6 +12,7 @@ from fastwam_policy.policies.base import Observation
 from fastwam_policy.policies.fastwam.bundle import Bundle, save_embedding
 from fastwam_policy.policies.fastwam.exchange import infer_model_config
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
+from fastwam_policy.policies.robot_check import check_robot
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 from .golden_files import GOLDEN
@@ -52,7 +53,7 @@ def test_round_trip_is_bit_identical_and_runs(tmp_path, capsys):
 
     bundle = Bundle.load(tmp_path / "bundle")
     robot = RobotConfig.load()
-    bundle.check_robot(robot)
+    check_robot(bundle.config.info(), robot, "bundle")
     save_embedding(bundle.folder, bundle.config.prompt_of("fold the towel"), torch.randn(128, 64), torch.ones(128) > 0)
     policy = FastWamPolicy.load(bundle.folder)
     policy.prepare("fold the towel")

@@ -20,9 +20,9 @@ from fastwam_policy.model.flow import make_schedule
 from fastwam_policy.model.vae import VideoAutoencoder, load_vae
 from fastwam_policy.model.variants import imagine
 from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.fastwam.canvas import Layout, Tile, to_model_input
 from fastwam_policy.policies.fastwam.imagination import Imagination
 from fastwam_policy.policies.fastwam.random_bundle import write_random_bundle
-from fastwam_policy.policies.images import Layout, Tile, to_model_input
 from fastwam_policy.reports.report import write_report
 from fastwam_policy.reports.session import read_session
 from fastwam_policy.reports.summary import summarise
@@ -145,7 +145,7 @@ def test_a_strip_is_published_recorded_and_reported(ros, small_bundle, tmp_path)
     head = ros.collect(CompressedImage, ROBOT.cameras["head"].topic)
     recorder = ros.start("fastwam_policy", "recorder_node", output=session, use_sim_time=True)
     ros.until(lambda: "recording" in ros.output(recorder))
-    node = ros.start("fastwam_policy", "imagination_node", bundle=small_bundle, **PATIENT)
+    node = ros.start("fastwam_policy", "imagination_node", policy=small_bundle, **PATIENT)
     ros.until(lambda: len(strips) > 1)  # so the first is in the recording
     assert strips[0].format == "jpeg"
     ros.until(lambda: stamp(strips[0]) in map(stamp, head))
@@ -169,7 +169,7 @@ def test_what_is_pending_is_dropped(ros, small_bundle):
     policy, sensors = Running(ros), Sensors(ros)
     sensors.stamp_ns = policy.now
     strips = ros.collect(CompressedImage, ROBOT.interfaces.imagination)
-    node = ros.start("fastwam_policy", "imagination_node", bundle=small_bundle, **PATIENT)
+    node = ros.start("fastwam_policy", "imagination_node", policy=small_bundle, **PATIENT)
 
     def another():
         count = len(strips)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastwam_policy.policies.base import ActionChunk, Timing
+from fastwam_policy.policies.base import ActionChunk, Channel, PolicyInfo, Timing
 from fastwam_policy.policies.images import ImageError
+from fastwam_policy.runtime.frames import FrameSource
 from fastwam_policy.runtime.inference_loop import Executing, InferenceLoop
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
@@ -22,6 +23,16 @@ class FakePolicy:
         self.threads, self.prepared, self.gate = set(), [], threading.Event()
         self.gate.set()
         self.error = None
+        joints = (Channel("j1", "rad"), Channel("j2", "rad"))
+        self.info = PolicyInfo("fake", (), joints, joints, 1e9 / (66 * MS), 4, default_instruction="rest")
+        self.resets, self.closed = 0, False
+
+    def reset(self):
+        self.resets += 1
+
+    def close(self):
+        self.threads.add(threading.get_ident())
+        self.closed = True
 
     def prepare(self, instruction):
         self.threads.add(threading.get_ident())
@@ -44,8 +55,9 @@ class World:
         self.policy = FakePolicy()
         self.buffer = ObservationBuffer(["head"], {"arm": 2}, max_skew=0.05, max_age=0.3)
         self.loop = InferenceLoop(
-            make_policy or (lambda: self.policy), self.buffer, {"arm": ["j1", "j2"]}, {"head": self.decode},
-            lambda: self.now, self.published.append, replan_interval=0.5, epoch=7,
+            make_policy or (lambda: self.policy),
+            lambda _: FrameSource(self.buffer, {"arm": ["j1", "j2"]}, {"head": self.decode}),
+            lambda: self.now, self.published.append, replan_interval=0.5, epoch=7, realtime=True,
         )  # fmt: skip
 
     def decode(self, data):
@@ -204,3 +216,76 @@ def test_another_epoch_is_not_ours_to_continue(world):
         count = len(world.published)
         world.until(lambda count=count: len(world.published) > count)
     assert seen == [None, None, None]
+
+
+def test_a_policy_is_reset_with_each_epoch_and_closed_on_its_own_thread():
+    world = World()
+    world.loop.load("")
+    assert world.policy.prepared == ["rest"], "its default instruction"
+    world.loop.activate()
+    for count in (1, 2):
+        world.advance(500)
+        world.until(lambda count=count: len(world.published) == count)
+    assert world.policy.resets == 1
+    world.loop.reset()
+    world.advance(500)
+    world.until(lambda: len(world.published) == 3)
+    assert world.policy.resets == 2
+    world.loop.stop()
+    assert world.policy.closed
+    assert world.policy.threads == {world.loop._thread.ident}
+
+
+class Recalling(FakePolicy):
+    def __init__(self):
+        super().__init__()
+        self.info = replace(self.info, history=(0.1, 0.3), key_frame_steps=2)
+        self.seen, self.told = [], []
+
+    def infer(self, observation):
+        self.seen.append(observation)
+        return super().infer(observation)
+
+    def executed(self, actions, key_frames):
+        self.told.append((actions, key_frames))
+
+
+def test_a_policy_with_a_memory_is_given_what_was_seen_and_executed():
+    world = World()
+    world.policy = policy = Recalling()
+    world.buffer = ObservationBuffer(["head"], {"arm": 2}, max_skew=0.05, max_age=0.3, memory=1.0)
+    loop = world.loop
+    loop.load("fold")
+    loop.activate()
+    world.advance(1)
+    world.until(lambda: len(world.published) == 1)
+    assert [frame.stamp_ns for frame in policy.seen[0].earlier] == [world.now] * 2, "the oldest there is"
+    assert not policy.told
+    old = world.published[0].chunk
+    loop._results[-1] = replace(world.published[0], chunk=replace(old, actions=np.arange(64.0).reshape(32, 2)))
+    loop._executing = lambda: Executing(loop.epoch, 1, 0)
+    for _ in range(10):
+        world.advance(50)
+    world.until(lambda: len(world.published) == 2)
+    assert [(world.now - frame.stamp_ns) // MS for frame in policy.seen[1].earlier] == [100, 300]
+    ((actions, frames),) = policy.told
+    np.testing.assert_allclose(actions[:, 0], 2 * np.arange(1, 8), atol=1e-3)
+    since = [(frame.stamp_ns - old.stamp_ns) // MS for frame in frames]
+    assert since == [150, 250, 400], "every second step of 66 ms, by the nearest frames 50 ms apart"
+    loop.stop()
+
+
+def test_a_camera_that_is_not_needed_is_not_waited_for():
+    buffer = ObservationBuffer(["head"], {"arm": 2}, max_skew=0.05, max_age=0.3, optional_cameras=["wrist"])
+    source = FrameSource(buffer, {"arm": ["j1", "j2"]}, dict.fromkeys(("head", "wrist"), lambda _: "pixels"))
+    buffer.add_image("head", 1000 * MS, "image")
+    buffer.add_joints("arm", 1000 * MS, [0.1, 0.2])
+    assert source.newest(1000 * MS, 0).images == {"head": "pixels"}
+    buffer.add_image("wrist", 990 * MS, "image")
+    assert source.newest(1000 * MS, 0).images.keys() == {"head", "wrist"}
+    buffer.add_image("head", 1100 * MS, "image")
+    buffer.add_joints("arm", 1100 * MS, [0.1, 0.2])
+    assert source.newest(1100 * MS, 0).images == {"head": "pixels"}, "too old for this observation"
+    blind = ObservationBuffer([], {"arm": 2}, max_skew=0.05, max_age=0.3)
+    blind.add_joints("arm", 1000 * MS, [0.1, 0.2])
+    assert FrameSource(blind, {"arm": ["j1", "j2"]}, {}).newest(1000 * MS, 0).joints == {"j1": 0.1, "j2": 0.2}

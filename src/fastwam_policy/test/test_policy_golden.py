@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fastwam_policy.policies.fastwam.bundle import PROMPT_TEMPLATE
+from fastwam_policy.policies.fastwam.canvas import ROBOTWIN, to_model_input
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
-from fastwam_policy.policies.images import ROBOTWIN, to_model_input
 
 from .golden_files import GOLDEN, golden
 

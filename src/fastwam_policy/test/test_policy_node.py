@@ -3,6 +3,7 @@
 import math
 import signal
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from galaxea_r1lite_bridge.nodes.conversions import nanoseconds, time_message
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 ROBOT = RobotConfig.load()
+HOLD = Path(__file__).resolve().parents[3] / "examples" / "custom_policy" / "policy.py"
 JPEG = cv2.imencode(".jpg", np.full((72, 128, 3), 90, np.uint8))[1].tobytes()
 
 
@@ -66,7 +68,7 @@ def dropped(status, reason):
 
 
 def test_chunks_status_and_instructions(ros, sensors, status, chunks, random_bundle):
-    ros.start("fastwam_policy", "policy_node", bundle=random_bundle, replan_interval=0.2)
+    ros.start("fastwam_policy", "policy_node", policy=random_bundle, replan_interval=0.2)
     ros.until(lambda: len(chunks) >= 4)
     first = chunks[0]
     assert list(first.trajectory.joint_names) == ROBOT.joint_names
@@ -91,7 +93,7 @@ def test_chunks_status_and_instructions(ros, sensors, status, chunks, random_bun
 
     answer = ros.call(SetInstruction, "policy_node/set_instruction", SetInstruction.Request(instruction="dance"))
     assert (answer.success, answer.code) == (False, SetInstruction.Response.NO_EMBEDDING)
-    assert "no text embedding" in answer.message
+    assert "does not know the instruction 'dance'" in answer.message
     answer = ros.call(
         SetInstruction, "policy_node/set_instruction", SetInstruction.Request(instruction="fold the towel")
     )
@@ -102,7 +104,7 @@ def test_chunks_status_and_instructions(ros, sensors, status, chunks, random_bun
 
 def test_bad_sensors_are_refused_counted_and_named(ros, sensors, status, chunks, random_bundle):
     sensors.stamp_ns = lambda: 0
-    ros.start("fastwam_policy", "policy_node", bundle=random_bundle, replan_interval=0.1, status_rate=20.0)
+    ros.start("fastwam_policy", "policy_node", policy=random_bundle, replan_interval=0.1, status_rate=20.0)
     ros.until(dropped(status, PolicyReason.ZERO_STAMP))
     assert (status[-1].state, status[-1].reason) == (PolicyState.WAITING, PolicyReason.MISSING_STREAM)
 
@@ -124,8 +126,21 @@ def test_bad_sensors_are_refused_counted_and_named(ros, sensors, status, chunks,
     ros.until(lambda: len(chunks) > count + 1)
 
 
+def test_a_policy_of_ones_own_runs_and_waits_for_no_camera(ros, sensors, status, chunks):
+    sensors.jpeg = dict.fromkeys(ROBOT.cameras, b"")
+    ros.start("fastwam_policy", "policy_node", policy=f"{HOLD}:Hold", replan_interval=0.2)
+    ros.until(lambda: len(chunks) >= 3)
+    assert chunks[0].policy_id == "hold"
+    assert [list(point.positions) for point in chunks[0].trajectory.points] == [[0.5] * 14] * 32
+    ros.until(lambda: status and status[-1].state == PolicyState.RUNNING)
+    assert {stream.name for stream in status[-1].streams} == {*ROBOT.commanded}
+    assert not status[-1].random_weights
+    answer = ros.call(SetInstruction, "policy_node/set_instruction", SetInstruction.Request(instruction="anything"))
+    assert answer.success
+
+
 def test_a_node_that_is_ended_in_an_inference_ends_in_order(ros, sensors, chunks, random_bundle):
-    node = ros.start("fastwam_policy", "policy_node", bundle=random_bundle, replan_interval=0.05, denoise_steps=100)
+    node = ros.start("fastwam_policy", "policy_node", policy=random_bundle, replan_interval=0.05, denoise_steps=100)
     ros.until(lambda: len(chunks) >= 2)
     node.send_signal(signal.SIGTERM)
     output = ros.finish(node)
@@ -134,10 +149,11 @@ def test_a_node_that_is_ended_in_an_inference_ends_in_order(ros, sensors, chunks
 
 def test_wrong_configuration_is_named(ros, random_bundle, tmp_path):
     for parameters, expected in (
-        ({}, "parameter bundle is empty"),
-        ({"bundle": tmp_path / "nothing"}, "not a policy bundle: policy.yaml is missing"),
-        ({"bundle": random_bundle, "instruction": "dance"}, "no text embedding for the prompt"),
-        ({"bundle": random_bundle, "max_skew": 9.0}, "max_skew must be 0.001 to 0.5 s"),
+        ({}, "parameter policy is empty"),
+        ({"bundle": random_bundle}, f"parameter bundle is now called policy: policy:={random_bundle}"),
+        ({"policy": tmp_path}, "not a policy bundle: policy.yaml is missing"),
+        ({"policy": random_bundle, "instruction": "dance"}, "no text embedding for the prompt"),
+        ({"policy": random_bundle, "max_skew": 9.0}, "max_skew must be 0.001 to 0.5 s"),
     ):
         node = ros.start("fastwam_policy", "policy_node", **parameters)
         assert expected in ros.finish(node)

@@ -14,15 +14,15 @@ SHARE = Path(get_package_share_directory("fastwam_policy"))
 
 
 def test_each_mode_starts_what_it_needs():
-    arguments = {"bag": "/bag", "bundle": "/bundle", "arm": True, "record": True, "session": "/session"}
+    arguments = {"bag": "/bag", "policy": "/bundle", "arm": True, "record": True, "session": "/session"}
     started = {p.name: p for p in processes("replay", arguments)}
     assert list(started) == ["policy_node", "bridge_node", "recorder_node", "replay_node"]
-    assert started["policy_node"].parameters == {"bundle": "/bundle"}
+    assert started["policy_node"].parameters == {"policy": "/bundle"}
     assert started["bridge_node"].parameters == {"arm_on_start": True}
     assert started["replay_node"].params_file.name == "replay.yaml"
     assert [p.name for p in processes("real", {})] == ["policy_node", "bridge_node"]
-    imagining = processes("real", {"imagine": True, "bundle": "/bundle"})
-    assert {p.name: p.parameters for p in imagining}["imagination_node"] == {"bundle": "/bundle"}
+    imagining = processes("real", {"imagine": True, "policy": "/bundle"})
+    assert {p.name: p.parameters for p in imagining}["imagination_node"] == {"policy": "/bundle"}
 
 
 def test_a_real_robot_is_never_armed_by_default():
@@ -53,6 +53,8 @@ def test_params_files_name_only_parameters_that_exist(mode):
 def test_wrong_input_is_named():
     with pytest.raises(ConfigError, match="mode must be one of real, sim, replay, got 'fly'"):
         processes("fly", {})
+    with pytest.raises(ConfigError, match="argument bundle is now called policy: policy:=/mine"):
+        processes("sim", {"bundle": "/mine"})
     with pytest.raises(ConfigError, match="argument seed must be a number such as 0, got 'many'"):
         parse_argument("seed", "many")
     assert [parse_argument(*pair) for pair in (("seed", "3"), ("duration", "2"), ("arm", "True"), ("bag", "x"))] == [
@@ -75,11 +77,11 @@ def test_the_launch_file_starts_the_same(mode):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     context = LaunchContext()
-    given = {"bag": "/bag", "bundle": "/bundle", "record": "true"}
+    given = {"bag": "/bag", "policy": "/bundle", "record": "true"}
     for action in module.generate_launch_description().entities[:-1]:
         default = ARGUMENTS.get(action.name, ("", ""))[0]
         context.launch_configurations[action.name] = given.get(action.name, str(default).lower())
     context.launch_configurations["mode"] = mode
     nodes = [action for action in module.start(context) if isinstance(action, Node)]
-    expected = processes(mode, {"bag": "/bag", "bundle": "/bundle", "record": True})
+    expected = processes(mode, {"bag": "/bag", "policy": "/bundle", "record": True})
     assert [node.node_executable for node in nodes] == [process.executable for process in expected]

@@ -147,16 +147,19 @@ def make(bundle, **options):
 
 
 def test_a_policy_continues_the_running_plan(random_bundle):
-    free = make(random_bundle).infer(observation())
+    free_policy = make(random_bundle)
+    free = free_policy.infer(observation())
     plan = free.actions[:24] + np.where(np.arange(D) % 7 == 6, 5.0, 0.2)
     chunk = make(random_bundle, realtime="guidance").infer(observation(RunningPlan(plan, 5)))
     assert chunk.committed == 5
     np.testing.assert_array_equal(chunk.actions[:5], plan[:5])
     seam = np.abs(chunk.actions[5] - plan[5])[:6].max()
     assert seam < 0.3 * np.abs(free.actions[5] - plan[5])[:6].max()
-    off = make(random_bundle).infer(observation(RunningPlan(plan, 5)))
-    assert off.committed == 0
-    np.testing.assert_array_equal(off.actions, free.actions)
+    np.testing.assert_array_equal(make(random_bundle).infer(observation(RunningPlan(plan, 5))).actions, chunk.actions)
+    warm = make(random_bundle, warm_start=3)
+    assert "realtime_chunking" in free_policy.info.abilities
+    assert "realtime_chunking" not in warm.info.abilities
+    assert warm.infer(observation(RunningPlan(plan, 5))).committed == 0
     alone = make(random_bundle, realtime="guidance").infer(observation())
     np.testing.assert_array_equal(alone.actions, free.actions)
 

@@ -108,8 +108,8 @@ def kill_after(ros, node, folder, seconds):
 
 def test_everything_is_recorded_and_closed(ros, robot, diagnostics, random_bundle, tmp_path):
     """Bundle and parameters are told once, before the recorder is there."""
-    told = ros.collect(String, ROBOT.interfaces.bundle, LATCHED)
-    ros.start("fastwam_policy", "policy_node", bundle=random_bundle, replan_interval=0.75)
+    told = ros.collect(String, ROBOT.interfaces.policy_identity, LATCHED)
+    ros.start("fastwam_policy", "policy_node", policy=random_bundle, replan_interval=0.75)
     ros.until(lambda: told)
     session = tmp_path / "session"
     recorder = record(ros, session)
@@ -122,7 +122,7 @@ def test_everything_is_recorded_and_closed(ros, robot, diagnostics, random_bundl
     recording = session / "recording"
     assert (recording / "metadata.yaml").is_file()
     written = counts(recording)
-    for topic in (ARM.feedback, POSE, CHASSIS, ROBOT.interfaces.bridge_status, ROBOT.interfaces.bundle):
+    for topic in (ARM.feedback, POSE, CHASSIS, ROBOT.interfaces.bridge_status, ROBOT.interfaces.policy_identity):
         assert written[topic], topic
     assert ROBOT.cameras["head"].topic not in written, "images are recorded on demand"
     assert "hdas/feedback_status_arm_left" not in written, "its type is not installed"
@@ -130,9 +130,9 @@ def test_everything_is_recorded_and_closed(ros, robot, diagnostics, random_bundl
     assert yaml.safe_load(parameters.data)["/policy_node"]["ros__parameters"]["replan_interval"] == 0.75
     assert len(messages(recording, "recorder_node/parameters")) == 1
     assert not messages(recording, "bridge_node/parameters")
-    bundle = read_session(recording, ROBOT).bundle
-    assert (bundle["name"], bundle["origin"]) == ("random_tiny", "random")
-    assert bundle["sha256"] == sha256((random_bundle / bundle["weights"]).read_bytes()).hexdigest()
+    identity = read_session(recording, ROBOT).identity
+    assert (identity["name"], identity["origin"]) == ("random_tiny", "random")
+    assert identity["sha256"] == sha256((random_bundle / "model.safetensors").read_bytes()).hexdigest()
     again = record(ros, session)
     assert "recordings are never overwritten" in ros.finish(again)
 

@@ -32,7 +32,7 @@ def world(ros, random_bundle):
     ros.start("galaxea_r1lite_bridge", "emulator_node", camera_rate=10.0, feedback_rate=60.0)
     ros.start("galaxea_r1lite_bridge", "bridge_node", blending="rtc", **PATIENT)
     ros.policy_process = ros.start(
-        "fastwam_policy", "policy_node", bundle=random_bundle, run_on_start=False, realtime="guidance",
+        "fastwam_policy", "policy_node", policy=random_bundle, run_on_start=False, realtime="guidance",
         max_observation_age=2.0, max_skew=0.2,
     )  # fmt: skip
     ros.bridge = ros.collect(BridgeStatus, ROBOT.interfaces.bridge_status)

@@ -30,6 +30,7 @@ from fastwam_policy.policies.base import Observation
 from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
+from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.training.config import TrainingConfig, changed
 from fastwam_policy.training.initialization import initialise, interpolated
 from fastwam_policy.training.statistics import dataset_statistics
@@ -270,7 +271,7 @@ def test_the_bundle_of_every_variant_runs(data, tmp_path, variant):
     config = configuration(data, **{"steps": 2, "policy.variant": variant, "policy.name": variant})
     train(config, tmp_path / "out")
     policy = FastWamPolicy.load(tmp_path / "out" / "bundle")
-    policy.bundle.check_robot(ROBOT)
+    check_robot(policy.info, ROBOT, "bundle")
     policy.prepare("fold the towel")
     images = {camera: np.full((36, 64, 3), 90, np.uint8) for camera in ROBOT.cameras}
     joints = dict.fromkeys(ROBOT.joint_names, 0.1)

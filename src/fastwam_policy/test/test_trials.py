@@ -18,7 +18,7 @@ from fastwam_policy.common.processes import has_simulator
 from fastwam_policy.common.statistics import paired_p, quartiles, success_interval, unpaired_p
 from fastwam_policy.reports.session import Session as Recorded
 from fastwam_policy.reports.summary import summarise as summarise_session
-from fastwam_policy.trials.plan import TrialOutcome, TrialSession, TrialSettings, make_plan, with_bundles
+from fastwam_policy.trials.plan import TrialOutcome, TrialSession, TrialSettings, make_plan, with_policies
 from fastwam_policy.trials.report import comparison_text, row_of, summarise, write_reports
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -45,12 +45,12 @@ def test_each_block_of_the_plan_holds_every_bundle_once_and_the_order_is_drawn()
     plan = make_plan(TWO, random())
     assert [trial.number for trial in plan] == list(range(1, 21))
     blocks = [plan[k : k + 2] for k in range(0, 20, 2)]
-    assert all({trial.bundle for trial in block} == {0, 1} for block in blocks)
+    assert all({trial.policy for trial in block} == {0, 1} for block in blocks)
     assert [{trial.seed for trial in block} for block in blocks] == [{100 + k} for k in range(10)], "equal scenes"
-    assert {block[0].bundle for block in blocks} == {0, 1}
+    assert {block[0].policy for block in blocks} == {0, 1}
     assert plan != make_plan(TWO, random(1))
-    alone = make_plan(replace(TWO, bundles=TWO.bundles[:1]), random())
-    assert [(trial.bundle, trial.seed) for trial in alone] == [(0, 100 + k) for k in range(10)]
+    alone = make_plan(replace(TWO, policies=TWO.policies[:1]), random())
+    assert [(trial.policy, trial.seed) for trial in alone] == [(0, 100 + k) for k in range(10)]
 
 
 def test_a_session_goes_on_where_it_was_cut_off_and_loses_nothing(tmp_path):
@@ -87,13 +87,13 @@ def test_other_settings_and_foreign_folders_are_refused(tmp_path):
 
 
 def test_bundles_are_checked_before_anything_starts(random_bundle, tmp_path):
-    settings = with_bundles(TWO, [random_bundle], ROBOT)
-    assert settings.bundles == (str(random_bundle),)
-    assert re.fullmatch(r"\d+ bytes of \d{4}-.*", settings.weights[0])
+    settings = with_policies(TWO, [str(random_bundle)], ROBOT)
+    assert settings.policies == (str(random_bundle),)
+    assert re.fullmatch(r"sha256 [0-9a-f]{64}", settings.weights[0])
     with pytest.raises(ConfigError, match="does not know the instruction 'dance', but: .*fold the towel"):
-        with_bundles(replace(TWO, instruction="dance"), [random_bundle], ROBOT)
+        with_policies(replace(TWO, instruction="dance"), [str(random_bundle)], ROBOT)
     with pytest.raises(ConfigError, match="not a policy bundle"):
-        with_bundles(TWO, [tmp_path], ROBOT)
+        with_policies(TWO, [str(tmp_path)], ROBOT)
 
 
 def test_statistics():
@@ -116,7 +116,7 @@ def rows(first, second):
     }  # fmt: skip
     result = []
     for trial in make_plan(TWO, random()):
-        success = trial.seed in (first, second)[trial.bundle]
+        success = trial.seed in (first, second)[trial.policy]
         result.append(row_of(trial, TrialOutcome(success, trial.seed, "" if success else "lost"), figures))
     return result
 
@@ -124,7 +124,7 @@ def rows(first, second):
 def test_two_bundles_are_compared_scene_by_scene_in_the_simulator():
     first, second = {100, 101, 102, 103, 104}, {104, 105}
     figures = summarise(TWO, rows(first, second), 0)
-    a, b = figures["bundles"]["A"], figures["bundles"]["B"]
+    a, b = figures["policies"]["A"], figures["policies"]["B"]
     assert (a["successes"], b["successes"], a["trials"]) == (5, 2, 10)
     assert a["time_quartiles"] == [101.0, 102.0, 103.0]
     assert (a["failures"], a["limits"], a["watchdogs"]) == ({"lost": 5}, {"502 acceleration": 20}, {"301 stale": 10})
@@ -151,7 +151,7 @@ def test_the_report_needs_no_recording(tmp_path, capsys):
     with (session.folder / "trials.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["success"] for row in table] == ["True", "False", "False", "False"]
-    assert Counter(row["bundle"] for row in table) == {"A": 2, "B": 2}
+    assert Counter(row["policy"] for row in table) == {"A": 2, "B": 2}
 
 
 def test_limits_and_watchdogs_are_counted_from_the_recording_on():
@@ -173,12 +173,12 @@ def test_limits_and_watchdogs_are_counted_from_the_recording_on():
     [
         (["--n", "0"], "--n: must be at least 1"),
         (["--time-limit", "0"], "--time-limit: must be above 0"),
-        (["--bundle", "b", "--bundle", "c"], "--bundle is given once, or twice"),
+        (["--policy", "b", "--policy", "c"], "--policy is given once, or twice"),
     ],
 )
 def test_wrong_options_are_refused(random_bundle, tmp_path, option, message, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["trials", str(tmp_path / "session"), "--mode", "real", "--bundle", str(random_bundle), *option])
+        main(["trials", str(tmp_path / "session"), "--mode", "real", "--policy", str(random_bundle), *option])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "session").exists()
@@ -201,7 +201,7 @@ def processes_of(folder):
 @pytest.mark.skipif(not has_simulator(), reason="MuJoCo 4 has no wheel for Python 3.10")
 def test_a_session_in_the_simulator_is_killed_and_goes_on(ros, random_bundle, tmp_path, capsys):
     folder = tmp_path / "session"
-    arguments = ["trials", str(folder), "--n", "1", "--time-limit", "1", "--bundle", str(random_bundle)]
+    arguments = ["trials", str(folder), "--n", "1", "--time-limit", "1", "--policy", str(random_bundle)]
     killed = subprocess.Popen([sys.executable, "-m", "fastwam_policy.cli", *arguments])
     try:
         ros.until(lambda: processes_of(random_bundle), LOADING)
@@ -252,7 +252,7 @@ def test_an_operator_runs_trials_on_the_robot(ros, random_bundle, tmp_path):
         ros.until(lambda: len(chunks) > before + 5)  # longer than it takes the new nodes to find each other
 
     folder = tmp_path / "session"
-    terminal = Terminal("trials", folder, "--mode", "real", "--n", "2", "--bundle", random_bundle)
+    terminal = Terminal("trials", folder, "--mode", "real", "--n", "2", "--policy", random_bundle)
     try:
         ros.until(lambda: terminal.shows("trial 1 of 2(?s:.*)moves the arms"), LOADING)
         assert state() == State.DISARMED

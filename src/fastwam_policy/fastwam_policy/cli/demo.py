@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastwam_policy.common.arguments import add_json, add_randomization, add_robot, number
+from fastwam_policy.common.arguments import add_json, add_policy, add_randomization, add_robot, number, policy_source
 
 NAME, GROUP = "demo", "run"
 HELP = "run the nodes on a recording or in the simulator, then print a summary and write a report"
@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="longest simulated time of mode sim, s (default 30)",
     )
     parser.add_argument("--bag", type=Path, help="recording to replay; the shipped sample by default")
-    parser.add_argument("--bundle", type=Path, help="policy bundle; the shipped one by default")
+    add_policy(parser, "--policy", default="", about="; the shipped bundle by default")
     parser.add_argument("--view", action="store_true", help="show it live in the Rerun viewer")
     parser.add_argument("--imagine", action="store_true", help="show what the model imagines beside what then happened")
     parser.add_argument("--output", type=Path, default=Path("output"), help="folder for sessions")
@@ -50,7 +50,7 @@ def run(given: argparse.Namespace) -> int:
     return run_demo(
         mode,
         (given.bag or sample_bag()).resolve(),
-        given.bundle.resolve() if given.bundle else None,
+        policy_source(given.policy) if given.policy else "",
         given.output.resolve(),
         given.json,
         given.seed,

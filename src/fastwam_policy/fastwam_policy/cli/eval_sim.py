@@ -8,22 +8,24 @@ from pathlib import Path
 from fastwam_policy.common.arguments import (
     STDOUT,
     add_json,
+    add_policy,
     add_randomization,
     add_robot,
     add_workers,
     new_file,
     number,
+    policy_source,
     write_figures,
 )
 
 NAME, GROUP = "eval-sim", "evaluate"
-HELP = "how often a bundle folds the towel in the simulator"
+HELP = "how often a policy folds the towel in the simulator"
 EXAMPLE = "./fastwam eval-sim bundles/towel_small --randomization towel --episodes 10"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("bundle", help="folder, or the address of a policy that `fastwam serve` runs: http://HOST:PORT")
+    add_policy(parser)
     parser.add_argument("--episodes", type=number(int, least=1), default=100)
     parser.add_argument("--first-seed", type=number(int, least=0), default=0, help="training uses seeds from 10000")
     add_randomization(parser)
@@ -70,10 +72,9 @@ def run(given: argparse.Namespace) -> int:
         raise ConfigError(f"--latency must be below {CHUNK_AGE:g} s, from which on the bridge drops a chunk")
     settings = EpisodeSettings(given.randomization, given.latency, given.replan, given.blending, given.time_limit)
     seeds = range(given.first_seed, given.first_seed + given.episodes)
-    remote = "://" in given.bundle
-    bundle = given.bundle if remote else Path(given.bundle).resolve()
-    if given.nodes and (remote or given.videos):
-        raise ConfigError("--nodes runs a policy node of its own: name a bundle, not an address, and no --videos")
+    source = policy_source(given.policy)
+    if given.nodes and given.videos:
+        raise ConfigError("--nodes films nothing: leave --videos out")
     if given.videos:
         try:
             given.videos.mkdir(parents=True, exist_ok=True)
@@ -86,10 +87,10 @@ def run(given: argparse.Namespace) -> int:
         with private_domain():
             from fastwam_policy.simulation.through_nodes import evaluate_nodes
 
-            summary = evaluate_nodes(bundle, seeds, settings, given.log, figures, given.robot)
+            summary = evaluate_nodes(source, seeds, settings, given.log, figures, given.robot)
     else:
-        summary = evaluate(bundle, seeds, settings, given.workers, given.videos, figures=figures, robot=given.robot)
-    Console().print(table(summary, f"{bundle if remote else bundle.name}, randomization {given.randomization}"))
+        summary = evaluate(source, seeds, settings, given.workers, given.videos, figures=figures, robot=given.robot)
+    Console().print(table(summary, f"{Path(source).name}, randomization {given.randomization}"))
     if given.json == STDOUT:
         write_figures(STDOUT, summary)
     return 0

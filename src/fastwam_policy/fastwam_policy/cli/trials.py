@@ -6,21 +6,29 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-from fastwam_policy.common.arguments import add_json, add_randomization, add_robot, number, write_figures
+from fastwam_policy.common.arguments import (
+    add_json,
+    add_policy,
+    add_randomization,
+    add_robot,
+    number,
+    policy_source,
+    write_figures,
+)
 
 NAME, GROUP = "trials", "evaluate"
-HELP = "repeated trials of one bundle, or of two in blinded order, on the robot or in the simulator"
-EXAMPLE = "./fastwam trials output/today --n 5 --bundle bundles/towel_small"
+HELP = "repeated trials of one policy, or of two in blinded order, on the robot or in the simulator"
+EXAMPLE = "./fastwam trials output/today --n 5 --policy bundles/towel_small"
 _TIME_LIMIT = {"sim": 20.0, "real": 120.0}  # s
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("output", type=Path, help="folder to write, or to go on in after an interruption")
-    parser.add_argument("--n", type=number(int, least=1), default=10, help="trials of each bundle (default 10)")
+    parser.add_argument("--n", type=number(int, least=1), default=10, help="trials of each policy (default 10)")
     parser.add_argument("--mode", choices=["sim", "real"], default="sim", help="real needs an operator (default sim)")
-    parser.add_argument("--bundle", type=Path, action="append", required=True, help="given twice: the two are compared")
-    parser.add_argument("--instruction", default="", help="task; the bundle's default where it is left out")
+    add_policy(parser, "--policy", action="append", required=True, about="; given twice: the two are compared")
+    parser.add_argument("--instruction", default="", help="task; the policy's default where it is left out")
     parser.add_argument(
         "--time-limit", type=number(float, above=0), metavar="S", help="of a trial (default 20 in sim, 120 in real)"
     )
@@ -42,20 +50,20 @@ def run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from fastwam_policy.launching.domain import private_domain
-    from fastwam_policy.trials.plan import LETTERS, TrialSession, TrialSettings, with_bundles
+    from fastwam_policy.trials.plan import LETTERS, TrialSession, TrialSettings, with_policies
     from fastwam_policy.trials.report import table, write_reports
     from galaxea_r1lite_bridge.robot.config import RobotConfig
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-    if len(given.bundle) > len(LETTERS):
-        raise ConfigError(f"--bundle is given once, or twice to compare two; got {len(given.bundle)}")
+    if len(given.policy) > len(LETTERS):
+        raise ConfigError(f"--policy is given once, or twice to compare two; got {len(given.policy)}")
     limit = given.time_limit or _TIME_LIMIT[given.mode]
     robot = RobotConfig.load(given.robot)
     settings = TrialSettings(
         (), (), given.n, given.mode, given.instruction, limit, given.randomization, given.first_seed,
         str(given.robot or ""),
     )  # fmt: skip
-    settings = with_bundles(settings, [bundle.resolve() for bundle in given.bundle], robot)
+    settings = with_policies(settings, [policy_source(source) for source in given.policy], robot)
     session = TrialSession(given.output.resolve(), settings, np.random.default_rng())
     if done := len(session.trials) - len(session.missing()):
         print(f"{done} of {len(session.trials)} trials are there already")

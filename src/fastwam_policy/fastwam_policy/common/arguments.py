@@ -84,6 +84,36 @@ def add_robot(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class _Renamed(argparse.Action):
+    """An option that has another name now."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        parser.error(f"{'/'.join(self.option_strings)} is now called {self.const}")
+
+
+def add_policy(parser: argparse.ArgumentParser, option: str = "policy", **how: Any) -> None:
+    """The argument `policy`, or the option `--policy`: what load_policy takes."""
+    parser.add_argument(
+        option,
+        metavar="POLICY",
+        help="a bundle's folder, the address of a served policy, package.module:Class, or path/to/file.py:Class"
+        + how.pop("about", ""),
+        **how,
+    )
+    if option.startswith("-"):
+        parser.add_argument("--bundle", action=_Renamed, const=option, nargs="?", help=argparse.SUPPRESS)
+
+
+def policy_source(text: str) -> str:
+    """A source of load_policy; a relative path is made absolute, since nodes that are given it may run elsewhere."""
+    if "://" in text:
+        return text
+    path, colon, name = text.rpartition(":")
+    if colon and path.endswith(".py") and not Path(text).is_dir():
+        return f"{Path(path).absolute()}:{name}"
+    return str(Path(text).absolute()) if Path(text).exists() or not colon else text
+
+
 def add_randomization(parser: argparse.ArgumentParser, default: str = "full") -> None:
     """`--randomization` of simulated scenes."""
     parser.add_argument(

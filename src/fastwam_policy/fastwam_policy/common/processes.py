@@ -19,8 +19,11 @@ Argument = str | bool | int | float
 
 ARGUMENTS: dict[str, tuple[Argument, str]] = {
     "bag": ("", "recording to replay, mode replay"),
-    "bundle": ("", "folder of the policy bundle; empty for the shipped one in modes sim and replay"),
-    "instruction": ("", "task; empty for the bundle's default"),
+    "policy": (
+        "",
+        "bundle's folder, address, package.module:Class or FILE.py:Class; empty: the shipped one, not in mode real",
+    ),
+    "instruction": ("", "task; empty for the policy's default"),
     "arm": (False, "arm the bridge as soon as feedback comes; leave it false on a robot and call ~/arm"),
     "rviz": (False, "start RViz and what it needs; only with a full ROS 2 installation"),
     "imagine": (False, "show what the model imagines beside what then happens: imagination_node, in the background"),
@@ -143,12 +146,14 @@ def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
         raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
     if mode == "sim":
         require_simulator()
+    if "bundle" in arguments:
+        raise ConfigError(f"argument bundle is now called policy: policy:={arguments['bundle']}")
     unknown = sorted(set(arguments) - set(ARGUMENTS))
     if unknown:
         raise ConfigError(f"unknown argument {', '.join(unknown)}; known are {', '.join(ARGUMENTS)}")
     values = {name: default for name, (default, _) in ARGUMENTS.items()} | dict(arguments)
     if mode != "real":
-        values["bundle"] = values["bundle"] or str(shipped_bundle())
+        values["policy"] = values["policy"] or str(shipped_bundle())
     config = Path(get_package_share_directory("fastwam_policy")) / "config"
     result = []
     for name, entry in _entries(config).items():

@@ -20,7 +20,8 @@ from fastwam_policy.common.progress import counted
 from fastwam_policy.data.lerobot_layout import Version
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
 from fastwam_policy.data.recordings import check_topics, open_recording, positions, stamp_ns
-from fastwam_policy.policies.images import ImageError, Pixels, decode_image, is_cut_off
+from fastwam_policy.policies.base import Pixels
+from fastwam_policy.policies.images import ImageError, decode_image, is_cut_off
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 

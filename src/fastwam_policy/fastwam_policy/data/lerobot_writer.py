@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fastwam_policy.common.files import write_text
 from fastwam_policy.data.lerobot_layout import CHUNK, LAYOUTS, Version, write_meta
 from fastwam_policy.data.video import PIXEL_FORMAT, write_video
-from fastwam_policy.policies.images import Pixels
+from fastwam_policy.policies.base import Pixels
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import av
 
-from fastwam_policy.policies.images import Pixels
+from fastwam_policy.policies.base import Pixels
 
 CODEC, PIXEL_FORMAT = "libx264", "yuv420p"
 _KEYFRAMES, _QUALITY = 2, "21"  # keyframes close together: random access is fast

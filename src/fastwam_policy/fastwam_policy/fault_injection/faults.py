@@ -78,7 +78,7 @@ class _World(Rig):
         self.sent.append(_Sent(stamp_ns, time.monotonic(), positions, np.array(message.velocity)))
 
     def start_policy(self) -> None:
-        self.start("fastwam_policy", "policy_node", bundle=self._bundle)
+        self.start("fastwam_policy", "policy_node", policy=self._bundle)
 
     @property
     def state(self) -> State | None:

@@ -18,7 +18,8 @@ from fastwam_policy.common.files import write_json
 from fastwam_policy.common.processes import Argument, processes, require_viewer, shipped_bundle
 from fastwam_policy.data.recordings import check_topics, open_recording
 from fastwam_policy.launching.domain import private_domain
-from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.loading import inspect_policy
+from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.reports.report import report_session
 from fastwam_policy.reports.summary import table
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -30,7 +31,7 @@ _INTERRUPTED = 130
 def run_demo(
     mode: str,
     bag: Path,
-    bundle: Path | None,
+    policy: str,
     output: Path,
     figures: Path | None,
     seed: int,
@@ -43,7 +44,7 @@ def run_demo(
 ) -> int:
     """Run the demo and return the exit status: 0 when chunks were computed and the report is there.
 
-    Mode replay plays `bag`; mode sim runs `seed` until the towel is folded, for `duration` s at most. Bag and bundle
+    Mode replay plays `bag`; mode sim runs `seed` until the towel is folded, for `duration` s at most. Bag and policy
     are checked before anything starts; ConfigError says what is wrong with them.
     """
     console = Console()
@@ -54,15 +55,15 @@ def run_demo(
     if source is not None:
         with closing(open_recording(source)) as reader:
             check_topics(reader, robot, source)
-    bundle = bundle or shipped_bundle()
-    Bundle.load(bundle).check_robot(robot)
+    policy = policy or str(shipped_bundle())
+    check_robot(inspect_policy(policy), robot, policy)
     session = _new_folder(output / "sessions")
     arguments: dict[str, Argument] = {
         "bag": str(source or ""),
         "seed": seed,
         "randomization": randomization,
         "duration": duration,
-        "bundle": str(bundle),
+        "policy": policy,
         "arm": True,
         "imagine": imagine,
         "robot_config": str(robot_file or ""),

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
-from fastwam_policy.policies.images import ImageError, Pixels, decode_image
+from fastwam_policy.policies.base import Pixels
+from fastwam_policy.policies.images import ImageError, decode_image
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 

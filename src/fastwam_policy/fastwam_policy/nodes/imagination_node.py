@@ -16,9 +16,10 @@ from sensor_msgs.msg import CompressedImage
 
 from fastwam_msgs.msg import PolicyStatus
 from fastwam_policy.nodes.image_decoding import image_decoders
-from fastwam_policy.nodes.observation_inputs import WARN_PERIOD, ObservationInputs, observation_buffer
+from fastwam_policy.nodes.observation_inputs import WARN_PERIOD, ObservationInputs, frame_source, policy_source
 from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.imagination import Imagination
+from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.runtime.observation_buffer import Snapshot
 from fastwam_policy.runtime.outcome import ObservedFuture
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
@@ -47,13 +48,15 @@ class ImaginationNode(ManagedNode):
         """Read the parameters and load the bundle."""
         share = Path(get_package_share_directory("fastwam_policy"))
         values = declare_parameters(self, share / "config" / "imagination_node.yaml")
-        if not values["bundle"]:
-            raise ConfigError("parameter bundle is empty: name the folder of the bundle that policy_node runs")
+        source = policy_source(values)
+        if not Path(source).expanduser().is_dir():
+            raise ConfigError(f"{source}: only a bundle imagines; start without imagine")
         self._robot = robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
         if values["torch_threads"]:
             torch.set_num_threads(values["torch_threads"])
-        self._bundle = bundle = Bundle.load(Path(values["bundle"]).expanduser(), values["device"])
-        bundle.check_robot(robot)
+        self._bundle = bundle = Bundle.load(Path(source).expanduser(), values["device"])
+        info = bundle.config.info()
+        check_robot(info, robot, source)
         self._imagination = Imagination(bundle)
         if bundle.config.origin == "random":
             self.get_logger().warning(f"bundle {bundle.config.name} has RANDOM weights: what it imagines is noise")
@@ -61,7 +64,7 @@ class ImaginationNode(ManagedNode):
         self._offsets_ns = [k * config.video_stride * config.step_ns for k in range(config.video_frames)]
         self._interval_ns = round(1e9 * values["interval"])
         self._decoders = image_decoders(robot)
-        self._buffer = observation_buffer(robot, values["max_skew"], values["max_observation_age"])
+        self._buffer = frame_source(info, robot, values["max_skew"], values["max_observation_age"]).buffer
         self._worker = ThreadPoolExecutor(1, "imagination")
 
     def activate(self) -> None:

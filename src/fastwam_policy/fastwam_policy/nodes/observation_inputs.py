@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
+from fastwam_policy.nodes.image_decoding import image_decoders
+from fastwam_policy.policies.base import PolicyInfo
+from fastwam_policy.runtime.frames import FrameSource
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 WARN_PERIOD = 5.0  # s between two equal warnings
 _IMAGE_TYPES = {"sensor_msgs/msg/CompressedImage": CompressedImage, "sensor_msgs/msg/Image": Image}
 
 
-def observation_buffer(robot: RobotConfig, max_skew: float, max_age: float) -> ObservationBuffer:
-    """For the robot's cameras and the joints that the policy moves; times in s."""
-    joints = {name: len(group.joints) for name, group in robot.commanded.items()}
-    return ObservationBuffer(robot.cameras, joints, max_skew, max_age)
+def policy_source(values: Mapping[str, Any]) -> str:
+    """The parameter `policy`; ConfigError where it is empty, or where its former name is used."""
+    if values["bundle"]:
+        raise ConfigError("parameter bundle is now called policy: policy:=" + values["bundle"])
+    if not values["policy"]:
+        raise ConfigError(
+            "parameter policy is empty: name a folder with a bundle, an address, package.module:Class, or "
+            "path/to/file.py:Class. `fastwam make-bundle DIR` writes a bundle with random weights to try"
+        )
+    return str(values["policy"])
+
+
+def frame_source(
+    info: PolicyInfo, robot: RobotConfig, max_skew: float, max_age: float, memory: float = 0.0
+) -> FrameSource:
+    """Frames of the cameras that a policy looks at, and of the joints that a policy moves; times in s."""
+    joints = {name: group.joints for name, group in robot.commanded.items()}
+    cameras = [camera.name for camera in info.cameras if camera.required]
+    optional = [camera.name for camera in info.cameras if not camera.required and camera.name in robot.cameras]
+    counts = {name: len(names) for name, names in joints.items()}
+    buffer = ObservationBuffer(cameras, counts, max_skew, max_age, optional, max((memory, *info.history)))
+    return FrameSource(buffer, joints, image_decoders(robot))
 
 
 class ObservationInputs:
@@ -31,7 +53,7 @@ class ObservationInputs:
     Args:
         node: to subscribe with.
         robot: topics, types and quality of service.
-        buffer: from :func:`observation_buffer`.
+        buffer: of :func:`frame_source`.
         on_jump_back: called when the node's clock has gone back.
     """
 
@@ -43,6 +65,7 @@ class ObservationInputs:
         self._subscriptions = [
             node.create_subscription(_IMAGE_TYPES[camera.type], camera.topic, self._image_callback(name), sensor)
             for name, camera in robot.cameras.items()
+            if name in buffer.streams
         ]
         self._subscriptions += [
             node.create_subscription(JointState, group.feedback, self._joint_callback(name), sensor)

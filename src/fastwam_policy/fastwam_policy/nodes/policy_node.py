@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from ament_index_python.packages import get_package_share_directory
 from diagnostic_msgs.msg import DiagnosticArray
@@ -19,11 +18,12 @@ from trajectory_msgs.msg import JointTrajectoryPoint
 from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount, PolicyStatus, StreamStatus
 from fastwam_msgs.srv import SetInstruction
 from fastwam_policy.nodes.bridge_view import BridgeView
-from fastwam_policy.nodes.image_decoding import image_decoders
-from fastwam_policy.nodes.observation_inputs import WARN_PERIOD, ObservationInputs, observation_buffer
+from fastwam_policy.nodes.observation_inputs import WARN_PERIOD, ObservationInputs, frame_source, policy_source
 from fastwam_policy.nodes.task_server import TaskServer
-from fastwam_policy.policies.fastwam.bundle import Bundle
-from fastwam_policy.policies.fastwam.policy import FastWamPolicy, Options
+from fastwam_policy.policies.base import Policy, PolicyInfo
+from fastwam_policy.policies.loading import load_policy, policy_identity
+from fastwam_policy.policies.robot_check import check_instruction, check_robot
+from fastwam_policy.runtime.frames import FrameSource
 from fastwam_policy.runtime.inference_loop import ChunkResult, InferenceLoop
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.nodes import diagnostics
@@ -33,7 +33,8 @@ from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-_OPTIONS = [field.name for field in dataclasses.fields(Options)]
+_OPTIONS = ("device", "engine", "dtype", "quantize", "denoise_steps", "warm_start", "mode")
+_MEMORY = 1.0  # s beyond a replan interval, for a policy that is told what was seen meanwhile
 _RATE_WINDOW = 5.0  # s over which the chunk rate is reported
 _SETTLE_TIME, _SETTLE_STEP = 4.0, 0.05  # s
 
@@ -45,63 +46,63 @@ class PolicyNode(ManagedNode):
         super().__init__("policy_node", **kwargs)
 
     def configure(self) -> None:
-        """Read the parameters, load the bundle and warm it up on the inference thread."""
+        """Read the parameters, load the policy and warm it up on the inference thread."""
         share = Path(get_package_share_directory("fastwam_policy"))
         values = declare_parameters(self, share / "config" / "policy_node.yaml")
-        if not values["bundle"]:
-            raise ConfigError(
-                "parameter bundle is empty: name the folder of a policy bundle. "
-                "`fastwam make-bundle DIR` writes one with random weights to try"
-            )
+        source = policy_source(values)
         self._robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
         self._status_period: float = 1.0 / values["status_rate"]
         self._run_on_start: bool = values["run_on_start"]
         self._max_observation_age: float = values["max_observation_age"]
         self._bridge = BridgeView()
-        self._bundle: Bundle | None = None
+        realtime = values["realtime"] != "off"
 
-        def make_policy() -> FastWamPolicy:
-            if values["torch_threads"]:
-                torch.set_num_threads(values["torch_threads"])
-            options = Options(**{name: values[name] for name in _OPTIONS})
-            self._bundle = Bundle.load(Path(values["bundle"]).expanduser(), values["device"], options.torch_dtype)
-            self._bundle.check_robot(self._robot)
-            self._identity = yaml.safe_dump(Bundle.read_identity(self._bundle.folder), sort_keys=False)
-            if not self._loop.instruction:
-                self._loop.choose_default(self._bundle.config.prompt.default_instruction)
-            return FastWamPolicy(self._bundle, options)
+        def make_policy() -> Policy:
+            options = {name: values[name] for name in _OPTIONS if values[name]}
+            if realtime:
+                options["realtime"] = values["realtime"]
+            policy = load_policy(source, options)
+            if values["torch_threads"] and "torch" in sys.modules:
+                sys.modules["torch"].set_num_threads(values["torch_threads"])  # of this thread
+            check_robot(policy.info, self._robot, source)
+            if realtime and "realtime_chunking" not in policy.info.abilities:
+                raise ConfigError(f"realtime {values['realtime']}: {policy.info.name} cannot continue a running plan")
+            self._identity = yaml.safe_dump(policy_identity(policy, source), sort_keys=False)
+            return policy
 
-        self._buffer = observation_buffer(self._robot, values["max_skew"], values["max_observation_age"])
+        def make_frames(info: PolicyInfo) -> FrameSource:
+            memory = values["replan_interval"] + _MEMORY
+            return frame_source(info, self._robot, values["max_skew"], values["max_observation_age"], memory)
+
         self._loop = InferenceLoop(
             make_policy,
-            self._buffer,
-            {name: group.joints for name, group in self._robot.commanded.items()},
-            image_decoders(self._robot),
+            make_frames,
             lambda: self.get_clock().now().nanoseconds,
             self._publish_chunk,
             values["replan_interval"],
             # A restarted node must not reuse epochs that the bridge has seen: they begin at the wall clock's seconds.
             epoch=int(time.time()) % 2**32,
             executing=self._bridge.executing,
+            realtime=realtime,
         )
         self._loop.load(values["instruction"])
-        bundle = self._loaded_bundle
-        if bundle.config.origin == "random":
-            self.get_logger().warning(f"bundle {bundle.config.name} has RANDOM weights: its actions mean nothing")
+        self._info = info = self._loop.info
+        if info.identity.origin == "random":
+            self.get_logger().warning(f"policy {info.name} has RANDOM weights: its actions mean nothing")
         self._bridge_input = self.create_subscription(
             BridgeStatus, self._robot.interfaces.bridge_status, self._bridge.store, 10
         )
-        self._tasks = TaskServer(self, self._robot, self._loop, self._bridge, bundle.embedding)
-        self.get_logger().info(f"bundle {bundle.config.name} on {bundle.model.device}, task: {self._loop.instruction}")
+        self._tasks = TaskServer(self, self._robot, self._loop, self._bridge)
+        self.get_logger().info(f"policy {info.name}, task: {self._loop.instruction}")
 
     def activate(self) -> None:
         """Subscribe, and begin to compute chunks or wait for a task."""
         robot = self._robot
         self._chunk_publisher = self.create_publisher(ActionChunk, robot.interfaces.action_chunk, 5)
         self._status_publisher = self.create_publisher(PolicyStatus, robot.interfaces.policy_status, 10)
-        self._inputs = ObservationInputs(self, robot, self._buffer, self._on_jump_back)
-        self._bundle_publisher = self.create_publisher(String, robot.interfaces.bundle, LATCHED)
-        self._bundle_publisher.publish(String(data=self._identity))
+        self._inputs = ObservationInputs(self, robot, self._loop.frames.buffer, self._on_jump_back)
+        self._identity_publisher = self.create_publisher(String, robot.interfaces.policy_identity, LATCHED)
+        self._identity_publisher.publish(String(data=self._identity))
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._service = self.create_service(SetInstruction, "~/set_instruction", self._on_set_instruction)
         # Status must go on when a simulated clock stands still.
@@ -125,7 +126,7 @@ class PolicyNode(ManagedNode):
         for timer in self._status_timers:
             self.destroy_timer(timer)
         self.destroy_service(self._service)
-        for publisher in (self._chunk_publisher, self._status_publisher, self._bundle_publisher, self._diagnostics):
+        for publisher in (self._chunk_publisher, self._status_publisher, self._identity_publisher, self._diagnostics):
             self.destroy_publisher(publisher)
 
     def settle(self) -> None:
@@ -143,13 +144,7 @@ class PolicyNode(ManagedNode):
         self._tasks.destroy()
         self.destroy_subscription(self._bridge_input)
         self._loop.stop()
-        self._bundle = None
         del self._tasks, self._loop
-
-    @property
-    def _loaded_bundle(self) -> Bundle:
-        assert self._bundle is not None
-        return self._bundle
 
     def _on_jump_back(self) -> None:
         epoch = self._loop.reset()
@@ -160,7 +155,7 @@ class PolicyNode(ManagedNode):
         self, request: SetInstruction.Request, response: SetInstruction.Response
     ) -> SetInstruction.Response:
         try:
-            self._loaded_bundle.embedding(request.instruction)
+            check_instruction(self._info, request.instruction, self._info.name)
         except ConfigError as error:
             response.code, response.message, response.epoch = response.NO_EMBEDDING, str(error), self._loop.epoch
             return response
@@ -174,7 +169,7 @@ class PolicyNode(ManagedNode):
         message = ActionChunk(
             chunk_id=result.chunk_id,
             epoch=result.epoch,
-            policy_id=self._loaded_bundle.config.name,
+            policy_id=self._info.name,
             instruction=result.instruction,
             step=duration_message(chunk.step_ns),
             inference_start=time_message(result.inference_start_ns),
@@ -193,15 +188,15 @@ class PolicyNode(ManagedNode):
         self._chunk_publisher.publish(message)
 
     def _publish_status(self) -> None:
-        loop, config = self._loop, self._loaded_bundle.config
+        loop = self._loop
         now_ns = self.get_clock().now().nanoseconds
         recent = [at for at in list(loop.published_at) if at > time.monotonic() - _RATE_WINDOW]
         drops: Counter[PolicyReason] = Counter(loop.drops)
         streams = []
-        for name, stream in self._buffer.streams.items():
+        for name, stream in loop.frames.buffer.streams.items():
             drops.update({reason: n for reason, n in stream.rejected.items() if reason != PolicyReason.CORRUPT_IMAGE})
             newest = stream.entries[-1][0] if stream.entries else None
-            rate, jitter = self._buffer.arrivals(name)
+            rate, jitter = loop.frames.buffer.arrivals(name)
             streams.append(
                 StreamStatus(
                     name=name,
@@ -217,8 +212,8 @@ class PolicyNode(ManagedNode):
             state=int(loop.state),
             reason=int(loop.reason),
             reason_text=": ".join(filter(None, (loop.reason.text, loop.detail))),
-            policy_id=config.name,
-            random_weights=config.origin == "random",
+            policy_id=self._info.name,
+            random_weights=self._info.identity.origin == "random",
             instruction=loop.instruction,
             epoch=loop.epoch,
             chunks=loop.chunks,

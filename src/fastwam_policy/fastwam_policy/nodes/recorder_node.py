@@ -147,7 +147,7 @@ def _topics(robot: RobotConfig, *, images: bool) -> dict[str, tuple[str, QoSProf
         theirs = {topic: kind for topic, kind in theirs.items() if kind not in _IMAGES}
     topics = {topic: (kind, _RELIABLE) for topic, kind in ours.items()}
     topics |= {topic: (kind, _BEST_EFFORT) for topic, kind in theirs.items()}
-    once = [own.bundle, *(PARAMETERS_TOPIC.replace("~", name) for name in node_names())]
+    once = [own.policy_identity, *(PARAMETERS_TOPIC.replace("~", name) for name in node_names())]
     return topics | dict.fromkeys(once, ("std_msgs/msg/String", LATCHED))
 
 

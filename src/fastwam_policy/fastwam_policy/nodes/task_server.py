@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ from std_srvs.srv import Trigger
 
 from fastwam_msgs.action import RunTask
 from fastwam_policy.nodes.bridge_view import BridgeView
+from fastwam_policy.policies.robot_check import check_instruction
 from fastwam_policy.runtime.inference_loop import InferenceLoop
 from fastwam_policy.runtime.reasons import PolicyState
 from galaxea_r1lite_bridge.execution.reasons import State
@@ -46,13 +46,10 @@ class TaskServer:
         robot: their names.
         loop: what computes the chunks.
         bridge: what is known of the bridge.
-        check: raises ConfigError for an instruction that the bundle does not know.
     """
 
-    def __init__(
-        self, node: Node, robot: RobotConfig, loop: InferenceLoop, bridge: BridgeView, check: Callable[[str], object]
-    ) -> None:
-        self._node, self._loop, self._bridge, self._check_instruction = node, loop, bridge, check
+    def __init__(self, node: Node, robot: RobotConfig, loop: InferenceLoop, bridge: BridgeView) -> None:
+        self._node, self._loop, self._bridge = node, loop, bridge
         self._task: _Task | None = None
         self._server = ActionServer(
             node,
@@ -118,7 +115,7 @@ class TaskServer:
             return _Code.BUSY, "another task is running: cancel it first"
         if instruction:
             try:
-                self._check_instruction(instruction)
+                check_instruction(self._loop.info, instruction, self._loop.info.name)
             except ConfigError as error:
                 return _Code.NO_EMBEDDING, str(error)
         return self._bridge_problem()

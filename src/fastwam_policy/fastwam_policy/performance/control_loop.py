@@ -97,7 +97,7 @@ def _start_load(robot: RobotConfig, robot_file: Path | None, folder: Path) -> li
     common = {"robot_config": robot_file} if robot_file else {}
     commands = (
         node_command("galaxea_r1lite_bridge", "emulator_node", common),
-        node_command("fastwam_policy", "policy_node", {"bundle": folder / "bundle", **common}),
+        node_command("fastwam_policy", "policy_node", {"policy": folder / "bundle", **common}),
     )
     return [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
 

@@ -31,9 +31,9 @@ from fastwam_policy.model.flow import Schedule, initial_noise, make_schedule
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageEncoder, VideoAutoencoder
 from fastwam_policy.model.variants import VariantName, imagine_and_act, imagine_then_act
 from fastwam_policy.performance.plain import plain_inference
+from fastwam_policy.policies.fastwam.canvas import ROBOTWIN, to_model_input
 from fastwam_policy.policies.fastwam.engine import Engine, EngineKind
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
-from fastwam_policy.policies.images import ROBOTWIN, to_model_input
 
 _CAMERAS = {"head": (720, 1280), "wrist_left": (360, 640), "wrist_right": (360, 640)}  # height, width of the R1 Lite's
 _TEXT_TOKENS, _HORIZON, _VIDEO_FRAMES, _SHIFT = 128, 32, 3, 5.0

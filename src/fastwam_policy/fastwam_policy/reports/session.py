@@ -14,6 +14,7 @@ from fastwam_policy.data.recordings import open_recording, positions, stamp_ns
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 STAGES = ("decode", "encode", "prefill", "denoise", "total")
+_FORMER_IDENTITY = "fastwam/bundle"  # of recordings of version 0.1: name, origin, folder, weights, sha256
 _NS = 1_000_000_000
 
 
@@ -53,8 +54,8 @@ class Session:
     feedback: dict[str, Series] = field(default_factory=dict)
     policy_status: list[Any] = field(default_factory=list)
     bridge_status: list[Any] = field(default_factory=list)
-    bundle: dict[str, str] = field(default_factory=dict)
-    """What policy_node says about the bundle it runs: name, origin, weights and their hash."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """What policy_node says of the policy it runs: name, origin, source, and the hash of its weights."""
     simulation: list[Any] = field(default_factory=list)
     """SimulationStatus, where the simulator stood for the robot."""
     imagined: list[Any] = field(default_factory=list)
@@ -82,7 +83,7 @@ def read_session(recording: Path, robot: RobotConfig) -> Session:
             (c.topic.removesuffix(chunk_topic) for c in reader.connections if c.topic.endswith(chunk_topic)), "/"
         )
         interfaces = robot.interfaces
-        others = {interfaces.bundle, interfaces.simulation, interfaces.imagination}
+        others = {interfaces.policy_identity, _FORMER_IDENTITY, interfaces.simulation, interfaces.imagination}
         wanted = others | {*samples, chunk_topic, policy_topic, bridge_topic}
         connections = [c for c in reader.connections if c.topic.removeprefix(prefix) in wanted]
         for connection, _, data in reader.messages(connections):
@@ -98,8 +99,8 @@ def read_session(recording: Path, robot: RobotConfig) -> Session:
                 session.policy_status.append(message)
             elif topic == bridge_topic:
                 session.bridge_status.append(message)
-            elif topic == interfaces.bundle:
-                session.bundle = yaml.safe_load(message.data)
+            elif topic in (interfaces.policy_identity, _FORMER_IDENTITY):
+                session.identity = yaml.safe_load(message.data)
             elif topic == interfaces.simulation:
                 session.simulation.append(message)
             elif topic == interfaces.imagination:

@@ -42,7 +42,7 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
     return {
         "duration_s": session.duration,
         "policy_id": status.policy_id if status else None,
-        "bundle": session.bundle,
+        "identity": session.identity,
         "random_weights": bool(status.random_weights) if status else None,
         "instruction": status.instruction if status else None,
         "chunks": len(session.chunks),
@@ -148,8 +148,9 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("length", f"{summary['duration_s']:.1f} s"),
         ("chunks", str(summary["chunks"])),
     ]
-    if bundle := summary["bundle"]:
-        lines.insert(1, ("weights", f"{bundle['origin']}, {bundle['weights']}, sha256 {bundle['sha256']}"))
+    if policy := summary["identity"]:
+        source = policy.get("source") or policy.get("folder", "")
+        lines.insert(1, ("weights", f"{policy['origin']}, {source}, sha256 {policy['sha256'] or 'not known'}"))
     if fold := summary["simulation"]:
         text = f"yes, after {fold['fold_time_s']:.1f} s" if fold["success"] else "no"
         lines.append(

@@ -11,7 +11,8 @@ import numpy as np
 
 from fastwam_policy.data.recordings import open_recording
 from fastwam_policy.data.video import write_video
-from fastwam_policy.policies.images import ImageError, Pixels, decode_image
+from fastwam_policy.policies.base import Pixels
+from fastwam_policy.policies.images import ImageError, decode_image
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 _FPS = 15

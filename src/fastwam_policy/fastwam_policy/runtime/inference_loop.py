@@ -5,17 +5,27 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastwam_policy.policies.base import ActionChunk, Observation, Policy, RunningPlan
-from fastwam_policy.policies.images import Pixels
-from fastwam_policy.runtime.observation_buffer import ObservationBuffer, Snapshot
+from fastwam_policy.policies.base import (
+    ActionChunk,
+    Frame,
+    Observation,
+    Policy,
+    PolicyInfo,
+    RunningPlan,
+    StatefulPolicy,
+)
+from fastwam_policy.runtime.frames import FrameSource
+from fastwam_policy.runtime.observation_buffer import Waiting
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.execution.plan import Chunk
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _POLL = 0.005  # s between two looks at the clock, which may be a simulated one
 _NS = 1_000_000_000
@@ -58,33 +68,30 @@ class InferenceLoop:
 
     Args:
         make_policy: called once on the thread.
-        buffer: where callbacks put messages.
-        joints: joint names of each group in the buffer.
-        decode: image decoder of each camera; raises ImageError.
+        make_frames: called after it with what the policy says of itself: a source of the frames that it needs.
         now_ns: the node's clock.
         publish: called on the thread with each chunk of the current epoch.
         replan_interval: s of the node's clock between the starts of two inferences.
         epoch: first epoch; later ones count up from it.
-        executing: what the bridge follows now, for real-time chunking; None: nothing.
+        executing: what the bridge follows now; None: nothing.
+        realtime: whether chunks continue what is being executed (real-time chunking).
     """
 
     def __init__(
         self,
         make_policy: Callable[[], Policy],
-        buffer: ObservationBuffer,
-        joints: Mapping[str, list[str]],
-        decode: Mapping[str, Callable[[Any], Pixels]],
+        make_frames: Callable[[PolicyInfo], FrameSource],
         now_ns: Callable[[], int],
         publish: Callable[[ChunkResult], None],
         replan_interval: float,
         epoch: int,
         executing: Callable[[], Executing | None] = lambda: None,
+        *,
+        realtime: bool = False,
     ) -> None:
-        self._executing = executing
+        self._executing, self._realtime = executing, realtime
         self._make_policy = make_policy
-        self._buffer = buffer
-        self._joints = dict(joints)
-        self._decode = dict(decode)
+        self._make_frames = make_frames
         self._now_ns = now_ns
         self._publish = publish
         self._interval_ns = round(replan_interval * _NS)
@@ -97,6 +104,7 @@ class InferenceLoop:
         self._instruction = ""
         self._last_stamp_ns = 0
         self._started_ns: int | None = None
+        self._policy_epoch = epoch
         self.epoch = epoch
         self.chunks = 0
         self.reason, self.detail = PolicyReason.NONE, ""
@@ -107,7 +115,7 @@ class InferenceLoop:
         self._results: deque[ChunkResult] = deque(maxlen=_CHUNKS_KEPT)
 
     def load(self, instruction: str) -> None:
-        """Start the thread, and wait until the policy is loaded and warm.
+        """Start the thread, and wait until the policy is loaded and warm; an empty instruction is the policy's default.
 
         Raises:
             ConfigError: or whatever else kept the policy from loading.
@@ -163,7 +171,7 @@ class InferenceLoop:
             self._last_stamp_ns = 0
             self._started_ns = None
             self._results.clear()
-        self._buffer.clear()
+        self.frames.buffer.clear()
         return self.epoch
 
     def set_instruction(self, instruction: str) -> int:
@@ -171,10 +179,6 @@ class InferenceLoop:
         with self._lock:
             self._instruction = instruction
         return self.reset()
-
-    def choose_default(self, instruction: str) -> None:
-        """Use this instruction; for `make_policy`, which is the first to see the bundle."""
-        self._instruction = instruction
 
     @property
     def instruction(self) -> str:
@@ -189,6 +193,9 @@ class InferenceLoop:
     def _run(self) -> None:
         try:
             self._policy = self._make_policy()
+            self.info = self._policy.info
+            self.frames = self._make_frames(self.info)
+            self._instruction = self._instruction or self.info.default_instruction
             prepared = self._instruction
             self._policy.prepare(prepared)
         except Exception as error:  # noqa: BLE001  handed to the thread that waits in load()
@@ -196,6 +203,10 @@ class InferenceLoop:
             return
         finally:
             self._loaded.set()
+        with closing(self._policy):
+            self._work(prepared)
+
+    def _work(self, prepared: str) -> None:
         while True:
             self._active.wait()
             if self._stopping.wait(_POLL):
@@ -209,7 +220,7 @@ class InferenceLoop:
                 self._resting, self.reason, self.detail = (
                     PolicyState.FAULT,
                     PolicyReason.INFERENCE_FAILED,
-                    repr(error),
+                    str(error) if isinstance(error, ConfigError) else repr(error),
                 )
                 self._active.clear()
                 if self._stopping.is_set():  # stop() has set it before
@@ -217,30 +228,35 @@ class InferenceLoop:
 
     def _attempt(self, instruction: str) -> None:
         with self._lock:
-            epoch, newer_than, started = self.epoch, self._last_stamp_ns, self._started_ns
+            epoch, last_stamp_ns, started = self.epoch, self._last_stamp_ns, self._started_ns
         now_ns = self._now_ns()
         if started is not None and 0 <= now_ns - started < self._interval_ns:
             return
         begin = time.perf_counter()
-        found = self._buffer.sample(now_ns, newer_than)
-        if not isinstance(found, Snapshot):
-            if found.reason != PolicyReason.SAME_OBSERVATION:
-                self._busy, self.reason, self.detail = PolicyState.WAITING, found.reason, found.detail
+        frame = self.frames.newest(now_ns, last_stamp_ns)
+        if isinstance(frame, Waiting):
+            if frame.reason == PolicyReason.CORRUPT_IMAGE:  # the next attempt takes the frame before it
+                self.drops[PolicyReason.CORRUPT_IMAGE] += 1
+            elif frame.reason != PolicyReason.SAME_OBSERVATION:
+                self._busy, self.reason, self.detail = PolicyState.WAITING, frame.reason, frame.detail
             return
-        images = self._buffer.decode(found, self._decode)
-        if images is None:  # the next attempt takes the frame before it
-            self.drops[PolicyReason.CORRUPT_IMAGE] += 1
-            return
+        earlier = self.frames.several([frame.stamp_ns - round(_NS * age) for age in self.info.history])
         decode_ms = 1e3 * (time.perf_counter() - begin)
-        joints = found.positions(self._joints)
-        running = self._running_plan(found.stamp_ns, now_ns)
-        chunk = self._policy.infer(Observation(found.stamp_ns, images, joints, instruction, running))
+        if epoch != self._policy_epoch:
+            self._policy.reset()
+            self._policy_epoch = epoch
+        elif last_stamp_ns and isinstance(self._policy, StatefulPolicy):
+            self._policy.executed(*self._executed(last_stamp_ns, frame))
+        running = self._running_plan(frame.stamp_ns, now_ns)
+        chunk = self._policy.infer(
+            Observation(frame.stamp_ns, frame.images, frame.joints, instruction, running, earlier)
+        )
         total_ms = 1e3 * (time.perf_counter() - begin)
         with self._lock:
             if epoch != self.epoch or instruction != self._instruction:
                 self.drops[PolicyReason.INSTRUCTION_CHANGED] += 1
                 return
-            self._last_stamp_ns, self._started_ns = found.stamp_ns, now_ns
+            self._last_stamp_ns, self._started_ns = frame.stamp_ns, now_ns
             self.chunks += 1
             result = ChunkResult(chunk, self.chunks, epoch, instruction, now_ns, decode_ms, total_ms)
             self._results.append(result)
@@ -255,20 +271,36 @@ class InferenceLoop:
         Committed are the steps before the time at which the chunk is expected to be in use, and the one after it,
         up to which the bridge interpolates.
         """
+        followed = self._followed()
+        if followed is None or not self._realtime or not self.latencies:
+            return None
+        old, lag_ns = followed
+        shift = stamp_ns - lag_ns
+        steps = (old.end_ns - shift) // old.step_ns + 1
+        if steps <= 0:
+            return None
+        actions = np.array([old.sample(shift + k * old.step_ns)[0] for k in range(min(steps, len(old.positions)))])
+        expected_ms = max(row[-1] for row in list(self.latencies)[-_LATENCIES_EXPECTED:])
+        delay_ns = now_ns - stamp_ns + round(1e6 * expected_ms) + _TRANSPORT_NS
+        return RunningPlan(actions, min(len(actions), -(-delay_ns // old.step_ns) + 1))
+
+    def _followed(self) -> tuple[Chunk, int] | None:
+        """The chunk of ours that the bridge follows, and by how many ns its plan lies behind the clock."""
         executing = self._executing()
-        if executing is None or not self.latencies:
+        if executing is None:
             return None
         with self._lock:
             mine = [r for r in self._results if (r.epoch, r.chunk_id) == (executing.epoch, executing.chunk_id)]
         if not mine:
             return None
-        old = mine[0].chunk
-        curve = Chunk(mine[0].chunk_id, mine[0].epoch, old.stamp_ns, old.step_ns, old.names, old.actions)
-        shift = stamp_ns - executing.lag_ns
-        steps = (curve.end_ns - shift) // old.step_ns + 1
-        if steps <= 0:
-            return None
-        actions = np.array([curve.sample(shift + k * old.step_ns)[0] for k in range(min(steps, len(old.actions)))])
-        expected_ms = max(row[-1] for row in list(self.latencies)[-_LATENCIES_EXPECTED:])
-        delay_ns = now_ns - stamp_ns + round(1e6 * expected_ms) + _TRANSPORT_NS
-        return RunningPlan(actions, min(len(actions), -(-delay_ns // old.step_ns) + 1))
+        chunk = mine[0].chunk
+        curve = Chunk(mine[0].chunk_id, mine[0].epoch, chunk.stamp_ns, chunk.step_ns, chunk.names, chunk.actions)
+        return curve, executing.lag_ns
+
+    def _executed(self, since_ns: int, frame: Frame) -> tuple[NDArray[np.float64], tuple[Frame, ...]]:
+        """What the bridge followed from an observation up to the next, a row a step, and the frames seen meanwhile."""
+        stamps = range(since_ns + self.info.step_ns, frame.stamp_ns + 1, self.info.step_ns)
+        followed = self._followed()
+        rows = [] if followed is None else [followed[0].sample(stamp - followed[1])[0] for stamp in stamps]
+        every = self.info.key_frame_steps
+        return np.array(rows).reshape(-1, len(self.info.action)), self.frames.several(stamps[every - 1 :: every])

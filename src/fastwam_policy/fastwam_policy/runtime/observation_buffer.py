@@ -8,18 +8,21 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastwam_policy.policies.images import ImageError, Pixels
+from fastwam_policy.policies.base import Pixels
+from fastwam_policy.policies.images import ImageError
 from fastwam_policy.runtime.reasons import PolicyReason
 from galaxea_r1lite_bridge.execution.arrivals import Arrivals
 
 _NS = 1_000_000_000
 _FRAMES_KEPT = 8  # half a second of a 15 Hz camera
 _JOINTS_KEPT = 256  # one second at 240 Hz: a frame may arrive later than the joints of its time
+_FRAME_RATE, _JOINT_RATE = 60, 500  # Hz, the fastest streams of which `memory` is kept whole
 
 
 @dataclass
@@ -75,15 +78,34 @@ class Waiting:
 class ObservationBuffer:
     """Thread-safe; callbacks add, the inference thread samples. Stamps and `now` are ns of the node's clock."""
 
-    def __init__(self, cameras: Iterable[str], joints: Mapping[str, int], max_skew: float, max_age: float) -> None:
-        """`joints`: number of positions of each joint group. `max_skew`, `max_age`: s."""
+    def __init__(
+        self,
+        cameras: Iterable[str],
+        joints: Mapping[str, int],
+        max_skew: float,
+        max_age: float,
+        optional_cameras: Iterable[str] = (),
+        memory: float = 0.0,
+    ) -> None:
+        """Nothing is waited for but `cameras` and `joints`.
+
+        Args:
+            cameras: without a frame of each there is no snapshot.
+            joints: number of positions of each joint group.
+            max_skew: s between messages of one snapshot.
+            max_age: s of the observation.
+            optional_cameras: those whose frame is used where there is one in time.
+            memory: s for which :meth:`at` looks back.
+        """
         self._cameras = list(cameras)
+        self._optional = list(optional_cameras)
         self._joints = dict(joints)
         self._max_skew_ns = round(max_skew * _NS)
         self._max_age_ns = round(max_age * _NS)
         self._lock = threading.Lock()
-        self.streams = {name: StreamState(deque(maxlen=_FRAMES_KEPT)) for name in self._cameras}
-        self.streams |= {name: StreamState(deque(maxlen=_JOINTS_KEPT)) for name in self._joints}
+        frames, positions = _FRAMES_KEPT + ceil(memory * _FRAME_RATE), _JOINTS_KEPT + ceil(memory * _JOINT_RATE)
+        self.streams = {name: StreamState(deque(maxlen=frames)) for name in (*self._cameras, *self._optional)}
+        self.streams |= {name: StreamState(deque(maxlen=positions)) for name in self._joints}
 
     def add_image(self, camera: str, stamp_ns: int, image: object) -> PolicyReason:
         """Store an undecoded image; return why it was refused, or NONE."""
@@ -107,7 +129,8 @@ class ObservationBuffer:
         """Forget an image that turned out not to decode, and count it."""
         with self._lock:
             stream = self.streams[camera]
-            stream.entries = deque((entry for entry in stream.entries if entry[0] != stamp_ns), maxlen=_FRAMES_KEPT)
+            kept = (entry for entry in stream.entries if entry[0] != stamp_ns)
+            stream.entries = deque(kept, maxlen=stream.entries.maxlen)
             stream.rejected[PolicyReason.CORRUPT_IMAGE] += 1
 
     def decode(self, snapshot: Snapshot, decoders: Mapping[str, Callable[[Any], Pixels]]) -> dict[str, Pixels] | None:
@@ -136,27 +159,42 @@ class ObservationBuffer:
     def sample(self, now_ns: int, newer_than_ns: int = 0) -> Snapshot | Waiting:
         """The newest messages that belong together, or why there are none."""
         with self._lock:
-            missing = [name for name, stream in self.streams.items() if not stream.entries]
+            needed = [*self._cameras, *self._joints]
+            missing = [name for name in needed if not self.streams[name].entries]
             if missing:
                 return Waiting(PolicyReason.MISSING_STREAM, ", ".join(missing))
-            newest = {name: self.streams[name].entries[-1][0] for name in self.streams}
+            newest = {name: self.streams[name].entries[-1][0] for name in needed}
             # The joints may not yet reach the newest frame, the newest frame may not yet have come from every camera.
-            stamp = min(newest[name] for name in self._cameras)
+            late = min(self._cameras or self._joints, key=newest.__getitem__)
+            stamp = newest[late]
             if now_ns - stamp > self._max_age_ns:
-                late = min(self._cameras, key=newest.__getitem__)
                 return Waiting(PolicyReason.STALE_OBSERVATION, f"{late} is {(now_ns - stamp) / _NS:.3f} s old")
             if stamp <= newer_than_ns:
                 return Waiting(PolicyReason.SAME_OBSERVATION, "")
-            chosen = {name: stream.nearest(stamp) for name, stream in self.streams.items()}
+            chosen = {name: self.streams[name].nearest(stamp) for name in needed}
             skew = {name: entry[0] - stamp for name, entry in chosen.items()}
             worst = max(skew, key=lambda name: abs(skew[name]))
             if abs(skew[worst]) > self._max_skew_ns:
                 return Waiting(PolicyReason.SKEWED_STREAMS, f"{worst} is {skew[worst] / _NS:+.3f} s off")
             for name, value in skew.items():
                 self.streams[name].skew_ns = value
-            return Snapshot(
-                stamp, {name: chosen[name] for name in self._cameras}, {name: chosen[name][1] for name in self._joints}
-            )
+            images = {name: chosen[name] for name in self._cameras} | self._optional_images(stamp)
+            return Snapshot(stamp, images, {name: chosen[name][1] for name in self._joints})
+
+    def at(self, stamp_ns: int) -> Snapshot | None:
+        """The messages nearest to a time in the past, however far from it; None where a needed stream has none."""
+        with self._lock:
+            needed = [*self._cameras, *self._joints]
+            if not all(self.streams[name].entries for name in needed):
+                return None
+            chosen = {name: self.streams[name].nearest(stamp_ns) for name in needed}
+            images = {name: chosen[name] for name in self._cameras} | self._optional_images(stamp_ns)
+            stamp = min(chosen[name][0] for name in self._cameras or self._joints)
+            return Snapshot(stamp, images, {name: chosen[name][1] for name in self._joints})
+
+    def _optional_images(self, stamp_ns: int) -> dict[str, tuple[int, Any]]:
+        found = {name: self.streams[name].nearest(stamp_ns) for name in self._optional if self.streams[name].entries}
+        return {name: entry for name, entry in found.items() if abs(entry[0] - stamp_ns) <= self._max_skew_ns}
 
     def _add(self, name: str, stamp_ns: int, value: object) -> PolicyReason:
         stream = self.streams[name]

@@ -15,7 +15,10 @@ from fastwam_policy.common.parallel import in_processes
 from fastwam_policy.common.progress import counted
 from fastwam_policy.data.lerobot_layout import Version
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
-from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.loading import inspect_policy
+from fastwam_policy.policies.robot_check import check_robot
+from fastwam_policy.simulation.episode import EpisodeSettings, drive
+from fastwam_policy.simulation.evaluate import ready_policy
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.camera import Cameras
@@ -48,8 +51,8 @@ class CollectSettings:
         height: of the images, pixels; they are 16:9.
         first_seed: of episode 0; episode i uses first_seed + i.
         version: of the LeRobot format.
-        policy: bundle that drives until a random moment; the expert takes over where that has led (DAgger). Empty: the
-            expert from the start.
+        policy: source of the policy that drives until a random moment; the expert takes over where that has led
+            (DAgger). Empty: the expert from the start.
     """
 
     task: str
@@ -73,7 +76,11 @@ def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int
     """
     if settings.level not in LEVELS:
         raise ConfigError(f"randomization must be one of {', '.join(LEVELS)}, got {settings.level!r}")
-    weights = {"policy_sha256": Bundle.read_identity(Path(settings.policy))["sha256"]} if settings.policy else {}
+    weights = {}
+    if settings.policy:
+        info = inspect_policy(settings.policy)
+        check_robot(info, RobotConfig.load(robot), settings.policy)
+        weights = {"policy_sha256": info.identity.sha256}
     with alone_in(folder):
         claim(folder, "collect", vars(settings) | weights | ({"robot": str(robot)} if robot else {}))
         dataset = Dataset(folder, RobotConfig.load(robot), FPS, settings.version)
@@ -121,13 +128,10 @@ def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode 
 
 
 def _drive(robot: RobotConfig, simulation: Simulation, cameras: Cameras, seed: int, settings: CollectSettings) -> None:
-    from fastwam_policy.simulation.episode import EpisodeSettings, drive
-    from fastwam_policy.simulation.evaluate import load_policy
-
     random = np.random.default_rng((seed, 2))
     driving = EpisodeSettings(settings.level, latency=random.choice(_LATENCIES), height=settings.height)
     seconds = float(random.uniform(*_TAKEOVER))
-    drive(load_policy(Path(settings.policy), EpisodeSettings()), robot, simulation, cameras, driving, seconds)
+    drive(ready_policy(settings.policy), robot, simulation, cameras, driving, seconds)
 
 
 def _collect_one(folder: Path, index: int, settings: CollectSettings, robot_file: Path | None) -> int:

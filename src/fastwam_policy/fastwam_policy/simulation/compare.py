@@ -45,7 +45,7 @@ def compare(
         trained = json.loads((folder / SUMMARY_FILE).read_text())
         for mode in variant.modes:
             figures = folder / f"eval_{mode}.json"
-            found = evaluate(folder / "bundle", seeds, settings, workers, mode=mode, figures=figures, robot=robot)
+            found = evaluate(str(folder / "bundle"), seeds, settings, workers, mode=mode, figures=figures, robot=robot)
             rows.append({"variant": name, "mode": mode, "training": trained, **found})
     return rows
 

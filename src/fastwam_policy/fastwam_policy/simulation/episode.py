@@ -6,13 +6,13 @@ What the ROS nodes add is left out; equal seeds give equal results.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastwam_policy.policies.base import Observation, Policy, RunningPlan
-from fastwam_policy.policies.images import Pixels
+from fastwam_policy.policies.base import Frame, Observation, Policy, RunningPlan, StatefulPolicy
 from galaxea_r1lite_bridge.execution.assembly import make_executor
 from galaxea_r1lite_bridge.execution.blending import Blending, Plan
 from galaxea_r1lite_bridge.execution.executor import Executor, ExecutorConfig, Inputs, JointFeedback
@@ -107,7 +107,11 @@ class _Episode:
     def __init__(
         self, policy: Policy, robot: RobotConfig, simulation: Simulation, cameras: Cameras, settings: EpisodeSettings
     ) -> None:
-        self._policy, self._robot, self._settings = policy, robot, settings
+        self._policy, self._info, self._robot, self._settings = policy, policy.info, robot, settings
+        self._sees = [camera.name for camera in self._info.cameras if camera.name in robot.cameras]
+        self._looks_back = bool(self._info.history) or isinstance(policy, StatefulPolicy)
+        self._frames: list[Frame] = []
+        self._commanded: list[NDArray[np.float64]] = []
         self._simulation, self._cameras = simulation, cameras
         off = Watch(1e9, Reaction.HOLD)
         watchdogs = WatchdogConfig(Watch(CHUNK_AGE, Reaction.HOLD), off, off, off, off, off, off)
@@ -119,6 +123,7 @@ class _Episode:
 
     def run(self, seed: int, watch: Callable[[Cameras], None]) -> EpisodeResult:
         simulation, settings, begin = self._simulation, self._settings, self._simulation.time
+        self._policy.reset()
         self._arm()
         next_replan = _START
         progress, folded_since = simulation.progress(), None
@@ -126,6 +131,8 @@ class _Episode:
             now = _START + tick * _TICK
             if tick % _CAMERA_TICKS == 0:
                 watch(self._cameras)
+                if self._looks_back:
+                    self._frames.append(self._frame(now))
             if now >= next_replan:
                 self._observe(now)
                 next_replan = now + max(settings.replan, settings.latency)
@@ -160,19 +167,40 @@ class _Episode:
         command = executor.step(self._inputs(now))
         if command.motion is not None:
             self._simulation.target = command.motion.position[: len(self._robot.joint_names)].copy()
+        self._commanded.append(self._simulation.target)
+
+    def _frame(self, now: float) -> Frame:
+        joints = dict(zip(self._robot.joint_names, self._simulation.joints.tolist(), strict=True))
+        return Frame(round(now * _NS), {camera: self._cameras.render(camera) for camera in self._sees}, joints)
 
     def _observe(self, now: float) -> None:
         """One inference; its chunk arrives after the latency."""
-        images: dict[str, Pixels] = {camera: self._cameras.render(camera) for camera in self._robot.cameras}
-        joints = dict(zip(self._robot.joint_names, self._simulation.joints.tolist(), strict=True))
-        now_ns, latency_ns = round(now * _NS), round(self._settings.latency * _NS)
+        frame, latency_ns = self._frame(now), round(self._settings.latency * _NS)
+        now_ns, instruction = frame.stamp_ns, self._info.default_instruction
+        earlier = self._seen([now_ns - round(age * _NS) for age in self._info.history])
+        if self._chunks and isinstance(self._policy, StatefulPolicy):
+            self._policy.executed(*self._executed(now_ns))
+        self._observed_ns = now_ns
+        running = self._running(now_ns, latency_ns)
         begin = time.perf_counter()
-        chunk = self._policy.infer(Observation(now_ns, images, joints, "", self._running(now_ns, latency_ns)))
+        chunk = self._policy.infer(Observation(now_ns, frame.images, frame.joints, instruction, running, earlier))
         self._inference_ms.append(1e3 * (time.perf_counter() - begin))
         self._chunks += 1
         self._order = [self._robot.joint_names.index(name) for name in chunk.names]
         arriving = Chunk(self._chunks, 1, now_ns, chunk.step_ns, chunk.names, chunk.actions, chunk.committed)
         self._arriving.append((now_ns + latency_ns, arriving))
+
+    def _seen(self, stamps_ns: Sequence[int]) -> tuple[Frame, ...]:
+        """The frames nearest to these times."""
+        return tuple(min(self._frames, key=lambda frame: abs(frame.stamp_ns - stamp)) for stamp in stamps_ns)
+
+    def _executed(self, now_ns: int) -> tuple[NDArray[np.float64], tuple[Frame, ...]]:
+        """Targets sent since the last observation, one row a step of the policy, and the frames seen meanwhile."""
+        info = self._info
+        stamps = range(self._observed_ns + info.step_ns, now_ns + 1, info.step_ns)
+        rows = [self._commanded[round((stamp / _NS - _START) / _TICK) - 1][self._order] for stamp in stamps]
+        every = info.key_frame_steps
+        return np.array(rows).reshape(-1, len(info.action)), self._seen(stamps[every - 1 :: every])
 
     def _running(self, now_ns: int, latency_ns: int) -> RunningPlan | None:
         """What is executed, for real-time chunking; joints in the policy's order."""

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,9 @@ from fastwam_policy.common.parallel import in_processes
 from fastwam_policy.common.progress import counted
 from fastwam_policy.common.statistics import quartiles, success_interval
 from fastwam_policy.data.video import write_video
-from fastwam_policy.policies.base import Observation, Policy
-from fastwam_policy.policies.fastwam.bundle import Bundle, check_robot
-from fastwam_policy.policies.fastwam.policy import FastWamPolicy, Options, Realtime
-from fastwam_policy.policies.images import Pixels
-from fastwam_policy.policies.remote.server import RemotePolicy
+from fastwam_policy.policies.base import Pixels, Policy
+from fastwam_policy.policies.loading import load_policy, policy_identity
+from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.simulation.episode import CAMERA_FPS, EpisodeResult, EpisodeSettings, run_episode
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -36,7 +34,7 @@ from galaxea_r1lite_sim.camera import Cameras
 
 
 def evaluate(
-    bundle: Path | str,
+    source: str,
     seeds: Sequence[int],
     settings: EpisodeSettings,
     workers: int = 0,
@@ -47,22 +45,27 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run an episode for each seed, in parallel; with `videos`, write one of each failure into that folder.
 
-    `bundle` is a folder or the address of a remote policy. `mode` is a way to infer, for a variant that has several.
+    `source` is any that load_policy takes. `mode` is a way to infer, for a bundle whose variant has several.
     `robot` is another robot file than the installed one. `figures` and what is returned are as in :func:`gather`.
 
     Raises:
-        ConfigError: the bundle cannot be loaded or does not fit the robot.
+        ConfigError: the policy cannot be loaded, does not fit the robot, or cannot do what the settings ask for.
     """
-    load_policy(bundle, settings, mode, robot)  # a bad bundle is refused here, not in a worker
+    policy = ready_policy(source, mode)  # a bad policy is refused here, not in a worker
+    check_robot(policy.info, RobotConfig.load(robot), source)
+    if settings.blending == "rtc" and "realtime_chunking" not in policy.info.abilities:
+        raise ConfigError(f"{source}: blending rtc needs a policy that continues a running plan, and this one does not")
 
     def run(missing: Sequence[int]) -> Generator[EpisodeResult, None, None]:
-        return in_processes(_episode_of, [(bundle, seed, settings, videos, mode, robot) for seed in missing], workers)
+        return in_processes(_episode_of, [(source, seed, settings, videos, mode, robot) for seed in missing], workers)
 
-    # What is served at an address may change, so that its figures belong to this evaluation only.
-    remote = isinstance(bundle, str)
-    identity = f"{bundle}, {time.time():.3f}" if remote else Bundle.read_identity(Path(bundle))["sha256"]
-    how = {"bundle": identity, "mode": mode, "seeds": [*seeds], **asdict(settings)}
+    how = {"policy": result_key(policy, source), "mode": mode, "seeds": [*seeds], **asdict(settings)}
     return gather(run, how | ({"robot": str(robot)} if robot else {}), figures)
+
+
+def result_key(policy: Policy, source: str) -> str:
+    """What figures belong to: the hash of the weights; where that is not known, this evaluation alone."""
+    return policy_identity(policy, source)["sha256"] or f"{source}, {time.time():.3f}"
 
 
 def gather(
@@ -138,41 +141,21 @@ def table(summary: dict[str, Any], title: str) -> Table:
 
 
 @cache  # one for each worker process
-def load_policy(
-    source: Path | str, settings: EpisodeSettings, mode: str = "", robot_file: Path | None = None
-) -> Policy:
-    """A bundle, or the address of a remote policy, ready for its default instruction under the name of an empty one."""
-    robot = RobotConfig.load(robot_file)
-    if isinstance(source, str):
-        if mode or settings.blending == "rtc":
-            raise ConfigError(f"{source}: blending rtc and mode are chosen where the policy is served")
-        remote = RemotePolicy(source)
-        check_robot(remote.config, robot, source)
-        return _DefaultInstruction(remote, remote.config.prompt.default_instruction)
-    realtime: Realtime = "guidance" if settings.blending == "rtc" else "off"
-    policy = FastWamPolicy.load(source, options=Options(realtime=realtime, mode=mode))
-    policy.bundle.check_robot(robot)
-    return _DefaultInstruction(policy, policy.bundle.config.prompt.default_instruction)
+def ready_policy(source: str, mode: str = "") -> Policy:
+    """A policy that is ready for its default instruction; `mode` is of a bundle with several ways to infer.
 
-
-class _DefaultInstruction:
-    """A policy that is asked for its bundle's default instruction."""
-
-    def __init__(self, policy: Policy, instruction: str) -> None:
-        self._policy, self._instruction = policy, instruction
-        policy.prepare(instruction)
-
-    def prepare(self, instruction: str) -> None:
-        """Nothing to do."""
-
-    def infer(self, observation: Observation) -> Any:
-        return self._policy.infer(replace(observation, instruction=self._instruction))
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    policy = load_policy(source, {"mode": mode} if mode else {})
+    policy.prepare(policy.info.default_instruction)
+    return policy
 
 
 def _episode_of(
-    bundle: Path | str, seed: int, settings: EpisodeSettings, videos: Path | None, mode: str, robot_file: Path | None
+    source: str, seed: int, settings: EpisodeSettings, videos: Path | None, mode: str, robot_file: Path | None
 ) -> EpisodeResult:
-    robot, policy = RobotConfig.load(robot_file), load_policy(bundle, settings, mode, robot_file)
+    robot, policy = RobotConfig.load(robot_file), ready_policy(source, mode)
     frames: list[Pixels] = []
     camera = next(iter(robot.cameras))
 

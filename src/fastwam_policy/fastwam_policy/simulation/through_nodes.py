@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from fastwam_msgs.srv import ResetSimulation
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.processes import processes
 from fastwam_policy.launching.task_rig import TaskRig
-from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.loading import inspect_policy
 from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, failure_class
 from fastwam_policy.simulation.evaluate import gather
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -25,7 +26,7 @@ _RESET_TIME = 60.0  # s for a new scene
 
 
 def evaluate_nodes(
-    bundle: Path,
+    source: str,
     seeds: Sequence[int],
     settings: EpisodeSettings,
     log: Path,
@@ -45,14 +46,15 @@ def evaluate_nodes(
         rclpy.init()
         trials = _Trials(RobotConfig.load(robot), log)
         try:
-            trials.start_all(bundle, settings, robot)
+            trials.start_all(source, settings, robot)
             yield from (trials.run_one(seed, settings) for seed in missing)
         finally:
             trials.close()
             rclpy.try_shutdown()
 
     # The latency is what the nodes have, and not the one of the settings.
-    how = {"bundle": Bundle.read_identity(bundle)["sha256"], "nodes": True, "seeds": [*seeds], **asdict(settings)}
+    identity = inspect_policy(source).identity.sha256 or f"{source}, {time.time():.3f}"
+    how = {"policy": identity, "nodes": True, "seeds": [*seeds], **asdict(settings)}
     return gather(run, how | ({"robot": str(robot)} if robot else {}), figures)
 
 
@@ -63,9 +65,9 @@ class _Trials(TaskRig):
         self.node.create_subscription(PolicyStatus, robot.interfaces.policy_status, self._on_policy, 10)
         self._reset = self.node.create_client(ResetSimulation, robot.interfaces.reset)
 
-    def start_all(self, bundle: Path, settings: EpisodeSettings, robot: Path | None) -> None:
+    def start_all(self, source: str, settings: EpisodeSettings, robot: Path | None) -> None:
         """The processes of mode sim; nothing moves yet."""
-        for process in processes("sim", {"bundle": str(bundle), "robot_config": str(robot or "")}):
+        for process in processes("sim", {"policy": source, "robot_config": str(robot or "")}):
             command = process.command()
             if process.name == "sim_node":
                 command += ["-p", f"image_height:={settings.height}"]

@@ -17,7 +17,7 @@ from torch import Tensor
 from fastwam_policy.common.progress import counted
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageAutoencoder
-from fastwam_policy.policies.images import Layout
+from fastwam_policy.policies.fastwam.canvas import Layout
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _BATCH, _CROP = 32, 96  # random crops of so many pixels: cheaper than whole images, and no two are the same

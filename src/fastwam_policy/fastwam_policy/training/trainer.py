@@ -43,11 +43,11 @@ from fastwam_policy.model.variants import VARIANTS, InferenceMode
 from fastwam_policy.policies.fastwam.bundle import (
     POLICY_FILE,
     BundleConfig,
-    check_robot,
     load_embeddings,
     save_embedding,
 )
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
+from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.training.average import Average
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.initialization import initialise
@@ -106,7 +106,7 @@ class _Trainer:
             cpu=not torch.cuda.is_available(),  # several processes on a CPU are only seen with this
         )
         check_output(config, output)
-        check_robot(policy, robot, "policy")
+        check_robot(policy.info(), robot, "policy")
         cameras = [tile.camera for tile in policy.layout.tiles]
         readers = [Reader(folder, robot, policy.fps, cameras) for folder in config.datasets]
         share = (self.accelerator.process_index, self.accelerator.num_processes)

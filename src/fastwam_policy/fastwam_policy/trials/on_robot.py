@@ -50,14 +50,14 @@ class RealTrial(TrialRig):
         self._success = self.node.create_publisher(Bool, names.task_success, 10)
         self._homing = self.node.create_client(Trigger, names.home)
 
-    def run_trial(self, bundle: Path, trial: Trial, settings: TrialSettings) -> TrialOutcome:
+    def run_trial(self, policy: str, trial: Trial, settings: TrialSettings) -> TrialOutcome:
         """Start pose, towel, task, disarm; the operator confirms each motion."""
         self.until(lambda: self._bridge.status is not None, "bridge_node, which runs next to the robot")
         others = self.robot.interfaces.policy_status
         self.until(
             lambda: not self.node.count_publishers(others), "the end of another policy_node: trials start their own"
         )
-        self.prepare("real", {"bundle": str(bundle), "robot_config": settings.robot})
+        self.prepare("real", {"policy": policy, "robot_config": settings.robot})
         self.start_nodes("policy_node")  # it loads while the operator is busy
         self._when_confirmed(_HOME, self._go_home)
         self.until_loaded()

@@ -1,4 +1,4 @@
-"""Trials of one bundle, or of two in turn: what is to be done in which order, and what is done already.
+"""Trials of one policy, or of two in turn: what is to be done in which order, and what is done already.
 
 A session is a folder: `plan.json` is written before the first trial, and `trials/0003/trial.json` when a trial is over.
 """
@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from fastwam_policy.common.files import write_json
-from fastwam_policy.policies.fastwam.bundle import Bundle, check_robot, load_embeddings
+from fastwam_policy.policies.loading import inspect_policy
+from fastwam_policy.policies.robot_check import check_robot
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.randomization import Level
@@ -31,18 +32,18 @@ class TrialSettings:
     """What is tried, and how.
 
     Attributes:
-        bundles: one folder or two.
-        weights: size and time of each bundle's weights: a session must not go on with others.
-        trials: of each bundle.
+        policies: one source of a policy or two, as load_policy takes them.
+        weights: hash of each policy's weights: a session must not go on with others.
+        trials: of each policy.
         mode: who stands for the robot.
-        instruction: task; empty for the bundle's default.
+        instruction: task; empty for the policy's default.
         time_limit: s of a trial, on the nodes' clock.
         randomization: what varies with the seed, mode sim.
-        first_seed: of the scenes, mode sim: the k-th trial of every bundle has the same scene.
+        first_seed: of the scenes, mode sim: the k-th trial of every policy has the same scene.
         robot: file that describes it; empty for the installed one.
     """
 
-    bundles: tuple[str, ...]
+    policies: tuple[str, ...]
     weights: tuple[str, ...]
     trials: int
     mode: Literal["sim", "real"]
@@ -55,10 +56,10 @@ class TrialSettings:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial of the plan: its number from 1 on, the index of its bundle, its seed in mode sim."""
+    """One trial of the plan: its number from 1 on, the index of its policy, its seed in mode sim."""
 
     number: int
-    bundle: int
+    policy: int
     seed: int
 
 
@@ -90,7 +91,7 @@ class TrialSession:
         self.folder, self.settings = folder, settings
         path = folder / _PLAN
         if path.exists():
-            plan = json.loads(path.read_text(encoding="utf-8"))
+            plan = _current(json.loads(path.read_text(encoding="utf-8")), settings)
             _check(folder, plan["settings"], settings)
             self.trials = [Trial(**trial) for trial in plan["trials"]]
             return
@@ -139,35 +140,33 @@ class TrialSession:
 
 
 def make_plan(settings: TrialSettings, random: np.random.Generator) -> list[Trial]:
-    """The order: in blocks of one trial of each bundle, drawn within each block, so that a drift meets both alike."""
-    bundles = [int(index) for _ in range(settings.trials) for index in random.permutation(len(settings.bundles))]
-    scenes = [settings.first_seed + block for block in range(settings.trials) for _ in settings.bundles]
-    return [Trial(k + 1, bundle, seed) for k, (bundle, seed) in enumerate(zip(bundles, scenes, strict=True))]
+    """The order: in blocks of one trial of each policy, drawn within each block, so that a drift meets both alike."""
+    policies = [int(index) for _ in range(settings.trials) for index in random.permutation(len(settings.policies))]
+    scenes = [settings.first_seed + block for block in range(settings.trials) for _ in settings.policies]
+    return [Trial(k + 1, policy, seed) for k, (policy, seed) in enumerate(zip(policies, scenes, strict=True))]
 
 
-def with_bundles(settings: TrialSettings, bundles: Sequence[Path], robot: RobotConfig) -> TrialSettings:
-    """The settings for these bundles, which are checked without loading their weights.
+def with_policies(settings: TrialSettings, sources: Sequence[str], robot: RobotConfig) -> TrialSettings:
+    """The settings for these policies, each as load_policy takes it; the weights of bundles are not loaded.
 
     Raises:
-        ConfigError: a bundle is incomplete, or does not fit the robot or the instruction.
+        ConfigError: a policy cannot be loaded, or does not fit the robot or the instruction.
     """
     weights = []
-    for folder in bundles:
-        config = Bundle.read_config(folder)
-        check_robot(config, robot, str(folder))
-        instruction = settings.instruction or config.prompt.default_instruction
-        known = load_embeddings(folder / "text_embeddings", config)
-        if config.prompt_of(instruction) not in known:
-            raise ConfigError(
-                f"{folder}: does not know the instruction '{instruction}', but: {'; '.join(sorted(known)) or 'none'}. "
-                "`fastwam encode-prompt` adds one"
-            )
-        try:
-            file = (folder / config.weights).stat()
-        except OSError:
-            raise ConfigError(f"{folder}: files missing from the bundle: {config.weights}") from None
-        weights.append(f"{file.st_size} bytes of {datetime.fromtimestamp(file.st_mtime, timezone.utc):%Y-%m-%d %X}")
-    return replace(settings, bundles=tuple(str(folder) for folder in bundles), weights=tuple(weights))
+    for source in sources:
+        info = inspect_policy(source, settings.instruction)
+        check_robot(info, robot, source)
+        weights.append(f"sha256 {info.identity.sha256 or 'not known'}")
+    return replace(settings, policies=tuple(sources), weights=tuple(weights))
+
+
+def _current(plan: dict[str, Any], now: TrialSettings) -> dict[str, Any]:
+    """A plan as it is written now; version 0.1 called policies bundles, and had another mark of their weights."""
+    settings = plan["settings"]
+    if "bundles" in settings:
+        settings |= {"policies": settings.pop("bundles"), "weights": list(now.weights)}
+        plan["trials"] = [{**trial, "policy": trial.pop("bundle")} for trial in plan["trials"]]
+    return plan
 
 
 def _check(folder: Path, before: dict[str, Any], settings: TrialSettings) -> None:

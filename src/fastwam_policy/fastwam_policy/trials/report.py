@@ -67,7 +67,7 @@ def row_of(trial: Trial, outcome: TrialOutcome, figures: dict[str, Any]) -> dict
     latency = figures.get("latency", {}).get("total", {})
     return {
         **asdict(trial),
-        "bundle": LETTERS[trial.bundle],
+        "policy": LETTERS[trial.policy],
         **asdict(outcome),
         **{name: figures.get(theirs, {}) for name, theirs in _COUNTS.items()},
         "chunks": figures.get("chunks"),
@@ -79,21 +79,21 @@ def row_of(trial: Trial, outcome: TrialOutcome, figures: dict[str, Any]) -> dict
 
 def summarise(settings: TrialSettings, rows: Sequence[dict[str, Any]], unfinished: int) -> dict[str, Any]:
     """All figures: times in s, latencies in ms, p50 as the median of the trials' and p99 as the largest of them."""
-    letters = LETTERS[: len(settings.bundles)]
-    by_bundle = {letter: [row for row in rows if row["bundle"] == letter] for letter in letters}
+    letters = LETTERS[: len(settings.policies)]
+    by_policy = {letter: [row for row in rows if row["policy"] == letter] for letter in letters}
     return {
         "settings": asdict(settings),
         "unfinished_attempts": unfinished,
-        "bundles": {
-            letter: {"bundle": bundle, **_of_bundle(by_bundle[letter])}
-            for letter, bundle in zip(letters, settings.bundles, strict=True)
+        "policies": {
+            letter: {"policy": policy, **_of_policy(by_policy[letter])}
+            for letter, policy in zip(letters, settings.policies, strict=True)
         },
-        "comparison": _compare(settings, *by_bundle.values()) if len(letters) > 1 else None,
+        "comparison": _compare(settings, *by_policy.values()) if len(letters) > 1 else None,
         "trials": list(rows),
     }
 
 
-def _of_bundle(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _of_policy(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     successes = [row for row in rows if row["success"]]
     typical, worst = ([row[name] for row in rows if row[name] is not None] for name in ("latency_p50", "latency_p99"))
     return {
@@ -112,7 +112,7 @@ def _of_bundle(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _compare(
     settings: TrialSettings, first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Difference of the success rates, A minus B, and how likely so large a one is between equal bundles."""
+    """Difference of the success rates, A minus B, and how likely so large a one is between equal policies."""
     a, b = (sum(row["success"] for row in rows) for rows in (first, second))
     result: dict[str, Any] = {"difference": (a - b) / settings.trials}
     if settings.mode == "real":
@@ -124,8 +124,8 @@ def _compare(
 
 
 def texts(figures: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """The figures as rows: a name, and a text for each bundle."""
-    columns = list(figures["bundles"].values())
+    """The figures as rows: a name, and a text for each policy."""
+    columns = list(figures["policies"].values())
     rows = {
         "success": [_success(column) for column in columns],
         "time of successes": [_times(column) for column in columns],
@@ -139,7 +139,7 @@ def texts(figures: dict[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def comparison_text(figures: dict[str, Any]) -> str:
-    """One sentence about two bundles, empty for one."""
+    """One sentence about two policies, empty for one."""
     found = figures["comparison"]
     if found is None:
         return ""
@@ -160,8 +160,8 @@ def table(figures: dict[str, Any]) -> Table:
 
 
 def labels(figures: dict[str, Any]) -> list[str]:
-    """A name for each bundle."""
-    return [f"{letter}: {Path(column['bundle']).name}" for letter, column in figures["bundles"].items()]
+    """A name for each policy."""
+    return [f"{letter}: {Path(column['policy']).name}" for letter, column in figures["policies"].items()]
 
 
 def _success(column: dict[str, Any]) -> str:
@@ -197,12 +197,12 @@ def _write_html(session: TrialSession, figures: dict[str, Any]) -> None:
     settings = session.settings
     about = {
         "mode": f"sim, randomization {settings.randomization}" if settings.mode == "sim" else "real",
-        "instruction": settings.instruction or "the bundle's default",
+        "instruction": settings.instruction or "the policy's default",
         "time limit": f"{settings.time_limit:g} s",
         "attempts that were cut off and done again": str(figures["unfinished_attempts"]),
     }
-    weights = zip(labels(figures), settings.bundles, settings.weights, strict=True)
-    about |= {f"bundle {label}": f"{bundle}, weights: {size}" for label, bundle, size in weights}
+    weights = zip(labels(figures), settings.policies, settings.weights, strict=True)
+    about |= {f"policy {label}": f"{policy}, weights: {size}" for label, policy, size in weights}
     write_page(
         session.folder / "report.html",
         "trials.html.jinja",
@@ -224,12 +224,12 @@ def _link(session: TrialSession, trial: Trial) -> str:
 
 
 def _time_figure(figures: dict[str, Any]) -> Figure:
-    """Each trial's time, one line a bundle; the box holds the middle half of the successes."""
+    """Each trial's time, one line a policy; the box holds the middle half of the successes."""
     names = labels(figures)
     figure = Figure(figsize=(9, 1.0 + 0.7 * len(names)), layout="constrained")
     axis = figure.subplots()
-    for place, letter in enumerate(figures["bundles"]):
-        rows = [row for row in figures["trials"] if row["bundle"] == letter]
+    for place, letter in enumerate(figures["policies"]):
+        rows = [row for row in figures["trials"] if row["policy"] == letter]
         times, success = (np.array([row[name] for row in rows]) for name in ("time", "success"))
         height = place + (np.linspace(-0.15, 0.15, len(rows)) if len(rows) > 1 else np.zeros(1))
         if success.any():

@@ -1,4 +1,4 @@
-"""The processes of one trial: nothing is carried over to the next, and nobody sees which bundle is at work."""
+"""The processes of one trial: nothing is carried over to the next, and nobody sees which policy is at work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TrialRig(TaskRig, ABC):
         self._commands: dict[str, list[str]] = {}
 
     @abstractmethod
-    def run_trial(self, bundle: Path, trial: Trial, settings: TrialSettings) -> TrialOutcome:
+    def run_trial(self, policy: str, trial: Trial, settings: TrialSettings) -> TrialOutcome:
         """Run one trial to its end; the bridge is disarmed then."""
 
     def prepare(self, mode: RunMode, arguments: Mapping[str, Argument]) -> None:
@@ -46,7 +46,7 @@ class TrialRig(TaskRig, ABC):
         self.until(lambda: self.node.count_subscribers(self.robot.interfaces.command), "the recorder")
 
     def run_task(self, time_limit: float, instruction: str = "") -> RunTask.Result:
-        """As TaskRig.run_task; RunError also where the task was refused: that says nothing about the bundle."""
+        """As TaskRig.run_task; RunError also where the task was refused: that says nothing about the policy."""
         result = super().run_task(time_limit, instruction)
         if result.code not in _OUTCOMES:
             raise RunError(f"the task was refused, {result.code}: {result.message}")

@@ -53,11 +53,11 @@ def _run_missing(session: TrialSession, robot: RobotConfig) -> None:
 def _run(session: TrialSession, rig_for: Callable[[Path], TrialRig]) -> None:
     settings = session.settings
     for trial in session.missing():
-        # Only the number: who watches must not know which bundle is at work.
+        # Only the number: who watches must not know which policy is at work.
         print(f"trial {trial.number} of {len(session.trials)}", flush=True)
         folder = session.begin(trial)
         with closing(rig_for(folder)) as rig:
-            outcome = rig.run_trial(Path(settings.bundles[trial.bundle]), trial, settings)
+            outcome = rig.run_trial(settings.policies[trial.policy], trial, settings)
             # The verdict comes first: closing the recording takes time, and may fail.
             print(f"  {'success' if outcome.success else 'no success'} after {outcome.time:.1f} s: {outcome.ended}")
             session.finish(trial, outcome)

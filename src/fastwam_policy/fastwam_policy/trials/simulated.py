@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from fastwam_msgs.action import RunTask
 from fastwam_policy.simulation.through_nodes import fold_progress, task_failure
 from fastwam_policy.trials.plan import Trial, TrialOutcome, TrialSettings
@@ -13,12 +11,12 @@ from fastwam_policy.trials.rig import TrialRig
 class SimTrial(TrialRig):
     """A trial that the simulator judges."""
 
-    def run_trial(self, bundle: Path, trial: Trial, settings: TrialSettings) -> TrialOutcome:
+    def run_trial(self, policy: str, trial: Trial, settings: TrialSettings) -> TrialOutcome:
         """The seed's scene, arm, run the task to its end, disarm."""
         self.prepare(
             "sim",
             {
-                "bundle": str(bundle),
+                "policy": policy,
                 "seed": trial.seed,
                 "randomization": settings.randomization,
                 "robot_config": settings.robot,

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fastwam_policy.policies.images import Pixels
+from fastwam_policy.policies.base import Pixels
 
 LABEL_HEIGHT = 18  # px
 _FONT_SCALE = 0.36  # 30 letters on 192 px

@@ -155,7 +155,7 @@ class Interfaces(StrictModel):
     action_chunk: Topic
     policy_status: Topic
     bridge_status: Topic
-    bundle: Topic
+    policy_identity: Topic
     command: Topic
     estop: Topic
     heartbeat: Topic

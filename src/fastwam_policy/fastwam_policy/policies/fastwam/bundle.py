@@ -10,7 +10,7 @@ text_embeddings/       one .safetensors for each instruction: context [L, text_d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,10 +26,11 @@ from torch import Tensor
 from fastwam_policy.model.checkpoint import CheckpointError, load_into, load_weights
 from fastwam_policy.model.config import ModelConfig
 from fastwam_policy.model.fastwam import FastWam
-from fastwam_policy.model.variants import VariantName
+from fastwam_policy.model.variants import VARIANTS, InferenceMode, VariantName
+from fastwam_policy.policies.base import Ability, CameraInput, Channel, Identity, PolicyInfo
+from fastwam_policy.policies.fastwam.canvas import Layout
 from fastwam_policy.policies.fastwam.normalizer import Normalization, Normalizer, load_statistics
-from fastwam_policy.policies.images import Layout
-from galaxea_r1lite_bridge.robot.config import RobotConfig, Unit
+from galaxea_r1lite_bridge.robot.config import Unit
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
 
 FORMAT = 1
@@ -56,6 +57,11 @@ class Vector(StrictModel):
         if unknown := set(self.relative) - set(self.names):
             raise ValueError(f"relative: {', '.join(sorted(unknown))} not in names")
         return self
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Name and unit of each number."""
+        return tuple(Channel(name, unit) for name, unit in zip(self.names, self.units, strict=True))
 
     def origin(self, joints: Mapping[str, float]) -> NDArray[np.float64]:
         """What actions are counted from, [D]: measured positions of the `relative` joints, 0 for the others."""
@@ -143,6 +149,46 @@ class BundleConfig(StrictModel):
         """Full prompt of an instruction; white space is collapsed as in training."""
         return self.prompt.template.format(task=" ".join(instruction.split()))
 
+    def info(
+        self, prompts: Iterable[str] = (), mode: InferenceMode | None = None, identity: Identity | None = None
+    ) -> PolicyInfo:
+        """What such a policy is to a runner.
+
+        Args:
+            prompts: those that there are embeddings for.
+            mode: how it infers; None: the variant's first way.
+            identity: of its weights.
+        """
+        before, _, after = self.prompt.template.partition("{task}")
+        known = [prompt for prompt in prompts if prompt.startswith(before) and prompt.endswith(after)]
+        variant = VARIANTS[self.variant]
+        abilities: set[Ability] = {"imagination"} if variant.lambda_video else set()
+        if (mode or variant.modes[0]) == "first_frame":
+            abilities.add("realtime_chunking")
+        return PolicyInfo(
+            name=self.name,
+            cameras=tuple(CameraInput(tile.camera) for tile in self.layout.tiles),
+            state=self.state.channels,
+            action=self.action.channels,
+            fps=self.fps,
+            horizon=self.horizon,
+            default_instruction=self.prompt.default_instruction,
+            instructions=tuple(sorted(prompt[len(before) : len(prompt) - len(after)] for prompt in known)),
+            abilities=frozenset(abilities),
+            robot_type=self.robot_type,
+            identity=identity or Identity(self.origin),
+        )
+
+    def check_files(self, folder: Path) -> None:
+        """ConfigError where files are missing from the bundle in `folder`."""
+        needed = ("vae/config.json", "dataset_stats.json", self.weights)
+        if missing := [name for name in needed if not (folder / name).is_file()]:
+            raise ConfigError(f"{folder}: files missing from the bundle: {', '.join(missing)}")
+
+    def identity(self, folder: Path) -> Identity:
+        """Of this bundle's weights in `folder`; ConfigError where they cannot be read."""
+        return Identity(self.origin, _hash(folder / self.weights), str(folder.resolve()))
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -187,11 +233,7 @@ class Bundle:
         """
         target = torch_device(device)
         config = cls.read_config(folder)
-        missing = [
-            name for name in ("vae/config.json", "dataset_stats.json", config.weights) if not (folder / name).is_file()
-        ]
-        if missing:
-            raise ConfigError(f"{folder}: files missing from the bundle: {', '.join(missing)}")
+        config.check_files(folder)
         statistics = folder / "dataset_stats.json"
         state = Normalizer.from_statistics(
             load_statistics(statistics, "state", len(config.state.names)), config.state.normalization
@@ -223,22 +265,15 @@ class Bundle:
         return load_yaml(folder / POLICY_FILE, BundleConfig)
 
     @staticmethod
-    def read_identity(folder: Path) -> dict[str, str]:
-        """What tells a bundle from others; reads the weights, about 1 s for each GB. Raises ConfigError."""
-        config, digest = Bundle.read_config(folder), hashlib.sha256()
-        try:
-            with (folder / config.weights).open("rb") as file:
-                while block := file.read(_BLOCK):
-                    digest.update(block)
-        except OSError as error:
-            raise ConfigError(f"{folder / config.weights}: cannot be read: {error}") from None
-        return {
-            "name": config.name,
-            "origin": config.origin,
-            "folder": str(folder.resolve()),
-            "weights": config.weights,
-            "sha256": digest.hexdigest(),
-        }
+    def read_info(folder: Path) -> PolicyInfo:
+        """What the bundle is to a runner; reads the weights once for their hash, about 1 s for each GB.
+
+        Raises:
+            ConfigError: a file is missing, or does not fit.
+        """
+        config = Bundle.read_config(folder)
+        config.check_files(folder)
+        return config.info(load_embeddings(folder / "text_embeddings", config), identity=config.identity(folder))
 
     def embedding(self, instruction: str) -> tuple[Tensor, Tensor]:
         """Text context [L, text_dim] and mask [L] of an instruction.
@@ -255,40 +290,16 @@ class Bundle:
             )
         return self.embeddings[prompt]
 
-    def check_robot(self, robot: RobotConfig) -> None:
-        """Refuse a bundle that was not made for this robot.
 
-        Raises:
-            ConfigError: one line for each name, unit or camera that differs.
-        """
-        check_robot(self.config, robot, str(self.folder / POLICY_FILE))
-
-
-def check_robot(config: BundleConfig, robot: RobotConfig, source: str) -> None:
-    """Refuse a policy that was not made for this robot; ConfigError has one line for each difference."""
-    problems = []
-    if config.robot_type != robot.robot_type:
-        problems.append(f"robot_type is {config.robot_type}, the robot is a {robot.robot_type}")
-    unit_of = dict(zip(robot.joint_names, robot.units, strict=True))
-    for kind, vector in (("state", config.state), ("action", config.action)):
-        problems += [
-            f"{kind}.names: {name} is not a commanded joint of the robot"
-            for name in vector.names
-            if name not in unit_of
-        ]
-        problems += [f"{kind}.names: the robot's {name} is missing" for name in unit_of if name not in vector.names]
-        problems += [
-            f"{kind}.units: {name} is in {unit}, the robot uses {unit_of[name]}"
-            for name, unit in zip(vector.names, vector.units, strict=True)
-            if unit_of.get(name, unit) != unit
-        ]
-    problems += [
-        f"layout: the robot has no camera {tile.camera}; it has {', '.join(robot.cameras)}"
-        for tile in config.layout.tiles
-        if tile.camera not in robot.cameras
-    ]
-    if problems:
-        raise ConfigError(f"{source} does not fit the robot:\n  " + "\n  ".join(problems))
+def _hash(weights: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with weights.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise ConfigError(f"{weights}: cannot be read: {error}") from None
+    return digest.hexdigest()
 
 
 def torch_device(name: str) -> torch.device:

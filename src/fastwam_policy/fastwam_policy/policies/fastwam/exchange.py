@@ -26,8 +26,8 @@ from fastwam_policy.policies.fastwam.bundle import (
     BundleConfig,
     save_embedding,
 )
+from fastwam_policy.policies.fastwam.canvas import ROBOTWIN
 from fastwam_policy.policies.fastwam.normalizer import Normalization, load_statistics
-from fastwam_policy.policies.images import ROBOTWIN
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
 

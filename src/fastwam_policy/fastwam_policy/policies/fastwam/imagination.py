@@ -12,8 +12,9 @@ from fastwam_policy.model.checkpoint import CheckpointError
 from fastwam_policy.model.flow import initial_noise, make_schedule
 from fastwam_policy.model.vae import VideoAutoencoder, load_vae
 from fastwam_policy.model.variants import VARIANTS, imagine
+from fastwam_policy.policies.base import Pixels
 from fastwam_policy.policies.fastwam.bundle import Bundle
-from fastwam_policy.policies.images import Pixels, to_model_input
+from fastwam_policy.policies.fastwam.canvas import to_model_input
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,10 +19,10 @@ from fastwam_policy.model.flow import TRAIN_TIMESTEPS, initial_noise, make_sched
 from fastwam_policy.model.realtime import soft_mask
 from fastwam_policy.model.vae import ImageEncoder
 from fastwam_policy.model.variants import VARIANTS, InferenceMode, imagine_and_act, imagine_then_act
-from fastwam_policy.policies.base import ActionChunk, Observation, Timing
+from fastwam_policy.policies.base import ActionChunk, Observation, PolicyInfo, Timing
 from fastwam_policy.policies.fastwam.bundle import Bundle
+from fastwam_policy.policies.fastwam.canvas import to_model_input
 from fastwam_policy.policies.fastwam.engine import Engine, EngineKind
-from fastwam_policy.policies.images import to_model_input
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _TOKEN_PIXELS = 32
@@ -29,7 +30,7 @@ _LATENT_PIXELS = 16
 
 Quantization = Literal["none", "int8", "fp8"]
 Dtype = Literal["bundle", "float32", "bfloat16", "float16"]
-Realtime = Literal["off", "guidance", "prefix"]
+Realtime = Literal["", "guidance", "prefix"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Options:
         denoise_steps: 0 for the bundle's number.
         warm_start: this many of the first denoise steps are replaced by the previous chunk, noised again.
         mode: way to infer, for a variant that has several; empty for its first.
-        realtime: how a chunk continues the running plan: not at all, by `guidance`, or by a `prefix` that the bundle
-            was trained with (:mod:`fastwam_policy.model.realtime`).
+        realtime: how a chunk continues the running plan where the observation has one: by `guidance`, or by a `prefix`
+            that the bundle was trained with (:mod:`fastwam_policy.model.realtime`); empty: by guidance where it can.
     """
 
     engine: EngineKind = "eager"
@@ -53,7 +54,7 @@ class Options:
     denoise_steps: int = 0
     warm_start: int = 0
     mode: str = ""
-    realtime: Realtime = "off"
+    realtime: Realtime = ""
 
     @property
     def torch_dtype(self) -> torch.dtype | None:
@@ -82,7 +83,8 @@ class FastWamPolicy:
                 f"mode must be one of {', '.join(modes)} for the variant {config.variant}, got {options.mode!r}"
             )
         self.mode: InferenceMode = next(mode for mode in modes if options.mode in ("", mode))
-        if options.realtime != "off" and (self.mode != "first_frame" or options.warm_start):
+        self._realtime = self.mode == "first_frame" and not options.warm_start
+        if options.realtime and not self._realtime:
             raise ConfigError(
                 f"realtime {options.realtime} needs the mode first_frame and no warm_start; "
                 f"got mode {self.mode} and warm_start {options.warm_start}"
@@ -90,7 +92,7 @@ class FastWamPolicy:
         if options.realtime == "prefix" and not config.max_prefix:
             raise ConfigError(
                 f"realtime prefix needs a bundle trained with prefix conditioning (max_prefix in policy.yaml); "
-                f"{config.name} was not. realtime guidance serves any bundle"
+                f"{config.name} was not. realtime guidance works with any bundle"
             )
         self._schedule = make_schedule(steps, config.sigma_shift, model.dtype)
         self._video_schedule = make_schedule(steps, config.video_sigma_shift, model.dtype)
@@ -114,6 +116,13 @@ class FastWamPolicy:
         self._prepared: str | None = None
         self._previous: tuple[int, NDArray[np.float64]] | None = None
 
+    @cached_property
+    def info(self) -> PolicyInfo:
+        """See :class:`PolicyInfo`; the first time the weights are read for their hash."""
+        config = self.bundle.config
+        info = config.info(self.bundle.embeddings, self.mode, config.identity(self.bundle.folder))
+        return info if self._realtime else replace(info, abilities=info.abilities - {"realtime_chunking"})
+
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", options: Options | None = None) -> FastWamPolicy:
         """Load a bundle; raises ConfigError where :meth:`Bundle.load` does."""
@@ -135,6 +144,13 @@ class FastWamPolicy:
         for _ in range(2):
             self.infer(Observation(0, images, dict.fromkeys(self.bundle.config.state.names, 0.0), instruction))
         self._previous = None
+
+    def reset(self) -> None:
+        """Forget the chunk that a warm start would begin from."""
+        self._previous = None
+
+    def close(self) -> None:
+        """Nothing: memory is freed with the last reference."""
 
     def infer(self, observation: Observation) -> ActionChunk:
         """One chunk.
@@ -173,7 +189,7 @@ class FastWamPolicy:
         positions = self.bundle.restore_actions(normalised, observation.joints)
         self._previous = (observation.stamp_ns, positions)
         running, committed = observation.running, 0
-        if running is not None and self.options.realtime != "off":
+        if running is not None and self._realtime:
             committed = min(running.committed, len(running.actions), config.horizon)
             positions[:committed] = running.actions[:committed]
         timing = Timing(*(1e3 * np.diff(marks)).tolist())
@@ -183,14 +199,14 @@ class FastWamPolicy:
     def _denoise(self, engine: Engine, observation: Observation) -> Tensor:
         """Normalised actions [1, H, D] for the observation in use."""
         running = observation.running
-        if running is None or self.options.realtime == "off":
+        if running is None or not self._realtime:
             return engine.denoise(*self._start(observation))
         horizon = self.bundle.config.horizon
         overlap = min(len(running.actions), horizon)
         target = torch.zeros_like(self._noise)
         plan = torch.from_numpy(self.bundle.normalise_actions(running.actions[:overlap], observation.joints))
         target[0, :overlap] = plan.to(target.device, target.dtype)
-        if self.options.realtime == "guidance":
+        if self.options.realtime != "prefix":
             mask = soft_mask(min(running.committed, overlap), overlap, horizon).to(target.device, target.dtype)
             return engine.denoise_guided(self._noise, target, mask)
         prefix = min(running.committed, overlap, self.bundle.config.max_prefix, horizon - 1)
@@ -225,6 +241,18 @@ class FastWamPolicy:
         if self.bundle.model.device.type == "cuda":
             torch.cuda.synchronize(self.bundle.model.device)
         return time.perf_counter()
+
+
+def load_bundle(folder: Path, device: str = "auto", **options: Any) -> FastWamPolicy:
+    """A bundle with options as in :class:`Options`; what `load_policy` calls for a folder.
+
+    Raises:
+        ConfigError: as :meth:`FastWamPolicy.load`, or there is no such option.
+    """
+    known = [field.name for field in fields(Options)]
+    if unknown := sorted(set(options) - {*known}):
+        raise ConfigError(f"{folder}: a bundle has no option {', '.join(unknown)}, but device, {', '.join(known)}")
+    return FastWamPolicy.load(folder, device, Options(**options))
 
 
 def _quantize(model: FastWam, kind: Quantization) -> None:

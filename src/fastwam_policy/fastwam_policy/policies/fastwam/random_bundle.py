@@ -20,7 +20,7 @@ from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.vae import OFFICIAL_CONFIG
 from fastwam_policy.model.variants import VariantName
 from fastwam_policy.policies.fastwam.bundle import FORMAT, POLICY_FILE, PROMPT_TEMPLATE, BundleConfig, save_embedding
-from fastwam_policy.policies.images import ROBOTWIN
+from fastwam_policy.policies.fastwam.canvas import ROBOTWIN
 from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
 

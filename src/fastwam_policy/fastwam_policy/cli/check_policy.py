@@ -1,0 +1,45 @@
+"""`fastwam check-policy`."""
+
+from __future__ import annotations
+
+import argparse
+
+from fastwam_policy.common.arguments import add_json, add_policy, add_robot, write_figures
+
+NAME, GROUP = "check-policy", "check"
+HELP = "load a policy, compare it with the robot and run it once"
+EXAMPLE = "./fastwam check-policy bundles/towel_small"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_policy(parser)
+    parser.add_argument("--device", help="of a bundle: auto (default), cpu, cuda or cuda:1")
+    add_robot(parser)
+    add_json(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Say what it is, or what is wrong with it."""
+    from contextlib import closing
+
+    from rich.console import Console
+
+    from fastwam_policy.common.failure import RunError
+    from fastwam_policy.policies.check import figures, table, try_once
+    from fastwam_policy.policies.loading import load_policy, policy_factory
+    from fastwam_policy.policies.robot_check import check_robot
+    from galaxea_r1lite_bridge.robot.config import RobotConfig
+    from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+    robot = RobotConfig.load(given.robot)
+    policy_factory(given.policy)  # what does not exist is wrong use; what is wrong with it is found by the check
+    try:
+        with closing(load_policy(given.policy, {"device": given.device} if given.device else {})) as policy:
+            check_robot(policy.info, robot, given.policy)
+            found = figures(policy.info, robot, *try_once(policy, robot))
+    except (ConfigError, ValueError) as error:
+        raise RunError(str(error)) from None
+    Console().print(table(found))
+    write_figures(given.json, found)
+    return 0

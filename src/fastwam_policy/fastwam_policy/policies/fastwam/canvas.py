@@ -1,0 +1,88 @@
+"""Camera images to the single canvas that the model sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import PositiveInt, model_validator
+from torch import Tensor
+
+from fastwam_policy.policies.base import Pixels
+from galaxea_r1lite_bridge.robot.yaml_model import StrictModel
+
+
+class Tile(StrictModel):
+    """Where one camera lies on the canvas, in pixels; `crop` is the part of its image that is used."""
+
+    camera: str
+    x: int
+    y: int
+    width: PositiveInt
+    height: PositiveInt
+    crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    """Left, top, right and bottom, as shares of the image's width and height."""
+
+    @model_validator(mode="after")
+    def _crops(self) -> Tile:
+        left, top, right, bottom = self.crop
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise ValueError(f"crop must be left, top, right, bottom with 0 <= left < right <= 1, got {self.crop}")
+        return self
+
+    def view(self, image: Pixels) -> Pixels:
+        """The tile's pixels [height, width, 3] from a camera image of any size."""
+        rows, columns = image.shape[:2]
+        box = tuple(share * size for share, size in zip(self.crop, (columns, rows, columns, rows), strict=True))
+        size = (self.width, self.height)
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=box))
+
+
+class Layout(StrictModel):
+    """The canvas [height, width] and its tiles. Each image is resized to its tile; the aspect ratio is not kept."""
+
+    width: PositiveInt
+    height: PositiveInt
+    tiles: list[Tile]
+
+    @model_validator(mode="after")
+    def _covers(self) -> Layout:
+        count = np.zeros((self.height, self.width), int)
+        for index, tile in enumerate(self.tiles):
+            if tile.x < 0 or tile.y < 0 or tile.x + tile.width > self.width or tile.y + tile.height > self.height:
+                raise ValueError(
+                    f"tiles[{index}] ({tile.camera}) lies outside the canvas of {self.width} x {self.height}"
+                )
+            count[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] += 1
+        if (count != 1).any():
+            raise ValueError("tiles must cover every pixel of the canvas exactly once")
+        if self.width % 32 or self.height % 32:
+            raise ValueError(f"width and height must be multiples of 32, got {self.width} x {self.height}")
+        return self
+
+    def compose(self, images: Mapping[str, Pixels]) -> Pixels:
+        """Canvas uint8 [height, width, 3] from one RGB image of any size for each camera."""
+        canvas = np.empty((self.height, self.width, 3), np.uint8)
+        for tile in self.tiles:
+            canvas[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] = tile.view(images[tile.camera])
+        return canvas
+
+
+ROBOTWIN = Layout(
+    width=320,
+    height=384,
+    tiles=[
+        Tile(camera="head", x=0, y=0, width=320, height=256),
+        Tile(camera="wrist_left", x=0, y=256, width=160, height=128),
+        Tile(camera="wrist_right", x=160, y=256, width=160, height=128),
+    ],
+)
+"""The official three-camera layout: both wrists side by side under the head camera."""
+
+
+def to_model_input(canvas: Pixels, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Canvas [H, W, 3] -> [1, 3, H, W] in -1..1, computed in the model's `dtype` as in training."""
+    pixels = torch.from_numpy(canvas).to(device).permute(2, 0, 1)[None]
+    return pixels.to(dtype) * (2 / 255) - 1
