@@ -8,10 +8,12 @@ from pathlib import Path
 from fastwam_policy.common.arguments import (
     add_json,
     add_lerobot_version,
+    add_policy,
     add_randomization,
     add_robot,
     add_workers,
     number,
+    policy_source,
     write_figures,
 )
 
@@ -33,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--first-seed", type=number(int, least=0), default=10_000, help="evaluations use seeds below 10000"
     )
-    parser.add_argument("--policy", type=Path, help="bundle that drives first; the expert takes over (DAgger)")
+    add_policy(parser, "--policy", default="", about="; it drives first, then the expert takes over (DAgger)")
     add_workers(parser)
     add_lerobot_version(parser)
     add_robot(parser)
@@ -61,7 +63,7 @@ def run(given: argparse.Namespace) -> int:
         given.height,
         given.first_seed,
         given.format,
-        str(given.policy.resolve()) if given.policy else "",
+        policy_source(given.policy) if given.policy else "",
     )
     failures = collect(given.folder, given.episodes, settings, given.workers, given.robot)
     print(f"wrote {given.folder}: {given.episodes} episodes; the expert failed on {failures} other seeds")
