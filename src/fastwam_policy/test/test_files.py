@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -17,15 +16,7 @@ from fastwam_policy.common.files import alone_in, naming_a_full_disk
 from fastwam_policy.common.parallel import in_processes
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-PATIENCE = 60.0  # s
-
-
-def until(condition):
-    give_up = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
-    return value
+from .waiting import PATIENCE, until
 
 
 def python(code):

@@ -13,6 +13,8 @@ from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
+from .waiting import PATIENCE, until
+
 MS = 1_000_000
 
 
@@ -22,6 +24,7 @@ class FakePolicy:
     def __init__(self):
         self.threads, self.prepared, self.gate = set(), [], threading.Event()
         self.gate.set()
+        self.inferring = threading.Event()
         self.error = None
         joints = (Channel("j1", "rad"), Channel("j2", "rad"))
         self.info = PolicyInfo("fake", (), joints, joints, 1e9 / (66 * MS), 4, default_instruction="rest")
@@ -40,7 +43,8 @@ class FakePolicy:
 
     def infer(self, observation):
         self.threads.add(threading.get_ident())
-        self.gate.wait(10)
+        self.inferring.set()
+        self.gate.wait(PATIENCE)
         if self.error:
             raise self.error
         joints = [observation.joints["j1"], observation.joints["j2"]]
@@ -70,12 +74,6 @@ class World:
         self.buffer.add_image("head", self.now, image)
         self.buffer.add_joints("arm", self.now, [0.1, 0.2])
 
-    def until(self, condition):
-        deadline = time.monotonic() + 10
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-
 
 @pytest.fixture
 def world():
@@ -91,7 +89,7 @@ def test_replans_by_time_on_one_thread(world):
     for k in range(20):
         world.advance(100)
         time.sleep(0.02)
-        world.until(lambda k=k: len(world.published) > k // 5)
+        until(lambda k=k: len(world.published) > k // 5)
     assert [result.chunk_id for result in world.published] == [1, 2, 3, 4]
     gaps = np.diff([result.inference_start_ns for result in world.published]) / MS
     assert (gaps == 500).all()
@@ -105,7 +103,7 @@ def test_replans_by_time_on_one_thread(world):
 
 def test_says_what_it_waits_for(world):
     world.loop.activate()
-    world.until(lambda: world.loop.reason == PolicyReason.MISSING_STREAM)
+    until(lambda: world.loop.reason == PolicyReason.MISSING_STREAM)
     assert world.loop.detail == "head, arm"
 
 
@@ -113,7 +111,7 @@ def test_a_corrupt_image_is_skipped_for_the_one_before(world):
     world.advance(0)
     world.advance(20, "corrupt")
     world.loop._active.set()  # activate() would clear the buffer
-    world.until(lambda: world.published)
+    until(lambda: world.published)
     assert world.published[0].chunk.stamp_ns == 1000 * MS
     assert world.loop.drops == {PolicyReason.CORRUPT_IMAGE: 1}
 
@@ -122,14 +120,13 @@ def test_a_result_of_an_older_epoch_is_dropped(world):
     world.policy.gate.clear()
     world.loop.activate()
     world.advance(10)
-    world.until(lambda: world.loop._thread.ident in world.policy.threads)
-    time.sleep(0.05)
+    assert world.policy.inferring.wait(PATIENCE)
     epoch = world.loop.set_instruction("wave")
     world.policy.gate.set()
-    world.until(lambda: world.loop.drops)
+    until(lambda: world.loop.drops)
     assert world.loop.drops == {PolicyReason.INSTRUCTION_CHANGED: 1}
     world.advance(10)
-    world.until(lambda: world.published)
+    until(lambda: world.published)
     assert (world.published[0].epoch, world.published[0].instruction) == (epoch, "wave")
     assert world.policy.prepared == ["fold", "wave"]
 
@@ -138,13 +135,13 @@ def test_an_error_of_the_policy_is_a_fault_with_its_text_and_activation_clears_i
     world.policy.error = RuntimeError("out of memory")
     world.loop.activate()
     world.advance(10)
-    world.until(lambda: world.loop.state == PolicyState.FAULT)
+    until(lambda: world.loop.state == PolicyState.FAULT)
     assert world.loop.reason == PolicyReason.INFERENCE_FAILED
     assert "out of memory" in world.loop.detail
     world.policy.error = None
     world.loop.activate()
     world.advance(10)
-    world.until(lambda: world.published)
+    until(lambda: world.published)
 
 
 def test_a_policy_that_does_not_load_is_reported_to_the_caller():
@@ -164,7 +161,7 @@ def test_pausing_and_starting(world):
     epoch = world.loop.epoch
     world.loop.start()
     world.advance(10)
-    world.until(lambda: world.published)
+    until(lambda: world.published)
     assert world.loop.state == PolicyState.RUNNING
     world.loop.pause()
     assert world.loop.state == PolicyState.IDLE
@@ -177,9 +174,9 @@ def test_the_running_plan_is_what_the_bridge_says_it_follows(world):
     world.policy.infer = lambda observation: seen.append(observation.running) or infer(observation)
     loop.activate()
     world.advance(10)
-    world.until(lambda: world.published)
+    until(lambda: world.published)
     world.advance(500)
-    world.until(lambda: len(world.published) == 2)
+    until(lambda: len(world.published) == 2)
     assert seen == [None, None], "the bridge follows nothing"
 
     first = world.published[1].chunk
@@ -187,7 +184,7 @@ def test_the_running_plan_is_what_the_bridge_says_it_follows(world):
     loop._executing = lambda: Executing(loop.epoch, 2, 33 * MS)
     world.now += 400 * MS
     world.advance(100)
-    world.until(lambda: len(world.published) == 3)
+    until(lambda: len(world.published) == 3)
     assert seen[2] is None, "its four steps are over"
 
     loop.latencies.clear()
@@ -197,7 +194,7 @@ def test_the_running_plan_is_what_the_bridge_says_it_follows(world):
     loop._executing = lambda: Executing(loop.epoch, 3, 33 * MS)
     stamp = old.chunk.stamp_ns
     world.advance(500)
-    world.until(lambda: len(world.published) == 4)
+    until(lambda: len(world.published) == 4)
     running = seen[3]
     ahead = (world.now - 33 * MS - stamp) / (66 * MS)
     np.testing.assert_allclose(running.actions[:5, 0], 2 * (ahead + np.arange(5)), atol=1e-6)
@@ -214,7 +211,7 @@ def test_another_epoch_is_not_ours_to_continue(world):
     for _ in range(3):
         world.advance(500)
         count = len(world.published)
-        world.until(lambda count=count: len(world.published) > count)
+        until(lambda count=count: len(world.published) > count)
     assert seen == [None, None, None]
 
 

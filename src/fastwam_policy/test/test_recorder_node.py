@@ -30,6 +30,8 @@ from galaxea_r1lite_bridge.nodes.managed_node import LATCHED
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
+from .waiting import until
+
 ROBOT = RobotConfig.load()
 ARM = ROBOT.groups["left_arm"]
 POSE, CHASSIS = "motion_control/pose_ee_arm_left", "hdas/feedback_chassis"
@@ -96,14 +98,13 @@ def counts(recording):
         return {connection.topic.lstrip("/"): connection.msgcount for connection in reader.connections}
 
 
-def kill_after(ros, node, folder, seconds):
-    """SIGKILL in mid-run, when so much is in the file."""
-    file = folder / "recording" / "recording.mcap"
-    ros.until(lambda: file.exists() and file.stat().st_size > 1000)
-    time.sleep(seconds)
-    node.send_signal(signal.SIGKILL)
-    node.wait()
-    return file
+def holds(recording, **topics):
+    """Whether an unfinished file holds so many messages of each topic."""
+    try:
+        written = counts(recording / f"{recording.name}.mcap")
+    except ConfigError:  # nothing yet
+        return False
+    return all(written.get(topic, 0) >= count for topic, count in topics.items())
 
 
 def test_everything_is_recorded_and_closed(ros, robot, diagnostics, random_bundle, tmp_path):
@@ -112,18 +113,18 @@ def test_everything_is_recorded_and_closed(ros, robot, diagnostics, random_bundl
     ros.start("fastwam_policy", "policy_node", policy=random_bundle, replan_interval=0.75)
     ros.until(lambda: told)
     session = tmp_path / "session"
-    recorder = record(ros, session)
+    recorder, recording = record(ros, session), session / "recording"
     ros.until(lambda: any(s.name == "recorder_node: recording" for m in diagnostics for s in m.status))
-    time.sleep(4.0)
+    once = (ROBOT.interfaces.policy_identity, "policy_node/parameters", "recorder_node/parameters")
+    always = (ARM.feedback, POSE, CHASSIS, ROBOT.interfaces.bridge_status)
+    ros.until(lambda: holds(recording, **dict.fromkeys((*once, *always), 1)))
     recorder.send_signal(signal.SIGINT)
     output = ros.finish(recorder)
     assert recorder.returncode == 0, output
     assert "motion_control/control_arm_left (hdas_msg/msg/MotorControl)" in output
-    recording = session / "recording"
     assert (recording / "metadata.yaml").is_file()
     written = counts(recording)
-    for topic in (ARM.feedback, POSE, CHASSIS, ROBOT.interfaces.bridge_status, ROBOT.interfaces.policy_identity):
-        assert written[topic], topic
+    assert all(written[topic] for topic in (*once, *always))
     assert ROBOT.cameras["head"].topic not in written, "images are recorded on demand"
     assert "hdas/feedback_status_arm_left" not in written, "its type is not installed"
     (parameters,) = messages(recording, "policy_node/parameters")
@@ -141,11 +142,10 @@ def test_a_paused_recorder_goes_on_in_a_file_of_its_own(ros, robot, tmp_path):
     session = tmp_path / "session"
     recorder = record(ros, session)
     first, second = session / "recording", session / "recording_2"
-    ros.until(lambda: (first / "recording.mcap").exists())
-    time.sleep(1.5)
+    ros.until(lambda: holds(first, **{ARM.feedback: 20}))
     for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
         ros.change_state("recorder_node", transition)
-    time.sleep(1.5)
+    ros.until(lambda: holds(second, **{ARM.feedback: 20}))
     recorder.send_signal(signal.SIGINT)
     ros.finish(recorder)
     assert recorder.returncode == 0
@@ -158,7 +158,11 @@ def test_a_paused_recorder_goes_on_in_a_file_of_its_own(ros, robot, tmp_path):
 def test_a_killed_recorder_leaves_a_readable_file(ros, robot, tmp_path, capsys):
     session = tmp_path / "session"
     recorder = record(ros, session, images=True)
-    file = kill_after(ros, recorder, session, 4.0)
+    file = session / "recording" / "recording.mcap"
+    enough = {ARM.feedback: 100, ROBOT.interfaces.bridge_status: 101, ROBOT.cameras["head"].topic: 51}
+    ros.until(lambda: holds(file.parent, **enough))
+    recorder.send_signal(signal.SIGKILL)
+    recorder.wait()
     end = next(robot.number)
     assert not (file.parent / "metadata.yaml").exists()
     before = file.read_bytes()
@@ -199,10 +203,10 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(ros, robot, diagnostics
     )
     assert "File too large" in errors[0].message
     ros.until(lambda: "What is on the disk stays readable" in ros.output(recorder))
-    time.sleep(2.5)
+    ros.until(
+        lambda: any(int(v.value) > 50 for m in diagnostics for s in m.status for v in s.values if v.key == "dropped")
+    )
     assert recorder.poll() is None, "the others go on, and so does this node"
-    dropped = [int(v.value) for m in diagnostics for s in m.status for v in s.values if v.key == "dropped"]
-    assert dropped[-1] > 50
     recorder.send_signal(signal.SIGINT)
     ros.finish(recorder)
     assert recorder.returncode == 0
@@ -245,7 +249,7 @@ def test_a_disk_that_fails_while_closing(writer, tmp_path, monkeypatch):
     data = bytes(typestore().serialize_cdr(typestore().types[STRING](data="x"), STRING))
     monkeypatch.setattr(recording_writer.McapWriter, "close", lambda *_: (_ for _ in ()).throw(OSError(28, "no space")))
     writer.put("/a", 5, data)
-    time.sleep(1.5)
+    until(lambda: holds(tmp_path / "recording", a=1))
     writer.close()
     assert "no space" in writer.error
     writer.put("/a", 6, data)
