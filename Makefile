@@ -40,7 +40,7 @@ test-fast: setup ## the tests without nodes and training, in a minute
 	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(PARALLEL) -m "not (nodes or training or slow)"'
 
 ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation
-	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(PARALLEL) -m slow'
+	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest -m slow'
 
 matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; hours. PYTHONS="3.11" NUMPYS="1.26" TESTS= MATRIX=
 	@scripts/matrix.sh

@@ -32,6 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "ros" in getattr(item, "fixturenames", ()):
             item.add_marker("nodes")
+        if item.get_closest_marker("nodes"):  # one after the other: two at once would make each other late
+            item.add_marker(pytest.mark.xdist_group("nodes"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,7 @@ def run(*arguments):
     return status.value.code
 
 
+@pytest.mark.slow
 def test_counted_arithmetic_of_the_full_model():
     """Known of the published code: 1221 GFLOP prefill, 105.7 a step, 571 for the autoencoder's frame."""
     setup = Setup("full", "fastwam", "eager", torch.bfloat16, 10, torch.device("cpu"))

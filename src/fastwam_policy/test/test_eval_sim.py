@@ -9,7 +9,9 @@ import pytest
 pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
 
 from fastwam_policy.cli.main import main
+from fastwam_policy.common.processes import shipped_bundle
 from fastwam_policy.policies.base import ActionChunk, CameraInput, Channel, Frame, PolicyInfo
+from fastwam_policy.policies.loading import load_policy
 from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, run_episode
 from fastwam_policy.simulation.evaluate import gather, summarise
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -55,6 +57,14 @@ def test_a_perfect_policy_folds_through_the_executor(blending):
     assert (outcome.failure, outcome.grasps) == ("", 2)
     assert outcome.corner_distance < 0.03
     assert 4 < outcome.time < 8
+
+
+def test_the_shipped_policy_folds_the_towel():
+    policy = load_policy(shipped_bundle())
+    policy.prepare(policy.info.default_instruction)
+    outcome = run_episode(policy, ROBOT, 3, EpisodeSettings(level="towel"))
+    assert outcome.success
+    assert outcome.grasps == 2
 
 
 def test_an_arm_that_misses_its_corner_is_classified():
@@ -118,6 +128,7 @@ def test_the_summary_counts():
     assert summary["fold_time_mean"] == pytest.approx(8.5)
 
 
+@pytest.mark.nodes
 def test_a_bundle_is_evaluated_in_parallel_and_failures_are_filmed(random_bundle, tmp_path, capsys):
     figures = tmp_path / "figures.json"
     with pytest.raises(SystemExit) as ended:
@@ -160,6 +171,7 @@ def test_an_interrupted_evaluation_goes_on(tmp_path, capsys):
     assert gather(run, how, figures)["episodes"] == 3
 
 
+@pytest.mark.nodes
 def test_episodes_run_through_the_nodes(random_bundle, tmp_path):
     figures = tmp_path / "figures.json"
     with pytest.raises(SystemExit) as ended:

@@ -64,6 +64,7 @@ def test_the_table_replaces_what_is_between_its_marks(tmp_path):
         write_table(path, [row], "")
 
 
+@pytest.mark.slow
 def test_every_fault_ends_as_it_should_and_no_limit_is_passed(tmp_path):
     """All of `fastwam check-safety`: the real nodes, killed, stopped and fed with nonsense."""
     figures = tmp_path / "faults.json"
@@ -108,6 +109,7 @@ def test_a_recording_without_targets_is_named(short_bag, tmp_path, capsys):
     assert run("bench-execution", "--latency", 5000) == 2
 
 
+@pytest.mark.nodes
 def test_bench_loop_measures_all_loops(tmp_path):
     figures, picture = tmp_path / "loop.json", tmp_path / "loop.png"
     assert run("bench-loop", "--rate", 100, "--seconds", 2, "--json", figures, "--plot", picture) == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.nodes
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -19,6 +19,7 @@ from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim, write_vi
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
+pytestmark = pytest.mark.training
 ROBOT = RobotConfig.load()
 NEEDS_SIMULATOR = pytest.mark.skipif(
     importlib.util.find_spec("mujoco") is None, reason="MuJoCo 4 has no wheel for Python 3.10"

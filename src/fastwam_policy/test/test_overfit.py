@@ -9,6 +9,7 @@ from fastwam_policy.model.flow import initial_noise, make_schedule
 from fastwam_policy.model.training_loss import Batch, TimestepSampler, draw, training_loss
 from fastwam_policy.model.variants import VARIANTS, act, imagine_and_act, imagine_then_act
 
+pytestmark = pytest.mark.training
 H, STEPS = 8, 200
 CASES = [(name, mode) for name, variant in VARIANTS.items() for mode in variant.modes]
 

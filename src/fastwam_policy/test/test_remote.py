@@ -49,6 +49,7 @@ def test_observations_travel_unchanged():
         decode_observation(b"no")
 
 
+@pytest.mark.nodes
 def test_a_served_policy_gives_the_same_chunk_and_names_what_is_wrong(random_bundle, capsys):
     own = FastWamPolicy.load(random_bundle)
     own.prepare("fold the towel")
@@ -73,6 +74,7 @@ def test_a_served_policy_gives_the_same_chunk_and_names_what_is_wrong(random_bun
         RemotePolicy(address)
 
 
+@pytest.mark.nodes
 def test_an_evaluation_by_address(random_bundle, capsys):
     pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
     with served(random_bundle) as address, pytest.raises(SystemExit) as ended:

@@ -41,6 +41,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
 
 from .golden_files import GOLDEN, golden
 
+pytestmark = pytest.mark.training
 ROBOT = RobotConfig.load()
 CONFIG = Path(__file__).parents[3] / "config" / "training" / "towel.yaml"
 H = 32
@@ -325,6 +326,7 @@ def test_two_processes_train_together(data, tmp_path):
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_weights(data, tmp_path):
     """FSDP with the shipped configuration, on CPUs: the averages are those of whole models, also after a restart."""
     path, output = tmp_path / "config.yaml", tmp_path / "shared"
