@@ -39,7 +39,9 @@ def engine_for(model, case, kind="eager"):
     return Engine(model, (height // 2, width // 2), horizon, schedule, len(case["context"]), kind)
 
 
-@pytest.mark.parametrize(("number", "kind"), [(0, "eager"), (2, "eager"), pytest.param(0, "compiled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("number", "kind"), [(0, "eager"), (2, "eager"), pytest.param(0, "compiled", marks=pytest.mark.slow)]
+)
 @torch.inference_mode()
 def test_golden_chunks(model, number, kind):
     case = golden(f"infer_action_case{number}")
