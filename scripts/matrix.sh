@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests on every Python 3.10 to 3.13 that is here, each with NumPy 1.26 and NumPy 2: make matrix
+# Types and tests on every Python 3.10 to 3.13 that is here, each with NumPy 1.26 and NumPy 2: make matrix
 #   PYTHONS="3.11 3.12"  NUMPYS="1.26"   some of them
 #   TESTS="path or pytest options"       some of the tests
 #   MATRIX=folder                        where to work, and keep everything; else a temporary folder, removed at the end
@@ -27,6 +27,7 @@ try() { # python, folder, NumPy
   .venv/bin/python -c 'import sys, numpy; print("Python", sys.version.split()[0], "NumPy", numpy.__version__)'
   set +u
   . scripts/env.sh
+  .venv/bin/python -m mypy
   # shellcheck disable=SC2086  words of a command line
   eval ".venv/bin/python -m pytest ${TESTS:--n 2 --dist loadgroup}"
 }

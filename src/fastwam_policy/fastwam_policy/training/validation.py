@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,8 @@ def validate(model: FastWam, policy: BundleConfig, held_out: Windows, action: No
     mode = VARIANTS[policy.variant].modes[0]
     sampler, video_sampler = TimestepSampler(policy.sigma_shift), TimestepSampler(policy.video_sigma_shift)
     angular = np.array([unit == "rad" for unit in policy.action.units])
-    errors, video = [], []
+    errors: list[np.ma.MaskedArray[Any, Any]] = []
+    video: list[float] = []
     with torch.random.fork_rng():
         torch.manual_seed(_SEED)
         for part in np.array_split(numbers, -(-len(numbers) // _BATCH)):

@@ -35,7 +35,8 @@ class Tile(StrictModel):
     def view(self, image: Pixels) -> Pixels:
         """The tile's pixels [height, width, 3] from a camera image of any size."""
         rows, columns = image.shape[:2]
-        box = tuple(share * size for share, size in zip(self.crop, (columns, rows, columns, rows), strict=True))
+        left, top, right, bottom = self.crop
+        box = (left * columns, top * rows, right * columns, bottom * rows)
         size = (self.width, self.height)
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=box))
 
