@@ -39,8 +39,9 @@ test: setup lint ## lint, and all tests but the slow ones. TESTS="path or pytest
 test-fast: setup ## the tests without nodes and training, in a minute
 	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(PARALLEL) -m "not (nodes or training or slow)"'
 
+ci: PARALLEL += --cov
 ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation
-	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest -m slow'
+	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest -m slow --cov --cov-append'
 
 matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; hours. PYTHONS="3.11" NUMPYS="1.26" TESTS= MATRIX=
 	@scripts/matrix.sh
