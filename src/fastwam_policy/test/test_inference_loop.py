@@ -222,11 +222,11 @@ def test_a_policy_is_reset_with_each_epoch_and_closed_on_its_own_thread():
     world.loop.activate()
     for count in (1, 2):
         world.advance(500)
-        world.until(lambda count=count: len(world.published) == count)
+        until(lambda count=count: len(world.published) == count)
     assert world.policy.resets == 1
     world.loop.reset()
     world.advance(500)
-    world.until(lambda: len(world.published) == 3)
+    until(lambda: len(world.published) == 3)
     assert world.policy.resets == 2
     world.loop.stop()
     assert world.policy.closed
@@ -255,7 +255,7 @@ def test_a_policy_with_a_memory_is_given_what_was_seen_and_executed():
     loop.load("fold")
     loop.activate()
     world.advance(1)
-    world.until(lambda: len(world.published) == 1)
+    until(lambda: len(world.published) == 1)
     assert [frame.stamp_ns for frame in policy.seen[0].earlier] == [world.now] * 2, "the oldest there is"
     assert not policy.told
     old = world.published[0].chunk
@@ -263,7 +263,7 @@ def test_a_policy_with_a_memory_is_given_what_was_seen_and_executed():
     loop._executing = lambda: Executing(loop.epoch, 1, 0)
     for _ in range(10):
         world.advance(50)
-    world.until(lambda: len(world.published) == 2)
+    until(lambda: len(world.published) == 2)
     assert [(world.now - frame.stamp_ns) // MS for frame in policy.seen[1].earlier] == [100, 300]
     ((actions, frames),) = policy.told
     np.testing.assert_allclose(actions[:, 0], 2 * np.arange(1, 8), atol=1e-3)
