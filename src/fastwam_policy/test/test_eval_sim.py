@@ -1,10 +1,11 @@
 """Closed loop in the simulator: the execution lets a perfect policy fold, and figures count what happened."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
 
@@ -13,8 +14,8 @@ from fastwam_policy.common.processes import shipped_bundle
 from fastwam_policy.policies.base import ActionChunk, CameraInput, Channel, Frame, PolicyInfo
 from fastwam_policy.policies.loading import load_policy
 from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, run_episode
-from fastwam_policy.simulation.evaluate import gather, summarise
-from galaxea_r1lite_bridge.robot.config import RobotConfig
+from fastwam_policy.simulation.evaluate import Evaluation, gather, summarise
+from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
 from galaxea_r1lite_sim.expert import STEP, Expert
 from galaxea_r1lite_sim.randomization import draw
 from galaxea_r1lite_sim.simulation import Simulation
@@ -65,6 +66,27 @@ def test_the_shipped_policy_folds_the_towel():
     outcome = run_episode(policy, ROBOT, 3, EpisodeSettings(level="towel"))
     assert outcome.success
     assert outcome.grasps == 2
+
+
+@pytest.mark.parametrize("nodes", [[], ["--nodes"]])
+def test_only_a_camera_that_the_policy_needs_must_be_rendered(random_bundle, tmp_path, capsys, nodes):
+    def status(cameras):
+        (tmp_path / "robot.yaml").write_text(yaml.safe_dump(data | {"cameras": cameras}))
+        with pytest.raises(SystemExit) as ended:
+            main(["eval-sim", str(random_bundle), "--episodes", "1", "--time-limit", "1", "--workers", "1",
+                  "--robot", str(tmp_path / "robot.yaml"), *nodes])  # fmt: skip
+        return ended.value.code
+
+    data = yaml.safe_load((share_directory() / "config" / "r1lite.yaml").read_text())
+    cameras = data["cameras"]
+    bare = {"topic": "chest/compressed", "type": "sensor_msgs/msg/CompressedImage", "dataset_key": "chest_rgb"}
+    if not nodes:
+        assert status(cameras | {"chest": bare}) == 0
+    assert status(cameras | {"head": bare}) == 2
+    message = (
+        "the simulator cannot render camera head: add cameras.head.mount (link, field_of_view) to the robot's YAML"
+    )
+    assert message in capsys.readouterr().err
 
 
 def test_an_arm_that_misses_its_corner_is_classified():
@@ -154,7 +176,7 @@ def test_an_interrupted_evaluation_goes_on(tmp_path, capsys):
             asked.append(seed)
             yield EpisodeResult(seed, True, 5.0, "", 2, 0.02, 30.0)
 
-    how = {"bundle": "a", "seeds": [3, 2, 1]}
+    how = Evaluation(policy="a", seeds=(3, 2, 1))
     with pytest.raises(KeyboardInterrupt):
         gather(lambda seeds: run(seeds, ending_at=1), how, figures)
     assert json.loads(figures.read_text())["episodes"] == 2
@@ -165,10 +187,30 @@ def test_an_interrupted_evaluation_goes_on(tmp_path, capsys):
     assert json.loads(figures.read_text()) == json.loads(json.dumps(whole))
     assert gather(run, how, figures)["episodes"] == 3
     assert len(asked) == 3, "nothing is done twice"
-    assert gather(run, how | {"bundle": "b"}, figures)["episodes"] == 3
-    assert len(asked) == 6, "another bundle is evaluated anew"
+    assert gather(run, replace(how, seeds=(1, 2, 3, 4)), figures)["episodes"] == 4
+    assert asked == [3, 2, 1, 4], "more seeds are added"
+    capsys.readouterr()
+    assert gather(run, replace(how, policy="b"), figures)["episodes"] == 3
+    assert len(asked) == 7, "another policy is evaluated anew"
+    assert "is of another evaluation, and is replaced: policy: a -> b" in capsys.readouterr().out
     figures.write_text("[1, 2]")
     assert gather(run, how, figures)["episodes"] == 3
+
+
+def test_figures_of_an_older_version_are_gone_on_with(tmp_path):
+    """It knew fewer settings, and other figures of an episode."""
+
+    def run(seeds):
+        raise AssertionError("nothing is done twice")
+        yield
+
+    figures, how = tmp_path / "figures.json", Evaluation(policy="a", seeds=(1,))
+    about = asdict(how)
+    del about["replan"], about["robot"]
+    about["bundle"] = about.pop("policy")
+    outcome = asdict(EpisodeResult(1, True, 5.0, "", 2, 0.02, 30.0)) | {"of_old": 1}
+    figures.write_text(json.dumps({"how": about, "outcomes": [outcome]}))
+    assert gather(run, how, figures)["episodes"] == 1
 
 
 @pytest.mark.nodes

@@ -14,6 +14,7 @@ import pytest
 
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.files import alone_in
+from fastwam_policy.data.convert import ConvertSettings
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim, write_video
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -193,10 +194,27 @@ def test_a_recording_that_is_skipped_leaves_no_gap(short_bag, tmp_path):
 def test_a_second_convert_leaves_the_settings_of_the_first(short_bag, tmp_path):
     """It is refused before it writes, also while the first has no episode yet."""
     folder = tmp_path / "data"
-    claim(folder, "convert", {"fps": 15})
+    claim(folder, "convert", ConvertSettings("fold"))
+    before = (folder / "meta" / "convert.txt").read_text()
     with alone_in(folder):
         assert convert(short_bag, "--output", folder, "--fps", 30) == 2
-    assert (folder / "meta" / "convert.txt").read_text() == "fps: 15\n"
+    assert (folder / "meta" / "convert.txt").read_text() == before
+
+
+def test_a_dataset_of_an_older_version_is_continued(tmp_path):
+    """It knew fewer settings; what the others were by default goes on, and nothing else."""
+    (tmp_path / "meta" / "parts").mkdir(parents=True)
+    (tmp_path / "meta" / "parts" / "episode_000000.json").touch()
+    text = tmp_path / "meta" / "convert.txt"
+    text.write_text("fps: 15\nheight: 0\n")
+    claim(tmp_path, "convert", ConvertSettings("another task"))
+    assert "max_skew: 0.05\n" in text.read_text(), "complete from now on"
+    text.write_text("fps: 15\nheight: 0\n")
+    with pytest.raises(ConfigError, match=r"other settings: max_skew: 0\.05 -> 0\.1\. Name another folder"):
+        claim(tmp_path, "convert", ConvertSettings("fold", max_skew=0.1))
+    text.write_text("fps: 15\nheight: 0\nfilter: median\n")
+    with pytest.raises(ConfigError, match="filter: median -> unknown to this version"):
+        claim(tmp_path, "convert", ConvertSettings("fold"))
 
 
 def test_frames_hold_what_was_nearest(short_bag):

@@ -11,6 +11,7 @@ import pytest
 import setuptools
 import yaml
 from catkin_pkg.package import parse_package
+from rclpy.lifecycle import LifecycleNode
 
 ROOT = Path(__file__).parents[3]
 PYTHON_PACKAGES = ("fastwam_policy", "galaxea_r1lite_bridge", "galaxea_r1lite_sim")
@@ -106,6 +107,33 @@ def test_what_is_installed(package, monkeypatch):
     assert nodes
     for node in nodes:
         assert f"{share}/config/{node}.yaml" in files
+
+
+def test_no_node_overwrites_an_attribute_of_rclpy(ros):
+    """`self._clock = ...` takes a node's clock away, and nothing says so."""
+    bare = LifecycleNode("bare", context=ros.context)
+    theirs = {name for name in dir(bare) if not name.startswith(("__", "on_"))}
+    bare.destroy_node()
+    assert {"_clock", "get_clock", "_state_machine"} <= theirs
+    checked, found = set(), []
+    for package in PYTHON_PACKAGES:
+        for path in sorted((ROOT / "src" / package / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef) and any("Node" in ast.unparse(base) for base in node.bases):
+                    checked.add(node.name)
+                    found += [f"{node.name}.{name}" for name in sorted(attributes(node) & theirs)]
+    assert {"ManagedNode", "BridgeNode", "PolicyNode", "SimNode", "Operator"} <= checked
+    assert found == []
+
+
+def attributes(node):
+    """Names that a class gives to itself or to its instances."""
+    stored = {
+        each.attr
+        for each in ast.walk(node)
+        if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store) and ast.unparse(each.value) == "self"
+    }
+    return stored | {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
 
 
 def test_every_configuration_is_installed_by_one_package(monkeypatch):

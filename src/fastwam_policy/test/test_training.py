@@ -34,7 +34,7 @@ from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.training.config import TrainingConfig, changed
 from fastwam_policy.training.initialization import initialise, interpolated
 from fastwam_policy.training.statistics import dataset_statistics
-from fastwam_policy.training.trainer import _Trainer, train
+from fastwam_policy.training.trainer import _Trainer, check_output, train
 from fastwam_policy.training.windows import Windows, cache_latents, load_samples
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
@@ -199,6 +199,26 @@ def test_another_configuration_is_refused_and_the_difference_shown(data, tmp_pat
     (tmp_path / "full" / "thesis.tex").write_text("")
     with pytest.raises(ConfigError, match="no training was begun in it"):
         train(configuration(data), tmp_path / "full")
+
+
+def test_an_output_of_an_older_version_is_gone_on_with(data, tmp_path):
+    """It did not know every option; what those were by default goes on, and nothing else."""
+    config = configuration(data, steps=1)
+    train(config, tmp_path)
+    written = yaml.safe_load((tmp_path / "training.yaml").read_text())
+    for key in ("gradient_clip", "weight_decay"):
+        del written[key]
+    del written["policy"]["max_prefix"], written["policy"]["layout"]["tiles"][1]["crop"]
+    (tmp_path / "training.yaml").write_text(yaml.safe_dump(written))
+    for path in tmp_path.glob("*/dataset_stats.json"):
+        statistics = json.loads(path.read_text())
+        del statistics["state"]["default"]["global_std"]
+        path.write_text(json.dumps(statistics))
+    train(configuration(data, steps=1, checkpoint_every=7), tmp_path)
+    assert yaml.safe_load((tmp_path / "training.yaml").read_text())["gradient_clip"] == 1.0
+    (tmp_path / "training.yaml").write_text(yaml.safe_dump(written | {"momentum": 0.9}))
+    with pytest.raises(ConfigError, match="(?s)gradient_clip: 1.0 -> 2.0.*momentum: 0.9 -> unknown to this version"):
+        check_output(configuration(data, steps=1, gradient_clip=2.0), tmp_path)
 
 
 def test_other_data_are_refused_in_the_middle(data, tmp_path):

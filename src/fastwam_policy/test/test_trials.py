@@ -79,11 +79,27 @@ def test_a_session_goes_on_where_it_was_cut_off_and_loses_nothing(tmp_path):
 def test_other_settings_and_foreign_folders_are_refused(tmp_path):
     TrialSession(tmp_path / "session", TWO, random())
     other = replace(TWO, time_limit=30.0, weights=("1 byte", "3 bytes"))
-    with pytest.raises(ConfigError, match=r"(?s)weights: .*2 bytes.* -> .*3 bytes.*time_limit: 20.0 -> 30.0"):
+    with pytest.raises(ConfigError, match=r"(?s)weights\[1\]: 2 bytes -> 3 bytes.*time_limit: 20.0 -> 30.0"):
         TrialSession(tmp_path / "session", other, random())
     (tmp_path / "thesis").write_text("precious")
     with pytest.raises(ConfigError, match="is not empty and was not written by trials"):
         TrialSession(tmp_path, TWO, random())
+
+
+def test_a_session_of_another_version_is_read(tmp_path):
+    """Older ones did not count interventions; newer ones say more."""
+    session = TrialSession(tmp_path, TWO, random())
+    session.begin(session.trials[0])
+    session.finish(session.trials[0], TrialOutcome(True, 7.5, "folded", 2))
+    path = session.folder_of(session.trials[0]) / "trial.json"
+    written = json.loads(path.read_text())
+    del written["interventions"]
+    path.write_text(json.dumps(written | {"weather": "fine"}))
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    plan["trials"][0]["weather"] = "fine"
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    again = TrialSession(tmp_path, TWO, random())
+    assert again.outcomes() == [(session.trials[0], TrialOutcome(True, 7.5, "folded", 0))]
 
 
 def test_bundles_are_checked_before_anything_starts(random_bundle, tmp_path):

@@ -66,6 +66,12 @@ LEFT = ("groups", "left_arm")
         ((*LEFT, "feedback"), "hdas/feedback_arm_right", "topic named more than once: hdas/feedback_arm_right"),
         ((*LEFT, "unit"), "deg", "groups.left_arm.unit: .*'rad' or 'mm'.*got 'deg'"),
         (("cameras", "head", "type"), "Image", "cameras.head.type"),
+        (
+            ("cameras", "head", "mount", "link"),
+            "nose",
+            r"r1lite.yaml: cameras.head.mount.link: nose is not a link of r1lite.urdf",
+        ),
+        (("cameras", "head", "mount", "field_of_view"), 180, "cameras.head.mount.field_of_view: .* less than 180"),
         (("speed",), 1, "speed: Extra inputs"),
         (("qos", "sensor", "depth"), 0, "qos.sensor.depth.*got 0"),
         (("qos",), None, "qos: Field required"),

@@ -1,13 +1,13 @@
 """The robot's cameras without a GPU: a small rasteriser for the scene's primitives and the cloth.
 
 It needs no OpenGL, so the images are the same on every machine. There are no shadows and no reflections; triangles
-nearer than 2 cm are left out. The URDF gives no field of view: 77 degrees (head) and 58 degrees (wrists), vertical, are
-assumed.
+nearer than 2 cm are left out.
 """
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numba
@@ -22,12 +22,6 @@ from galaxea_r1lite_sim.visuals import Visual, link_visuals
 
 Pixels = NDArray[np.uint8]
 
-LINKS = {
-    "head": "camera_head_left_link",
-    "wrist_left": "camera_wrist_left_link",
-    "wrist_right": "camera_wrist_right_link",
-}
-_FIELD_OF_VIEW = {"head": 77.0, "wrist_left": 58.0, "wrist_right": 58.0}  # degrees, vertical
 _BACKGROUND = (0.55, 0.57, 0.60)
 _NEAR = 0.02  # m
 _ROUND = 14  # sides of a cylinder
@@ -51,6 +45,9 @@ class Cameras:
 
     def __init__(self, simulation: Simulation, height: int = 180, width: int = 320) -> None:
         self._simulation, self._size = simulation, (height, width)
+        self._mounts = simulation.robot.mounts
+        self.names = list(self._mounts)
+        """Of the cameras that can be rendered."""
         conditions = simulation.conditions
         meshes = _robot_meshes(simulation.robot)
         self._links = list(meshes)
@@ -76,7 +73,7 @@ class Cameras:
         self._light, self._share = np.array(direction) / np.linalg.norm(direction), share
 
     def render(self, camera: str) -> Pixels:
-        """Image of a camera as the scene is now."""
+        """Image of one of the :attr:`names` as the scene is now."""
         world = self._world()
         points = world[self._faces]
         normals = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
@@ -87,7 +84,7 @@ class Cameras:
         shade = (1 - self._share) + self._share * np.clip(normals @ self._light, 0, 1)
         seen = (world - position) @ turn  # optical frame: x right, y down, z ahead
         height, width = self._size
-        focal = height / 2 / np.tan(np.deg2rad(_FIELD_OF_VIEW[camera]) / 2)
+        focal = height / 2 / np.tan(np.deg2rad(self._mounts[camera].field_of_view) / 2)
         inverse = 1 / np.maximum(seen[:, 2], 1e-6)
         inside = seen[:, 2] > _NEAR
         drawn = inside[self._faces].all(axis=1)
@@ -111,19 +108,29 @@ class Cameras:
         return np.concatenate([rigid, self._simulation.towel().reshape(-1, 3)])
 
     def _pose(self, camera: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        position, turn = self._simulation.pose(LINKS[camera])
+        position, turn = self._simulation.pose(self._mounts[camera].link)
         shift = self._simulation.conditions.camera_shift
         if shift is not None:
-            own = shift[list(LINKS).index(camera)]
+            own = shift[self.names.index(camera) % len(shift)]
             position, turn = position + turn @ own[:3], turn @ rpy_rotation(own[3:])
         return position, turn
+
+
+def not_rendered(robot: RobotConfig, cameras: Iterable[str]) -> list[str]:
+    """A line for each of these cameras that the simulator cannot render."""
+    return [
+        f"the simulator cannot render camera {name}: add cameras.{name}.mount (link, field_of_view) to the robot's YAML"
+        for name in cameras
+        if name not in robot.mounts
+    ]
 
 
 def _robot_meshes(robot: RobotConfig) -> dict[str, Mesh]:
     """What the URDF shows of each link."""
     meshes = {}
+    cameras = {mount.link for mount in robot.mounts.values()}
     for link, visuals in link_visuals(ElementTree.parse(robot.urdf_path).getroot()).items():
-        if link in LINKS.values():
+        if link in cameras:
             continue  # a camera does not see the box that stands for itself
         parts = [_mesh(visual) for visual in visuals]
         starts = np.cumsum([0, *(len(part.points) for part in parts)])

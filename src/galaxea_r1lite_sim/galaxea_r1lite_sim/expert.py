@@ -84,8 +84,8 @@ class Expert:
         With `held` both arms hold their corners already: the plan begins with the arc.
         """
         self._robot, self._held = robot, held
-        names = [*robot.groups["torso"].joints]
-        torso = np.array(robot.groups["torso"].home)
+        names = [joint for group in robot.standing.values() for joint in group.joints]
+        torso = np.array([value for group in robot.standing.values() for value in group.home])
         self._arms, self._corners = {}, {}
         for side, (arm, shape) in enumerate(robot.workspace.arms.items()):
             limits = robot.groups[arm].limits

@@ -27,7 +27,7 @@ class Conditions:
         table_color: two colours of its texture.
         table_texture: edge length of the texture's squares, 0: plain.
         light: direction the light comes from, and its share beside ambient light.
-        camera_shift: of each camera, [3, 6] metres and rad in its own frame.
+        camera_shift: of the cameras in turn, [3, 6] metres and rad in its own frame.
         friction: of towel and table.
         servo_lag: s, time constant of the joints' controller.
         start_noise: rad, added to the start pose of each arm joint, [12].

@@ -17,6 +17,7 @@ VERTICES = 11  # along each edge of the towel
 TABLE_CENTER, TABLE_HALF = (0.56, 0.0), (0.30, 0.60)  # m
 _TOWEL_RADIUS, _TOWEL_MASS = 0.003, 0.08  # m, kg
 _GAINS = (400, 500, 400, 200, 120, 80)  # Nm/rad of joints 1 to 6
+ARM_JOINTS = len(_GAINS)
 _DAMPING = 0.08  # s, of the gains
 _FINGER_GAIN = 300  # N/m
 _ARMATURE = 0.02  # kg m^2: what a geared motor adds
@@ -44,13 +45,13 @@ def build(robot: RobotConfig, conditions: Conditions) -> str:
     """MJCF of the whole scene; the torso stands still in its start pose."""
     urdf = ElementTree.parse(robot.urdf_path).getroot()
     table = robot.workspace.table_height
+    standing = {j: at for group in robot.standing.values() for j, at in zip(group.joints, group.home, strict=True)}
     parts = [
         _HEAD.format(
             timestep=TIMESTEP, x=TABLE_CENTER[0], y=TABLE_CENTER[1], z=table, half_x=TABLE_HALF[0],
             half_y=TABLE_HALF[1], friction=conditions.friction, color=_text(np.array(conditions.table_color[0])),
         ),
-        _link(urdf, "base_link", dict(zip(robot.groups["torso"].joints, robot.groups["torso"].home, strict=True)),
-              link_visuals(urdf)),
+        _link(urdf, "base_link", standing, link_visuals(urdf)),
         _TOWEL.format(
             n=VERTICES, spacing=conditions.towel_size / (VERTICES - 1), x=conditions.towel_center[0],
             y=conditions.towel_center[1], z=table + 2 * _TOWEL_RADIUS, yaw=conditions.towel_yaw, mass=_TOWEL_MASS,

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.randomization import Conditions
-from galaxea_r1lite_sim.scene import TIMESTEP, VERTICES, build
+from galaxea_r1lite_sim.scene import ARM_JOINTS, TIMESTEP, VERTICES, build
 
 SETTLED = 0.5  # s that the towel must lie folded before the task is called done
 _CLOSED, _OPEN = 24.0, 36.0  # mm of stroke: a gripper grasps below the one and lets go above the other
@@ -54,6 +55,7 @@ class Simulation:
     """
 
     def __init__(self, robot: RobotConfig, conditions: Conditions) -> None:
+        _check(robot)
         self.robot, self.conditions = robot, conditions
         self.model = mujoco.MjModel.from_xml_string(build(robot, conditions))
         self.model.eq_data[:, 3:6] = 0.0  # a vertex is held at itself, wherever it was when this was compiled
@@ -64,7 +66,8 @@ class Simulation:
         start = np.array([value for group in robot.commanded.values() for value in group.home], np.float64)
         if conditions.start_noise is not None:
             start[self._units] += conditions.start_noise
-        self._torso = np.array(robot.groups["torso"].home, np.float64)
+        self.torso = np.array([value for group in robot.standing.values() for value in group.home], np.float64)
+        """Positions of the joints that the policy does not move, which stand still."""
         joints, self._to_robot = self._actuated()
         self._from_robot = np.linalg.pinv(self._to_robot)
         self._positions_at, self._velocities_at = self.model.jnt_qposadr[joints], self.model.jnt_dofadr[joints]
@@ -98,11 +101,6 @@ class Simulation:
     def joint_velocities(self) -> NDArray[np.float64]:
         """Measured velocities [D], rad/s and mm/s."""
         return self._to_robot @ self.data.qvel[self._velocities_at]
-
-    @property
-    def torso(self) -> NDArray[np.float64]:
-        """Torso positions [3], rad; it stands still."""
-        return self._torso
 
     def step(self, seconds: float = TIMESTEP) -> None:
         """Advance by whole time steps, towards `target`."""
@@ -188,6 +186,16 @@ class Simulation:
                     self.data.eq_active[connection] = 1
                     self._held[arm] = connection
                     self._grasps[arm] += 1
+
+
+def _check(robot: RobotConfig) -> None:
+    """ConfigError where the robot is not of the R1 Lite's build."""
+    sizes = {name: len(group.joints) for name, group in robot.commanded.items()}
+    arms = [sizes[name] for name in robot.workspace.arms if name in sizes]
+    grippers = [name for name, group in robot.commanded.items() if group.unit == "mm"]
+    if arms != [ARM_JOINTS] * 2 or len(grippers) != 2 or len(sizes) != 4:
+        found = ", ".join(f"{name}: {size}" for name, size in sizes.items())
+        raise ConfigError(f"groups: the simulator needs two arms of {ARM_JOINTS} joints and two grippers, got {found}")
 
 
 def _covered(towel: NDArray[np.float64], size: float) -> float:

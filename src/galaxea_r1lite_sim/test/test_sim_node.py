@@ -5,6 +5,7 @@ import importlib.util
 import cv2
 import numpy as np
 import pytest
+import yaml
 from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
@@ -14,7 +15,7 @@ from fastwam_msgs.msg import SimulationStatus
 from fastwam_msgs.srv import ResetSimulation
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
 from galaxea_r1lite_bridge.nodes.managed_node import PRIVATE_DOMAIN
-from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("mujoco") is None, reason="MuJoCo 4 has no wheel for Python 3.10"
@@ -72,6 +73,17 @@ def test_it_speaks_as_the_robot_does(ros, status):
     assert stamps == sorted(stamps), "a reset does not move the clock back"
 
 
+def test_without_a_clock_stamps_are_wall_time(ros, status):
+    images = ros.collect(CompressedImage, ROBOT.cameras["head"].topic, qos_profile_sensor_data)
+    clock = ros.collect(Clock, "/clock", 10)
+    start(ros, clock=False)
+    ros.until(lambda: images and len(status) > 3)
+    now = ros.node.get_clock().now().nanoseconds
+    assert 0 <= now - nanoseconds(images[-1].header.stamp) < 60e9
+    assert 0 <= now - nanoseconds(status[-1].header.stamp) < 60e9
+    assert not clock
+
+
 def test_the_expert_reports_success(ros, status):
     done = ros.collect(Bool, ROBOT.interfaces.task_success)
     start(ros, seed=3, expert=True, real_time_factor=5.0)
@@ -89,6 +101,17 @@ def test_a_seed_out_of_reach_is_named(ros):
     assert "choose another seed" in output
     assert "Traceback" not in output
     assert node.returncode == 2
+
+
+def test_a_camera_that_cannot_be_rendered_stops_nothing(ros, status, tmp_path):
+    data = yaml.safe_load((share_directory() / "config" / "r1lite.yaml").read_text())
+    kind = "sensor_msgs/msg/CompressedImage"
+    data["cameras"]["chest"] = {"topic": "chest/compressed", "type": kind, "dataset_key": "chest_rgb"}
+    (tmp_path / "robot.yaml").write_text(yaml.safe_dump(data))
+    images = ros.collect(CompressedImage, ROBOT.cameras["head"].topic, qos_profile_sensor_data)
+    node = start(ros, robot_config=str(tmp_path / "robot.yaml"))
+    ros.until(lambda: images and status)
+    assert "cannot render camera chest: add cameras.chest.mount (link, field_of_view)" in ros.output(node)
 
 
 def test_never_beside_a_robot(ros, monkeypatch):

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
 
-from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_sim.camera import LINKS, Cameras
+from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+from galaxea_r1lite_sim.camera import Cameras, not_rendered
 from galaxea_r1lite_sim.expert import STEP, Expert, UnreachableError
 from galaxea_r1lite_sim.randomization import Conditions, draw
 from galaxea_r1lite_sim.simulation import Simulation
@@ -25,17 +27,18 @@ def folded():
     """A fold by the expert: what the cameras saw before and after, and the simulation."""
     simulation = Simulation(ROBOT, draw(3))
     cameras = Cameras(simulation)
-    before = {name: cameras.render(name) for name in LINKS}
+    before = {name: cameras.render(name) for name in cameras.names}
     flat = simulation.progress()
     run_expert(simulation, Expert(ROBOT, simulation.joints, simulation.towel()).targets)
-    return simulation, before, {name: cameras.render(name) for name in LINKS}, flat
+    return simulation, before, {name: cameras.render(name) for name in cameras.names}, flat
 
 
 def test_links_are_where_the_kinematics_say():
     simulation = Simulation(ROBOT, Conditions())
     joints = dict(zip(ROBOT.joint_names, simulation.joints, strict=True))
     joints |= dict(zip(ROBOT.groups["torso"].joints, simulation.torso, strict=True))
-    for link in (*LINKS.values(), "left_gripper_link", "right_arm_link5"):
+    cameras = (mount.link for mount in ROBOT.mounts.values())
+    for link in (*cameras, "left_gripper_link", "right_arm_link5"):
         expected = ROBOT.kinematics().pose(link, joints)
         position, turn = simulation.pose(link)
         np.testing.assert_allclose(position, expected[:3, 3], atol=1e-6)
@@ -147,7 +150,7 @@ def test_a_towel_out_of_reach_is_named():
 
 def test_cameras_see_the_towel_and_the_fold(folded):
     simulation, before, after, _ = folded
-    for name in LINKS:
+    for name in ROBOT.cameras:
         assert before[name].shape == (180, 320, 3)
         assert before[name].dtype == np.uint8
     assert np.abs(before["head"].astype(int) - after["head"]).max() > 60
@@ -164,7 +167,7 @@ def test_projection_is_that_of_a_pinhole_camera():
     """The table's far left corner is seen where the camera's pose and field of view say."""
     simulation = Simulation(ROBOT, Conditions())
     image = Cameras(simulation, 360, 640).render("head").astype(int)
-    position, turn = simulation.pose(LINKS["head"])
+    position, turn = simulation.pose(ROBOT.mounts["head"].link)
     corner = np.array([0.56 + 0.30, 0.60, ROBOT.workspace.table_height])
     x, y, z = turn.T @ (corner - position)
     focal = 180 / np.tan(np.deg2rad(77) / 2)
@@ -172,6 +175,57 @@ def test_projection_is_that_of_a_pinhole_camera():
     background, table = image[row - 6, column], image[row + 6, column + 12]
     assert np.abs(background - image[0, 320]).max() < 3
     assert np.abs(table - background).max() > 10
+
+
+@pytest.fixture
+def robot_file(tmp_path):
+    """Writes the robot's YAML with changes."""
+
+    def write(change):
+        data = yaml.safe_load((share_directory() / "config" / "r1lite.yaml").read_text())
+        change(data)
+        path = tmp_path / "robot.yaml"
+        path.write_text(yaml.safe_dump(data, sort_keys=False))
+        return RobotConfig.load(path)
+
+    return write
+
+
+CHEST = {"topic": "chest/compressed", "type": "sensor_msgs/msg/CompressedImage", "dataset_key": "chest_rgb"}
+MOUNT = {"link": "camera_head_right_link", "field_of_view": 60}
+
+
+def test_a_fourth_camera_is_rendered_where_its_mount_is_known(robot_file):
+    robot = robot_file(lambda data: data["cameras"].update(chest={**CHEST, "mount": MOUNT}))
+    cameras = Cameras(Simulation(robot, draw(3)))
+    assert cameras.names == ["head", "wrist_left", "wrist_right", "chest"]
+    assert cameras.render("chest").std() > 10
+    np.testing.assert_array_equal(cameras.render("head"), Cameras(Simulation(ROBOT, draw(3))).render("head"))
+
+
+def test_a_camera_without_a_mount_is_left_out_and_named(robot_file):
+    robot = robot_file(lambda data: data["cameras"].update(chest=CHEST))
+    assert Cameras(Simulation(robot, draw(3))).names == ["head", "wrist_left", "wrist_right"]
+    assert not_rendered(robot, robot.cameras) == [
+        "the simulator cannot render camera chest: add cameras.chest.mount (link, field_of_view) to the robot's YAML"
+    ]
+
+
+def test_another_torso_is_simulated_and_another_arm_refused(robot_file):
+    def rename(data):
+        data["groups"]["spine"] = data["groups"].pop("torso")
+
+    simulation = Simulation(robot_file(rename), draw(3))
+    np.testing.assert_array_equal(simulation.torso, ROBOT.groups["torso"].home)
+    Expert(simulation.robot, simulation.joints, simulation.towel())
+
+    def shorten(data):
+        group = data["groups"]["left_arm"]
+        for values in (group["joints"], group["home"], *group["limits"].values()):
+            values.pop()
+
+    with pytest.raises(ConfigError, match="two arms of 6 joints and two grippers, got left_arm: 5, left_gripper: 1, "):
+        Simulation(robot_file(shorten), draw(3))
 
 
 def test_seeds_vary_what_their_level_says():

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fastwam_policy.common.files import alone_in
 from fastwam_policy.common.parallel import in_processes
 from fastwam_policy.common.progress import counted
+from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.data.lerobot_layout import Version
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
 from fastwam_policy.data.recordings import check_topics, open_recording, positions, stamp_ns
@@ -34,14 +35,14 @@ class ConvertSettings:
     """How recordings become episodes.
 
     Attributes:
-        task: instruction of all episodes.
+        task: instruction of the episodes that are added.
         fps: frames a second.
         max_skew: s, largest distance of a message to its frame's time, as in the policy node.
         height: images are scaled to this height; 0 leaves them as they are.
         version: of the LeRobot format.
     """
 
-    task: str
+    task: Uncompared[str]
     fps: int = 15
     max_skew: float = 0.05
     height: int = 0
@@ -84,7 +85,7 @@ def convert(
             format; another command writes into it; or no recording gave an episode.
     """
     with alone_in(folder):
-        claim(folder, "convert", {name: value for name, value in vars(settings).items() if name != "task"})
+        claim(folder, "convert", settings)
         dataset = Dataset(folder, RobotConfig.load(robot), settings.fps, settings.version)
         done = dataset.sources()  # as after a kill: they are there already
         sources = {str(path.resolve()): path for path in recordings}

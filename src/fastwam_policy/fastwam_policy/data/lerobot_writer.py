@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fastwam_policy.common.files import write_text
+from fastwam_policy.common.settings import changes
 from fastwam_policy.data.lerobot_layout import CHUNK, LAYOUTS, Version, write_meta
 from fastwam_policy.data.video import PIXEL_FORMAT, write_video
 from fastwam_policy.policies.base import Pixels
@@ -278,22 +279,19 @@ def _image_statistics(images: Sequence[Pixels]) -> dict[str, Any]:
     return {name: value.reshape(3, 1, 1).tolist() for name, value in figures.items()} | {"count": [len(chosen)]}
 
 
-def claim(folder: Path, writer: str, settings: Mapping[str, object]) -> None:
-    """Note in a dataset's folder what writes it and how; it is continued with the settings it was begun with.
+def claim(folder: Path, writer: str, settings: object) -> None:
+    """Note in a dataset's folder what writes it and how, a dataclass; it is continued as it was begun.
 
     Raises:
         ConfigError: the folder is somebody else's, or was begun with other settings, which are named.
     """
     path = folder / "meta" / f"{writer}.txt"
-    text = "".join(f"{name}: {value}\n" for name, value in settings.items())
     if not path.exists():
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} is not empty and was not written by {writer}; name another folder")
         path.parent.mkdir(parents=True)
-        path.write_text(text)
-    elif not any((folder / "meta" / "parts").glob("*")):  # no episode was written with the others
-        path.write_text(text)
-    elif path.read_text() != text:
-        before, now = (dict(line.split(": ", 1) for line in lines.splitlines()) for lines in (path.read_text(), text))
-        changed = [f"{name}: {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
-        raise ConfigError(f"{folder} was begun with other settings: {'; '.join(changed)}. Name another folder")
+    elif any((folder / "meta" / "parts").glob("*")):  # else no episode was written with the others
+        lines = (line.partition(": ") for line in path.read_text().splitlines())
+        if changed := list(changes({name: value for name, _, value in lines}, settings)):
+            raise ConfigError(f"{folder} was begun with other settings: {'; '.join(changed)}. Name another folder")
+    write_text(path, "".join(f"{name}: {value}\n" for name, value in vars(settings).items()))

@@ -121,12 +121,13 @@ class MonitorNode(ManagedNode):
             self._joints.publish(message)
 
     def _pose(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Measured positions [D] and torso [3]; None until all of them are known."""
+        """Measured positions [D] and those of the torso; None until all of them are known."""
+        robot = self._robot
         with self._lock:
-            if any(name not in self._measured for name in (*self._robot.commanded, "torso")):
+            if any(name not in self._measured for name in robot.actuated):
                 return None
-            joints = np.concatenate([self._measured[name] for name in self._robot.commanded])
-            return joints, self._measured["torso"]
+            positions = np.concatenate([self._measured[name] for name in robot.actuated])
+        return positions[: len(robot.joint_names)], positions[len(robot.joint_names) :]
 
     def _on_chunk(self, chunk: ActionChunk) -> None:
         """Show where the newest chunk leads, and what of the one before it replaced."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,13 @@ from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in
 from fastwam_policy.common.parallel import in_processes
 from fastwam_policy.common.progress import counted
+from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.data.lerobot_layout import Version
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
 from fastwam_policy.policies.loading import inspect_policy
 from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.simulation.episode import EpisodeSettings, drive
-from fastwam_policy.simulation.evaluate import ready_policy
+from fastwam_policy.simulation.evaluate import check_rendered, ready_policy
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.camera import Cameras
@@ -53,6 +54,8 @@ class CollectSettings:
         version: of the LeRobot format.
         policy: source of the policy that drives until a random moment; the expert takes over where that has led
             (DAgger). Empty: the expert from the start.
+        policy_sha256: its weights, which :func:`collect` fills in.
+        robot: file that describes the robot, which :func:`collect` fills in; empty for the installed one.
     """
 
     task: str
@@ -61,7 +64,9 @@ class CollectSettings:
     height: int = 180
     first_seed: int = 10_000
     version: Version = "v2.1"
-    policy: str = ""
+    policy: Uncompared[str] = ""
+    policy_sha256: str = ""
+    robot: str = ""
 
 
 def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int = 0, robot: Path | None = None) -> int:
@@ -76,13 +81,14 @@ def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int
     """
     if settings.level not in LEVELS:
         raise ConfigError(f"randomization must be one of {', '.join(LEVELS)}, got {settings.level!r}")
-    weights = {}
+    settings = replace(settings, robot=str(robot or ""))
     if settings.policy:
         info = inspect_policy(settings.policy)
         check_robot(info, RobotConfig.load(robot), settings.policy)
-        weights = {"policy_sha256": info.identity.sha256}
+        check_rendered(info, RobotConfig.load(robot), settings.policy)
+        settings = replace(settings, policy_sha256=info.identity.sha256)
     with alone_in(folder):
-        claim(folder, "collect", vars(settings) | weights | ({"robot": str(robot)} if robot else {}))
+        claim(folder, "collect", settings)
         dataset = Dataset(folder, RobotConfig.load(robot), FPS, settings.version)
         wanted = [index for index in range(episodes) if not dataset.has(index)]
         failures = 0
@@ -107,7 +113,7 @@ def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode 
     if any(progress.grasps.values()) and not held:
         return None  # beyond the expert: a towel in one gripper, or let go of, or grippers in motion
     targets = Expert(robot, simulation.joints, simulation.towel(), held=held).targets
-    images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in robot.cameras}
+    images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in cameras.names}
     states = []
     for target, noise in zip(targets, _noise(robot, targets, settings.noise, seed), strict=True):
         for camera, frames in images.items():

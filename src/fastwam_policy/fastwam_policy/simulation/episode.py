@@ -108,7 +108,7 @@ class _Episode:
         self, policy: Policy, robot: RobotConfig, simulation: Simulation, cameras: Cameras, settings: EpisodeSettings
     ) -> None:
         self._policy, self._info, self._robot, self._settings = policy, policy.info, robot, settings
-        self._sees = [camera.name for camera in self._info.cameras if camera.name in robot.cameras]
+        self._sees = [camera.name for camera in self._info.cameras if camera.name in cameras.names]
         self._looks_back = bool(self._info.history) or isinstance(policy, StatefulPolicy)
         self._frames: list[Frame] = []
         self._commanded: list[NDArray[np.float64]] = []

@@ -11,26 +11,30 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 from rich.table import Table
 
 from fastwam_policy.common.files import write_json
 from fastwam_policy.common.parallel import in_processes
 from fastwam_policy.common.progress import counted
+from fastwam_policy.common.settings import Uncompared, changes
 from fastwam_policy.common.statistics import quartiles, success_interval
 from fastwam_policy.data.video import write_video
-from fastwam_policy.policies.base import Pixels, Policy
+from fastwam_policy.policies.base import Pixels, Policy, PolicyInfo
 from fastwam_policy.policies.loading import load_policy, policy_identity
 from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.simulation.episode import CAMERA_FPS, EpisodeResult, EpisodeSettings, run_episode
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
-from galaxea_r1lite_sim.camera import Cameras
+from galaxea_r1lite_sim.camera import Cameras, not_rendered
+
+_OUTCOMES = TypeAdapter(list[EpisodeResult])  # without what another version has beside it
 
 
 def evaluate(
@@ -52,15 +56,23 @@ def evaluate(
         ConfigError: the policy cannot be loaded, does not fit the robot, or cannot do what the settings ask for.
     """
     policy = ready_policy(source, mode)  # a bad policy is refused here, not in a worker
-    check_robot(policy.info, RobotConfig.load(robot), source)
+    config = RobotConfig.load(robot)
+    check_robot(policy.info, config, source)
+    check_rendered(policy.info, config, source)
     if settings.blending == "rtc" and "realtime_chunking" not in policy.info.abilities:
         raise ConfigError(f"{source}: blending rtc needs a policy that continues a running plan, and this one does not")
 
     def run(missing: Sequence[int]) -> Generator[EpisodeResult, None, None]:
         return in_processes(_episode_of, [(source, seed, settings, videos, mode, robot) for seed in missing], workers)
 
-    how = {"policy": result_key(policy, source), "mode": mode, "seeds": [*seeds], **asdict(settings)}
-    return gather(run, how | ({"robot": str(robot)} if robot else {}), figures)
+    key, file = result_key(policy, source), str(robot or "")
+    return gather(run, Evaluation(**asdict(settings), policy=key, seeds=tuple(seeds), mode=mode, robot=file), figures)
+
+
+def check_rendered(info: PolicyInfo, robot: RobotConfig, source: str) -> None:
+    """ConfigError where the policy needs a camera that the simulator cannot render."""
+    if lines := not_rendered(robot, [camera.name for camera in info.cameras if camera.required]):
+        raise ConfigError(f"{source} needs what is not there:\n  " + "\n  ".join(lines))
 
 
 def result_key(policy: Policy, source: str) -> str:
@@ -68,39 +80,65 @@ def result_key(policy: Policy, source: str) -> str:
     return policy_identity(policy, source)["sha256"] or f"{source}, {time.time():.3f}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(EpisodeSettings):
+    """How the figures of an evaluation came about.
+
+    Attributes:
+        policy: what tells it from others.
+        seeds: of the episodes.
+        mode: way to infer, for a bundle whose variant has several.
+        nodes: whether they went through the nodes.
+        robot: file that describes it; empty for the installed one.
+    """
+
+    policy: str
+    seeds: Uncompared[tuple[int, ...]]
+    mode: str = ""
+    nodes: bool = False
+    robot: str = ""
+
+
 def gather(
-    run: Callable[[Sequence[int]], Generator[EpisodeResult, None, None]], how: dict[str, Any], figures: Path | None
+    run: Callable[[Sequence[int]], Generator[EpisodeResult, None, None]], how: Evaluation, figures: Path | None
 ) -> dict[str, Any]:
-    """Figures of the outcomes of `run(seeds)`, as :func:`summarise`, and `how` they came about, its seeds among it.
+    """Figures of the outcomes of `run(seeds)`, as :func:`summarise`, and `how` they came about.
 
     They are in the file `figures` from the first outcome on, as JSON; what it has already is not done again.
     """
-    seeds, outcomes = how["seeds"], _known(figures, how)
+    seeds, outcomes, about = how.seeds, _known(figures, how), asdict(how)
     done = {outcome.seed for outcome in outcomes}
     if done:
         print(f"{len(done)} of {len(seeds)} episodes are in {figures} already")
     missing = [seed for seed in seeds if seed not in done]
     if not missing:
-        return {"how": how, **summarise(outcomes)}
+        return {"how": about, **summarise(outcomes)}
     with counted() as progress, closing(run(missing)) as arriving:
         task = progress.add_task("episodes", total=len(seeds), completed=len(done))
         for outcome in arriving:
             outcomes.append(outcome)
             outcomes.sort(key=lambda each: each.seed)
             if figures is not None:
-                write_json(figures, {"how": how, **summarise(outcomes)})
+                write_json(figures, {"how": about, **summarise(outcomes)})
             folded = sum(outcome.success for outcome in outcomes)
             progress.update(task, advance=1, description=f"folded {folded} of {len(outcomes)}")
-    return {"how": how, **summarise(outcomes)}
+    return {"how": about, **summarise(outcomes)}
 
 
-def _known(figures: Path | None, how: dict[str, Any]) -> list[EpisodeResult]:
-    """Outcomes that are in a file of :func:`gather`; none where they came about in another way."""
+def _known(figures: Path | None, how: Evaluation) -> list[EpisodeResult]:
+    """Outcomes of `how.seeds` in a file of :func:`gather`; none where they came about in another way, which is told."""
     try:
         known = json.loads(figures.read_text(encoding="utf-8")) if figures else {}
-        return [EpisodeResult(**outcome) for outcome in known["outcomes"]] if known["how"] == how else []
+        about, outcomes = known["how"], _OUTCOMES.validate_python(known["outcomes"])
+        if "bundle" in about:  # as version 0.1 called it
+            about["policy"] = about.pop("bundle")
+        changed = list(changes(about, how))
     except (OSError, ValueError, KeyError, TypeError):
         return []
+    if changed:
+        print(f"{figures} is of another evaluation, and is replaced: {'; '.join(changed)}")
+        return []
+    return [outcome for outcome in outcomes if outcome.seed in how.seeds]
 
 
 def summarise(outcomes: Sequence[EpisodeResult]) -> dict[str, Any]:
@@ -157,10 +195,9 @@ def _episode_of(
 ) -> EpisodeResult:
     robot, policy = RobotConfig.load(robot_file), ready_policy(source, mode)
     frames: list[Pixels] = []
-    camera = next(iter(robot.cameras))
 
     def keep(cameras: Cameras) -> None:
-        frames.append(cameras.render(camera).copy())
+        frames.append(cameras.render(cameras.names[0]).copy())
 
     outcome = run_episode(policy, robot, seed, settings, keep if videos else lambda _: None)
     if videos and not outcome.success:

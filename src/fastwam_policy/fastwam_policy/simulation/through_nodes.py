@@ -18,7 +18,7 @@ from fastwam_policy.common.processes import processes
 from fastwam_policy.launching.task_rig import TaskRig
 from fastwam_policy.policies.loading import inspect_policy
 from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, failure_class
-from fastwam_policy.simulation.evaluate import gather
+from fastwam_policy.simulation.evaluate import Evaluation, check_rendered, gather
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_sim.simulation import Progress as FoldProgress
 
@@ -35,10 +35,10 @@ def evaluate_nodes(
 ) -> dict[str, Any]:
     """Run an episode for each seed through simulator, policy and bridge; `log` takes their output.
 
-    `robot` is another robot file than
-    the installed one; `figures` and what is returned are as in :func:`gather`.
+    `robot` is another robot file than the installed one; `figures` and what is returned are as in :func:`gather`.
 
     Raises:
+        ConfigError: the policy needs a camera that the simulator cannot render.
         RunError: a node does not come up, or answers no more.
     """
 
@@ -53,9 +53,11 @@ def evaluate_nodes(
             rclpy.try_shutdown()
 
     # The latency is what the nodes have, and not the one of the settings.
-    identity = inspect_policy(source).identity.sha256 or f"{source}, {time.time():.3f}"
-    how = {"policy": identity, "nodes": True, "seeds": [*seeds], **asdict(settings)}
-    return gather(run, how | ({"robot": str(robot)} if robot else {}), figures)
+    info = inspect_policy(source)
+    check_rendered(info, RobotConfig.load(robot), source)
+    identity = info.identity.sha256 or f"{source}, {time.time():.3f}"
+    how = Evaluation(**asdict(settings), policy=identity, seeds=tuple(seeds), nodes=True, robot=str(robot or ""))
+    return gather(run, how, figures)
 
 
 class _Trials(TaskRig):

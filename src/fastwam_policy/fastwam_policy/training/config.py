@@ -9,19 +9,23 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, validate
 
 
 class TrainingConfig(StrictModel):
-    """Everything that decides what comes out of a training. Paths are relative to the working folder."""
+    """Everything that decides what comes out of a training. Paths are relative to the working folder.
+
+    A new option has the default that keeps old outputs what they are, and is `Uncompared` where it changes no result.
+    """
 
     policy: BundleConfig
     """What the trained bundle will say of itself."""
     datasets: list[Path] = Field(min_length=1)
     """LeRobot datasets, version 2.1 or 3.0."""
-    autoencoder: Path
-    """Folder in diffusers' format: from train-autoencoder, or `vae/` of an imported bundle."""
+    autoencoder: Uncompared[Path]
+    """Folder in diffusers' format: from train-autoencoder, or `vae/` of an imported bundle. Its files are compared."""
     text_embeddings: Path | None = None
     """Folder of embeddings of all instructions, as in a bundle; null: a fixed random one, for a task of its own."""
     start_from: Path | None = None
@@ -42,7 +46,7 @@ class TrainingConfig(StrictModel):
     precision: Literal["no", "bf16"] = "bf16"
     stored_as: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the weights in the bundle."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Uncompared[bool] = False
     seed: NonNegativeInt = 0
 
     proprio_noise: NonNegativeFloat = 0.0
@@ -55,7 +59,7 @@ class TrainingConfig(StrictModel):
     validation_share: float = Field(default=0.03, gt=0, lt=1)
     """Share of the episodes that are left out of training."""
     validate_every: PositiveInt = 500
-    checkpoint_every: PositiveInt = 500
+    checkpoint_every: Uncompared[PositiveInt] = 500
     """Steps; a kill loses at most so many."""
 
 

@@ -36,6 +36,7 @@ from transformers import get_cosine_with_min_lr_schedule_with_warmup
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in, naming_a_full_disk, write_json, write_text
 from fastwam_policy.common.progress import counted
+from fastwam_policy.common.settings import changes
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.training_loss import Batch, Losses, TimestepSampler, draw, training_loss
@@ -344,7 +345,7 @@ class _Trainer:
         """Everything of a bundle but the weights."""
         policy = self.config.policy
         if (folder / POLICY_FILE).exists():
-            if json.loads((folder / "dataset_stats.json").read_text()) != json.loads(json.dumps(statistics)):
+            if any(changes(json.loads((folder / "dataset_stats.json").read_text()), statistics)):
                 raise ConfigError(
                     f"the datasets are not those that {self.output} was begun with: their statistics differ. Name "
                     "another folder, and begin with start_from if you like"
@@ -384,9 +385,7 @@ def check_output(config: TrainingConfig, output: Path) -> None:
         if output.exists() and any(output.iterdir()):
             raise ConfigError(f"{output} is not empty and no training was begun in it; name another folder")
         return
-    before, now = yaml.safe_load(path.read_text()), config.model_dump(mode="json")
-    changed = [f"{key}: {old} -> {new}" for key, old, new in differences(before, now)]
-    if changed:
+    if changed := list(changes(yaml.safe_load(path.read_text()), config)):
         raise ConfigError(
             f"{output} was begun with another configuration:\n  " + "\n  ".join(changed) + "\n"
             "Restore it to go on, or name another folder to begin anew"
@@ -407,15 +406,3 @@ def split(samples: list[Sample], validation_share: float) -> tuple[list[Sample],
         [sample for k, sample in enumerate(samples) if k not in held_out],
         [samples[k] for k in sorted(held_out)],
     )
-
-
-def differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    """(key, value before, value now) of everything that differs between two trees of plain data."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = list(dict.fromkeys([*before, *now]))
-        return [
-            entry
-            for name in keys
-            for entry in differences(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
-        ]
-    return [] if before == now else [(key, before, now)]

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from fastwam_policy.common.files import write_json
+from fastwam_policy.common.settings import changes
 from fastwam_policy.policies.loading import inspect_policy
 from fastwam_policy.policies.robot_check import check_robot
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -93,7 +95,7 @@ class TrialSession:
         if path.exists():
             plan = _current(json.loads(path.read_text(encoding="utf-8")), settings)
             _check(folder, plan["settings"], settings)
-            self.trials = [Trial(**trial) for trial in plan["trials"]]
+            self.trials = [TypeAdapter(Trial).validate_python(trial) for trial in plan["trials"]]
             return
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} is not empty and was not written by trials; name another folder")
@@ -130,7 +132,7 @@ class TrialSession:
             path = self.folder_of(trial) / _OUTCOME
             if path.exists():
                 data = json.loads(path.read_text(encoding="utf-8"))
-                result.append((trial, TrialOutcome(**{name: data[name] for name in TrialOutcome.__dataclass_fields__})))
+                result.append((trial, TypeAdapter(TrialOutcome).validate_python(data)))
         return result
 
     @property
@@ -170,10 +172,7 @@ def _current(plan: dict[str, Any], now: TrialSettings) -> dict[str, Any]:
 
 
 def _check(folder: Path, before: dict[str, Any], settings: TrialSettings) -> None:
-    now = json.loads(json.dumps(asdict(settings)))
-    before = {"robot": ""} | before  # sessions begun with version 0.1.0 do not say it
-    changed = [f"{name}: {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
-    if changed:
+    if changed := list(changes(before, settings)):
         raise ConfigError(
             f"{folder} was begun with other settings:\n  " + "\n  ".join(changed) + "\n"
             "Restore them to go on, or name another folder"

@@ -112,7 +112,7 @@ class SessionView:
             if stamp_ns < self._last_ns - _NS:  # another run
                 self._executed.clear()
             self._measured |= {} if positions is None else {name: positions}
-            if not due or any(key not in self._measured for key in (*self._robot.commanded, "torso")):
+            if not due or any(key not in self._measured for key in self._robot.actuated):
                 return
             self._last_ns = stamp_ns
             self._at(stamp_ns)
@@ -129,10 +129,13 @@ class SessionView:
                     self._to.log("scene/transforms", found.compute_transform(value, clamp=False))
         joints = np.concatenate([self._measured[name] for name in self._robot.commanded])
         self._scalars("measured", joints)
-        paths = self._geometry.tool_paths(joints[None], self._measured["torso"])
+        paths = self._geometry.tool_paths(joints[None], self._torso())
         self._executed.append(np.stack([path[0] for path in paths.values()]))
         points = np.stack(self._executed, axis=1)
         self._to.log("scene/executed", rr.LineStrips3D(list(points), colors=_GOLD, radii=0.003))
+
+    def _torso(self) -> NDArray[np.float64]:
+        return np.array([value for name in self._robot.standing for value in self._measured[name]])
 
     def _command(self, message: Any) -> None:
         if len(message.position) >= len(self._robot.joint_names):
@@ -144,7 +147,7 @@ class SessionView:
             self._to.log(f"joints/{name}/{kind}", rr.Scalars(value))
 
     def _chunk(self, message: Any) -> None:
-        if "torso" not in self._measured:
+        if any(name not in self._measured for name in self._robot.standing):
             return
         names = list(message.trajectory.joint_names)
         order = [names.index(name) for name in self._robot.joint_names]
@@ -153,7 +156,7 @@ class SessionView:
         self._at(stamp_ns)
         share = np.linspace(0, 1, len(actions))[:, None]
         colors = ((1 - share) * _EARLY + share * _LATE).astype(np.uint8)
-        for arm, points in self._geometry.tool_paths(actions, self._measured["torso"]).items():
+        for arm, points in self._geometry.tool_paths(actions, self._torso()).items():
             pieces = np.stack([points[:-1], points[1:]], axis=1)
             self._to.log(f"scene/predicted/{arm}", rr.LineStrips3D(list(pieces), colors=colors[1:], radii=0.004))
         # Two chunks overlap in time: they take turns, so that each is one line.

@@ -24,7 +24,7 @@ class ArmGeometry:
 
     def __init__(self, robot: RobotConfig) -> None:
         self._robot = robot
-        torso = robot.groups["torso"].joints
+        torso = [joint for group in robot.standing.values() for joint in group.joints]
         self._angular = np.array([unit == "rad" for unit in robot.units])
         joints = [name for name, arm in zip(robot.joint_names, self._angular, strict=True) if arm]
         self._kinematics = robot.kinematics().batch(robot.workspace_links, [*torso, *joints], robot.workspace.frame)

@@ -84,6 +84,14 @@ class JointGroup(StrictModel):
         return self
 
 
+class Mount(StrictModel):
+    """Where a camera is: at the origin of a link, which it looks along as an optical frame (z ahead, y down)."""
+
+    link: str
+    field_of_view: Annotated[float, Field(gt=0, lt=180)]
+    """Degrees, vertical."""
+
+
 class Camera(StrictModel):
     """One camera stream."""
 
@@ -91,6 +99,8 @@ class Camera(StrictModel):
     type: ImageType
     dataset_key: str
     """Its name in the datasets of the vendor's converter."""
+    mount: Mount | None = None
+    """For the simulator, which renders no camera without it."""
 
 
 class DriverErrors(StrictModel):
@@ -238,6 +248,11 @@ class RobotConfig(StrictModel):
                         f"{path.name}: groups.{name}.limits.position[{index}]: [{lower}, {upper}] rad must lie inside "
                         f"the hardware limits [{hardware[0]}, {hardware[1]}] rad of {joint} in {config.urdf}"
                     )
+        for name, camera in config.cameras.items():
+            if camera.mount is not None and camera.mount.link not in kinematics.links:
+                raise ConfigError(
+                    f"{path.name}: cameras.{name}.mount.link: {camera.mount.link} is not a link of {config.urdf}"
+                )
         try:
             kinematics.batch(config.workspace_links, [], config.workspace.frame)
         except KeyError as error:
@@ -267,6 +282,16 @@ class RobotConfig(StrictModel):
     def commanded(self) -> dict[str, JointGroup]:
         """Groups that the policy moves, in the order of the state and action vector."""
         return {name: group for name, group in self.groups.items() if group.moved_by == "policy"}
+
+    @cached_property
+    def mounts(self) -> dict[str, Mount]:
+        """Where the cameras are of which that is known."""
+        return {name: camera.mount for name, camera in self.cameras.items() if camera.mount is not None}
+
+    @cached_property
+    def standing(self) -> dict[str, JointGroup]:
+        """Groups that the policy does not move: the torso."""
+        return {name: group for name, group in self.groups.items() if group.moved_by != "policy"}
 
     @cached_property
     def actuated(self) -> dict[str, JointGroup]:

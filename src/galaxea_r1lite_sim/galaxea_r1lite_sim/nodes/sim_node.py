@@ -26,7 +26,7 @@ from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, r
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
-from galaxea_r1lite_sim.camera import Cameras
+from galaxea_r1lite_sim.camera import Cameras, not_rendered
 from galaxea_r1lite_sim.expert import STEP, Expert, UnreachableError
 from galaxea_r1lite_sim.randomization import LEVELS, draw
 from galaxea_r1lite_sim.scene import TIMESTEP
@@ -53,9 +53,11 @@ class SimNode(ManagedNode):
         share = Path(get_package_share_directory("galaxea_r1lite_sim"))
         self._values = values = declare_parameters(self, share / "config" / "sim_node.yaml")
         self._robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
-        raw = [name for name, camera in self._robot.cameras.items() if not camera.type.endswith("CompressedImage")]
+        raw = [name for name in self._robot.mounts if not self._robot.cameras[name].type.endswith("CompressedImage")]
         if raw:
             raise ConfigError(f"cameras.{raw[0]}.type: the simulator publishes CompressedImage only, as the robot does")
+        for line in not_rendered(self._robot, self._robot.cameras):
+            self.get_logger().warning(line)
         if values["window"] and sys.platform == "linux" and not os.environ.get("DISPLAY"):
             raise ConfigError("window: needs a screen, and DISPLAY is not set; `fastwam view --web` needs none")
         self._window: Any = None
@@ -72,8 +74,9 @@ class SimNode(ManagedNode):
         robot, sensor = self._robot, qos_profile(self._robot.qos.sensor)
         self.refuse_beside_others(group.feedback for group in robot.groups.values())
         self._feedback = {n: self.create_publisher(JointState, g.feedback, sensor) for n, g in robot.actuated.items()}
-        self._images = {n: self.create_publisher(CompressedImage, c.topic, sensor) for n, c in robot.cameras.items()}
-        self._clock = self.create_publisher(Clock, "/clock", 10) if self._values["clock"] else None
+        topics = {name: robot.cameras[name].topic for name in self._cameras.names}
+        self._images = {n: self.create_publisher(CompressedImage, topic, sensor) for n, topic in topics.items()}
+        self._time = self.create_publisher(Clock, "/clock", 10) if self._values["clock"] else None
         self._success = self.create_publisher(Bool, robot.interfaces.task_success, 10)
         self._status = self.create_publisher(SimulationStatus, robot.interfaces.simulation, 10)
         target = qos_profile(robot.qos.target)
@@ -97,7 +100,7 @@ class SimNode(ManagedNode):
         for subscription in self._targets:
             self.destroy_subscription(subscription)
         self.destroy_service(self._reset_service)
-        clock = [] if self._clock is None else [self._clock]
+        clock = [] if self._time is None else [self._time]
         for publisher in (*self._feedback.values(), *self._images.values(), self._success, self._status, *clock):
             self.destroy_publisher(publisher)
 
@@ -105,7 +108,7 @@ class SimNode(ManagedNode):
         """A new scene, ready to step."""
         simulation = Simulation(self._robot, draw(seed, level))  # type: ignore[arg-type]
         cameras = Cameras(simulation, self._values["image_height"], self._values["image_height"] * 16 // 9)
-        for camera in self._robot.cameras:
+        for camera in cameras.names:
             cameras.render(camera)  # compiled before time begins
         plan = Expert(self._robot, simulation.joints, simulation.towel()).targets if self._values["expert"] else None
         if self._values["window"]:
@@ -190,13 +193,13 @@ class SimNode(ManagedNode):
         simulation.step()
         self._step += 1
         now_ns = self._now_ns()
-        if self._clock is not None:
-            self._clock.publish(Clock(clock=time_message(now_ns)))
+        if self._time is not None:
+            self._time.publish(Clock(clock=time_message(now_ns)))
         else:
             now_ns = self.get_clock().now().nanoseconds
         if self._is_due(self._values["feedback_rate"]):
             self._publish_joints(now_ns)
-        for index, camera in enumerate(self._robot.cameras):  # one after the other, as cameras without a trigger
+        for index, camera in enumerate(self._cameras.names):  # one after the other, as cameras without a trigger
             if self._is_due(self._values["camera_rate"], index * 2):
                 self._publish_image(camera, now_ns)
         if self._window is not None and self._is_due(1 / _WINDOW_PERIOD):
@@ -213,16 +216,15 @@ class SimNode(ManagedNode):
 
     def _publish_joints(self, now_ns: int) -> None:
         stamp = time_message(now_ns)
-        positions, velocities = self._simulation.joints, self._simulation.joint_velocities
+        simulation = self._simulation
+        positions = np.concatenate([simulation.joints, simulation.torso])
+        velocities = np.concatenate([simulation.joint_velocities, np.zeros(len(simulation.torso))])
         for name, publisher in self._feedback.items():
-            if name in self._robot.slices:
-                place = self._robot.slices[name]
-                position, velocity = positions[place].tolist(), velocities[place].tolist()
-            else:
-                position, velocity = self._simulation.torso.tolist(), [0.0] * len(self._simulation.torso)
-            if self._robot.groups[name].unit == "rad" and name in self._robot.slices:
+            place = self._robot.actuated_slices[name]
+            position = positions[place].tolist()
+            if self._robot.groups[name].unit == "rad" and name in self._robot.commanded:
                 position.append(_EXTRA)
-            message: Any = JointState(position=position, velocity=velocity)
+            message: Any = JointState(position=position, velocity=velocities[place].tolist())
             message.header.stamp = stamp
             publisher.publish(message)
 
