@@ -21,27 +21,37 @@ _WIDTH = 480  # px
 
 def session_video(recording: Path, robot: RobotConfig, target: Path) -> bool:
     """Write an mp4 of a recording's camera images, a frame for each of the first camera; False when it has none."""
-    main, *others = robot.cameras
     newest: dict[str, Pixels] = {}
     frames: list[Pixels] = []
     with closing(open_recording(recording)) as reader:
-        cameras = {f"/{camera.topic}": name for name, camera in robot.cameras.items()}
-        wanted = [c for c in reader.connections if c.topic in cameras and c.msgtype.endswith("CompressedImage")]
-        if not wanted:
+        recorded = {c.topic: c for c in reader.connections if c.msgcount and c.msgtype.endswith("CompressedImage")}
+        cameras = {f"/{camera.topic}": name for name, camera in robot.cameras.items() if f"/{camera.topic}" in recorded}
+        if not cameras:
             return False
-        for connection, _, data in reader.messages(wanted):
+        main, *others = cameras.values()
+        for connection, _, data in reader.messages([recorded[topic] for topic in cameras]):
             message: Any = reader.deserialize(data, connection.msgtype)
             try:
                 newest[cameras[connection.topic]] = decode_image(bytes(message.data))
             except ImageError:
                 continue
             if cameras[connection.topic] == main and len(newest) == len(cameras):
-                below = [_scaled(newest[name], _WIDTH // len(others)) for name in others]
-                frames.append(np.concatenate([_scaled(newest[main], _WIDTH), np.concatenate(below, axis=1)]))
+                rows = [_row([newest[name] for name in names]) for names in ([main], others) if names]
+                frames.append(np.concatenate(rows))
     if not frames:
         return False
     write_video(target, frames, _FPS)
     return True
+
+
+def _row(images: list[Pixels]) -> Pixels:
+    """Images side by side, one as wide as the other."""
+    width = _WIDTH // len(images)
+    scaled = [_scaled(image, width) for image in images]
+    row = np.zeros((max(len(image) for image in scaled), _WIDTH, 3), np.uint8)
+    for place, image in enumerate(scaled):
+        row[: len(image), place * width : (place + 1) * width] = image
+    return row
 
 
 def _scaled(image: Pixels, width: int) -> Pixels:
