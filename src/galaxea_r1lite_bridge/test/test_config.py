@@ -41,6 +41,10 @@ def change(data, keys, value):
 
 
 LEFT = ("groups", "left_arm")
+SHAPE = {
+    "tool": {"link": "left_gripper_link", "point": [0, 0, 0]},
+    "capsules": [{"begin": "left_arm_link2", "end": "tool", "radius": 0.06}],
+}
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,11 @@ LEFT = ("groups", "left_arm")
             "box: the first corner must be the lower one, got z from 1.0 to 0",
         ),
         (("workspace", "arms", "left_arm", "tool", "link"), "hand", "workspace: 'hand' is not a link of r1lite.urdf"),
+        (
+            ("workspace", "arms"),
+            {"left_arm": SHAPE, "arm": SHAPE},
+            "workspace.arms: arm is not one of the groups that the policy moves",
+        ),
         (("base", "type"), "Twist", "base.type"),
         ((*LEFT, "joints", 0), "elbow", "elbow is not a joint of r1lite.urdf"),
         ((*LEFT, "feedback"), "/hdas/feedback_arm_left", "groups.left_arm.feedback: .*pattern"),

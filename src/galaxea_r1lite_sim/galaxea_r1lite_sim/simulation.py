@@ -196,6 +196,10 @@ def _check(robot: RobotConfig) -> None:
     if arms != [ARM_JOINTS] * 2 or len(grippers) != 2 or len(sizes) != 4:
         found = ", ".join(f"{name}: {size}" for name, size in sizes.items())
         raise ConfigError(f"groups: the simulator needs two arms of {ARM_JOINTS} joints and two grippers, got {found}")
+    known = robot.kinematics().limits
+    for name in grippers:
+        if missing := [finger for finger in robot.urdf_positions(name, np.zeros(1)) if finger not in known]:
+            raise ConfigError(f"groups.{name}.joints: the simulator moves {missing[0]}, which is not in {robot.urdf}")
 
 
 def _covered(towel: NDArray[np.float64], size: float) -> float:

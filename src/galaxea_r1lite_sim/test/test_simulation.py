@@ -227,6 +227,12 @@ def test_another_torso_is_simulated_and_another_arm_refused(robot_file):
     with pytest.raises(ConfigError, match="two arms of 6 joints and two grippers, got left_arm: 5, left_gripper: 1, "):
         Simulation(robot_file(shorten), draw(3))
 
+    def replace_gripper(data):
+        data["groups"]["left_gripper"]["joints"] = ["hand"]
+
+    with pytest.raises(ConfigError, match="left_gripper.joints: the simulator moves hand_finger_joint1, which is not"):
+        Simulation(robot_file(replace_gripper), draw(3))
+
 
 def test_seeds_vary_what_their_level_says():
     none, towel, full = (draw(4, level) for level in ("none", "towel", "full"))

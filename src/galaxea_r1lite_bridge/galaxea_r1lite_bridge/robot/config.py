@@ -221,6 +221,8 @@ class RobotConfig(StrictModel):
                 raise ValueError(f"{kind} named more than once: {', '.join(twice)}")
         if not self.commanded:
             raise ValueError("groups: at least one group must be moved_by the policy")
+        if unknown := [name for name in self.workspace.arms if name not in self.commanded]:
+            raise ValueError(f"workspace.arms: {unknown[0]} is not one of the groups that the policy moves")
         return self
 
     @classmethod

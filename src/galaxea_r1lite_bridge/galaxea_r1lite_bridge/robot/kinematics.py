@@ -31,8 +31,8 @@ class Kinematics:
         self._joint_of_link = dict(joint_of_link)
         self.limits = dict(limits)
         """Hardware position limits of each movable joint: rad, or m where prismatic."""
-        self.links = set(joint_of_link)
-        """Every link but the root."""
+        self.links = {*joint_of_link, *(joint.parent for joint in joint_of_link.values())}
+        """Names of all links."""
 
     @classmethod
     def from_urdf(cls, path: Path) -> Kinematics:
