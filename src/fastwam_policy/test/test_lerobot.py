@@ -339,6 +339,14 @@ def test_bad_datasets_are_named(tmp_path, spoil, message):
         read_everything(tmp_path)
 
 
+def test_a_camera_that_the_robot_has_not_is_named(tmp_path):
+    dataset = Dataset(tmp_path, ROBOT, 15)
+    dataset.write(0, episode())
+    dataset.finish()
+    with pytest.raises(ConfigError, match="the robot has no camera chest; it has head, wrist_left, wrist_right"):
+        Reader(tmp_path, ROBOT, 15, ["head", "chest"])
+
+
 def read_everything(folder):
     reader = Reader(folder, ROBOT, 15, list(ROBOT.cameras))
     reader.vectors(reader.episodes[0])

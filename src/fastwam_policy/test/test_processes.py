@@ -7,7 +7,7 @@ import pytest
 import yaml
 from ament_index_python.packages import get_package_share_directory
 
-from fastwam_policy.common.processes import ARGUMENTS, MODES, parse_argument, processes
+from fastwam_policy.common.processes import ARGUMENTS, MODES, _entries, parse_argument, processes
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 SHARE = Path(get_package_share_directory("fastwam_policy"))
@@ -48,6 +48,12 @@ def test_params_files_name_only_parameters_that_exist(mode):
             path = Path(get_package_share_directory(package)) / "config" / f"{node}.yaml"
             known |= set(yaml.safe_load(path.read_text()))
         assert set(block["ros__parameters"]) <= known
+
+
+def test_an_argument_that_there_is_not_is_named(tmp_path):
+    (tmp_path / "processes.yaml").write_text("node: {package: p, modes: [sim], arguments: {seed: sed}}")
+    with pytest.raises(ConfigError, match=r"processes.yaml: node: sed is not an argument; known are bag, "):
+        _entries(tmp_path)
 
 
 def test_wrong_input_is_named():

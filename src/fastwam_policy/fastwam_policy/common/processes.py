@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
-from pydantic import RootModel
+from pydantic import RootModel, model_validator
 
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
 
@@ -88,6 +88,13 @@ class _Entry(StrictModel):
     modes: list[RunMode]
     arguments: dict[str, str]
     only_if: str | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> _Entry:
+        for argument in (*self.arguments.values(), *([self.only_if] if self.only_if else [])):
+            if argument not in ARGUMENTS:
+                raise ValueError(f"{argument} is not an argument; known are {', '.join(ARGUMENTS)}")
+        return self
 
 
 class _Entries(RootModel[dict[str, _Entry]]):

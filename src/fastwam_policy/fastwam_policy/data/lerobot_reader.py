@@ -64,6 +64,8 @@ class Reader:
             raise ConfigError(f"{folder}: codebase_version {version!r} is not read, only {' and '.join(_VERSIONS)}")
         if rate != fps:
             raise ConfigError(f"{folder}: recorded at {rate} fps, but {fps:g} is needed; convert it again")
+        if unknown := [camera for camera in cameras if camera not in robot.cameras]:
+            raise ConfigError(f"the robot has no camera {unknown[0]}; it has {', '.join(robot.cameras)}")
         self._keys = {camera: f"observation.images.{robot.cameras[camera].dataset_key}" for camera in cameras}
         self._columns = {prefix: self._vector_keys(prefix, features) for prefix in ("observation.state", "action")}
         self._check_videos(features)
