@@ -30,7 +30,7 @@ TIMEOUT = 60.0  # s: generous, since two cores may be busy; nothing is measured 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "ros" in getattr(item, "fixturenames", ()):
+        if {"ros", "shared_ros"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker("nodes")
         if item.get_closest_marker("nodes"):  # one after the other: two at once would make each other late
             item.add_marker(pytest.mark.xdist_group("nodes"))
@@ -174,5 +174,13 @@ class Ros:
 @pytest.fixture
 def ros(tmp_path: Path) -> Iterator[Ros]:
     world = Ros(tmp_path)
+    yield world
+    world.close()
+
+
+@pytest.fixture(scope="module")
+def shared_ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ros]:
+    """As `ros`, for nodes that serve all tests of a file."""
+    world = Ros(tmp_path_factory.mktemp("ros"))
     yield world
     world.close()

@@ -109,7 +109,7 @@ def test_a_recording_without_targets_is_named(short_bag, tmp_path, capsys):
     assert run("bench-execution", "--latency", 5000) == 2
 
 
-@pytest.mark.nodes
+@pytest.mark.slow
 def test_bench_loop_measures_all_loops(tmp_path):
     figures, picture = tmp_path / "loop.json", tmp_path / "loop.png"
     assert run("bench-loop", "--rate", 100, "--seconds", 2, "--json", figures, "--plot", picture) == 0

@@ -10,8 +10,8 @@ from fastwam_policy.model.training_loss import Batch, TimestepSampler, draw, tra
 from fastwam_policy.model.variants import VARIANTS, act, imagine_and_act, imagine_then_act
 
 pytestmark = pytest.mark.training
-H, STEPS = 8, 200
-CASES = [(name, mode) for name, variant in VARIANTS.items() for mode in variant.modes]
+H, STEPS = 8, 140
+CASES = sorted({(mode, variant.lambda_video) for variant in VARIANTS.values() for mode in variant.modes})
 
 
 def chunk(model, mode, batch, schedule):
@@ -27,8 +27,8 @@ def chunk(model, mode, batch, schedule):
     return imagine_then_act(*inputs).actions
 
 
-@pytest.mark.parametrize(("variant", "mode"), CASES)
-def test_one_batch_is_learned_by_heart(variant, mode):
+@pytest.mark.parametrize(("mode", "lambda_video"), CASES)
+def test_one_batch_is_learned_by_heart(mode, lambda_video):
     torch.manual_seed(0)
     model, sampler, schedule = FastWam(PRESETS["tiny"]), TimestepSampler(5.0), make_schedule(10, 5.0)
     count, text_dim = 2, PRESETS["tiny"].video.text_dim
@@ -41,7 +41,7 @@ def test_one_batch_is_learned_by_heart(variant, mode):
         before = float((chunk(model, mode, batch, schedule) - batch.actions).abs().mean())
     for _ in range(STEPS):
         draws = draw(batch, mode, sampler, action_draws=4)
-        training_loss(model, mode, batch, draws, sampler, VARIANTS[variant].lambda_video).total.backward()
+        training_loss(model, mode, batch, draws, sampler, lambda_video).total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -26,15 +26,17 @@ CODE = RunTask.Result
 PATIENT = {"watchdog.feedback_age.limit": 1.0, "watchdog.overrun.limit": 1.0, "watchdog.feedback_jump.limit": 2.0}
 
 
-@pytest.fixture
-def world(ros, random_bundle):
+@pytest.fixture(scope="module")
+def nodes(shared_ros, random_bundle):
     """All nodes; the policy is idle."""
+    ros = shared_ros
     ros.start("galaxea_r1lite_bridge", "emulator_node", camera_rate=10.0, feedback_rate=60.0)
     ros.start("galaxea_r1lite_bridge", "bridge_node", blending="rtc", **PATIENT)
     ros.policy_process = ros.start(
         "fastwam_policy", "policy_node", policy=random_bundle, run_on_start=False, realtime="guidance",
         max_observation_age=2.0, max_skew=0.2,
     )  # fmt: skip
+    ros.estop = ros.node.create_publisher(Bool, ROBOT.interfaces.estop, 10)
     ros.bridge = ros.collect(BridgeStatus, ROBOT.interfaces.bridge_status)
     ros.policy = ros.collect(PolicyStatus, ROBOT.interfaces.policy_status)
     ros.chunks = ros.collect(ActionChunk, ROBOT.interfaces.action_chunk)
@@ -43,9 +45,25 @@ def world(ros, random_bundle):
     return ros
 
 
+def switch(world, on):
+    return world.call(SetBool, ROBOT.interfaces.arm, SetBool.Request(data=on)).success
+
+
 def arm(world):
-    world.until(lambda: world.call(SetBool, ROBOT.interfaces.arm, SetBool.Request(data=True)).success)
+    world.until(lambda: switch(world, on=True))
     world.until(lambda: world.bridge[-1].state == State.HOLDING)
+
+
+@pytest.fixture
+def world(nodes):
+    """The nodes, disarmed."""
+    nodes.estop.publish(Bool(data=False))
+    arm(nodes)  # which ends an emergency stop
+    switch(nodes, on=False)
+    nodes.until(lambda: nodes.bridge[-1].state == State.DISARMED)
+    nodes.until(lambda: nodes.policy[-1].state == PolicyState.IDLE)
+    nodes.chunks.clear()
+    return nodes
 
 
 class Client:
@@ -69,7 +87,64 @@ class Client:
         return self.result(self.start(*args, **kwargs))
 
 
-def test_a_task_from_refusal_to_success(world):
+def test_cancel_time_limit_and_fault(world):
+    client = Client(world)
+    world.until(lambda: "not armed" in client.run()[1].message)
+    arm(world)
+    goal = client.start()
+    world.until(lambda: world.bridge[-1].state == State.TRACKING)
+    world.until(goal.cancel_goal_async().done)
+    status, result = client.result(goal)
+    assert (status, result.code) == (GoalStatus.STATUS_CANCELED, CODE.CANCELED)
+    world.until(lambda: world.bridge[-1].state == State.HOLDING)
+
+    status, result = client.run(limit=1.0)
+    assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.TIME_LIMIT)
+    assert "1 s" in result.message
+
+    goal = client.start()
+    world.until(lambda: world.bridge[-1].state == State.TRACKING)
+    world.until(world.estop.get_subscription_count)
+    world.estop.publish(Bool(data=True))
+    status, result = client.result(goal)
+    assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.FAULT)
+    assert "ESTOP" in result.message
+
+
+def test_operate(world):
+    terminal = Terminal("operate", "--instruction", "fold the towel")
+    try:
+        world.until(lambda: terminal.shows("SPACE emergency stop"))
+        world.until(lambda: terminal.shows(r"DISARMED, 100 .*policy IDLE"))
+        terminal.press_until(world, "a", "arm: armed")
+        terminal.press_until(world, "s", r"task \d+ s, \d+ chunks")
+        world.until(lambda: world.bridge[-1].state == State.TRACKING)
+        terminal.press("x")
+        world.until(lambda: terminal.shows("task canceled, 2"))
+        terminal.press("h")
+        world.until(lambda: terminal.shows("home: moving the arms to the start pose"))
+        terminal.press(" ")
+        world.until(lambda: world.bridge[-1].state == State.ESTOP)
+        assert terminal.shows("EMERGENCY STOP pressed")
+        pressed = world.collect(Bool, ROBOT.interfaces.estop)
+        world.until(lambda: len(pressed) > 3 and all(message.data for message in pressed))  # for whoever comes later
+        terminal.press("a")
+        world.until(lambda: terminal.shows("refused, 309"))
+        terminal.press("r")
+        terminal.press_until(world, "a", r"(?s)released.*arm: armed")
+        terminal.press("?")
+        # Until the policy node has heard of it, the bridge is still in ESTOP, and a task is refused.
+        terminal.press_until(world, "s", r"(?s)released.*task \d+ s, \d+ chunks")
+        world.until(lambda: world.bridge[-1].state == State.TRACKING)
+        terminal.press("q")
+        assert terminal.process.wait(20) == 0
+        assert terminal.shows("the bridge stays armed")
+        world.until(lambda: world.bridge[-1].state == State.HOLDING)
+    finally:
+        terminal.process.kill()
+
+
+def test_a_task_from_refusal_to_success_and_the_end_of_the_policy(world):
     diagnostics = world.collect(DiagnosticArray, "/diagnostics")
     client = Client(world)
     status, result = client.run()
@@ -109,64 +184,6 @@ def test_a_task_from_refusal_to_success(world):
     world.until(lambda: (world.bridge[-1].state, world.bridge[-1].reason) == (State.HOLDING, Reason.STOP_REQUESTED))
     output = world.finish(world.policy_process)
     assert world.policy_process.returncode == 0, output
-
-
-def test_cancel_time_limit_and_fault(world):
-    client = Client(world)
-    world.until(lambda: "not armed" in client.run()[1].message)
-    arm(world)
-    goal = client.start()
-    world.until(lambda: world.bridge[-1].state == State.TRACKING)
-    world.until(goal.cancel_goal_async().done)
-    status, result = client.result(goal)
-    assert (status, result.code) == (GoalStatus.STATUS_CANCELED, CODE.CANCELED)
-    world.until(lambda: world.bridge[-1].state == State.HOLDING)
-
-    status, result = client.run(limit=1.0)
-    assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.TIME_LIMIT)
-    assert "1 s" in result.message
-
-    goal = client.start()
-    world.until(lambda: world.bridge[-1].state == State.TRACKING)
-    estop = world.node.create_publisher(Bool, ROBOT.interfaces.estop, 10)
-    world.until(lambda: estop.get_subscription_count())
-    estop.publish(Bool(data=True))
-    status, result = client.result(goal)
-    assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.FAULT)
-    assert "ESTOP" in result.message
-
-
-def test_operate(world):
-    terminal = Terminal("operate", "--instruction", "fold the towel")
-    try:
-        world.until(lambda: terminal.shows("SPACE emergency stop"))
-        world.until(lambda: terminal.shows(r"DISARMED, 100 .*policy IDLE"))
-        terminal.press_until(world, "a", "arm: armed")
-        terminal.press_until(world, "s", r"task \d+ s, \d+ chunks")
-        world.until(lambda: world.bridge[-1].state == State.TRACKING)
-        terminal.press("x")
-        world.until(lambda: terminal.shows("task canceled, 2"))
-        terminal.press("h")
-        world.until(lambda: terminal.shows("home: moving the arms to the start pose"))
-        terminal.press(" ")
-        world.until(lambda: world.bridge[-1].state == State.ESTOP)
-        assert terminal.shows("EMERGENCY STOP pressed")
-        pressed = world.collect(Bool, ROBOT.interfaces.estop)
-        world.until(lambda: len(pressed) > 3 and all(message.data for message in pressed))  # for whoever comes later
-        terminal.press("a")
-        world.until(lambda: terminal.shows("refused, 309"))
-        terminal.press("r")
-        terminal.press_until(world, "a", r"(?s)released.*arm: armed")
-        terminal.press("?")
-        # Until the policy node has heard of it, the bridge is still in ESTOP, and a task is refused.
-        terminal.press_until(world, "s", r"(?s)released.*task \d+ s, \d+ chunks")
-        world.until(lambda: world.bridge[-1].state == State.TRACKING)
-        terminal.press("q")
-        assert terminal.process.wait(20) == 0
-        assert terminal.shows("the bridge stays armed")
-        world.until(lambda: world.bridge[-1].state == State.HOLDING)
-    finally:
-        terminal.process.kill()
 
 
 def test_operate_needs_a_terminal():
