@@ -1,44 +1,44 @@
-"""A simulated robot around an executor: clocks that a test moves, joints that follow commands, a record of all."""
+"""A simulated robot around the bridge: clocks that a test moves, joints that follow commands, a record of all."""
 
 import numpy as np
 
-from galaxea_r1lite_bridge.execution.assembly import make_executor
-from galaxea_r1lite_bridge.execution.blending import Plan
-from galaxea_r1lite_bridge.execution.executor import ExecutorConfig, Inputs, JointFeedback
+from galaxea_r1lite_bridge.execution.offline import Clock, LaggingJoints, OfflineBridge
 from galaxea_r1lite_bridge.execution.plan import Chunk
-from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch, WatchdogConfig
+from galaxea_r1lite_bridge.execution.settings import BridgeSettings
+from galaxea_r1lite_bridge.execution.types import Inputs, JointFeedback
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 S = 1_000_000_000
 STEP = S // 15
 TICK = S // 100
 ROBOT = RobotConfig.load()
-WATCHDOGS = {
-    "chunk_age": Watch(1.5, Reaction.HOLD),
-    "feedback_age": Watch(0.1, Reaction.HOLD),
-    "frozen_feedback": Watch(0.5, Reaction.FAULT),
-    "feedback_jump": Watch(0.2, Reaction.FAULT),
-    "tracking_error": Watch(0.4, Reaction.FAULT),
-    "clock_jump": Watch(0.25, Reaction.HOLD),
-    "overrun": Watch(0.05, Reaction.SLOW),
-}
 
 
-class Rig:
-    def __init__(self, mode="switch", lag=0.05, follows=True, **watchdogs):
-        config = ExecutorConfig(WatchdogConfig(**(WATCHDOGS | watchdogs)), 0.05, 0.02, follows)
-        self.executor = make_executor(ROBOT, config, Plan(mode, 0.2, 0.7))
-        self.home = self.executor.start_pose.copy()
+class Rig(OfflineBridge):
+    """`changes` are those of the bridge's parameters, by name."""
+
+    def __init__(self, changes=None):
+        super().__init__(ROBOT, BridgeSettings.load(changes), LaggingJoints(np.zeros(0), lag=0.05))
+        self.clock = Clock(100 * S, 5 * S)
+        self.home = self.controller.joints.home.copy()
         self.joints = self.home.copy()
-        self.now, self.steady, self.lag, self.noise = 100 * S, 5 * S, lag, 1e-4
+        self.noise = 1e-4
         self.age, self.invalid, self.shown, self.heartbeat_age = {}, set(), None, -1.0
         self.frozen = False
         self.random = np.random.default_rng(0)
         self.sent, self.states = [], []
         self.run(0.3)
 
+    @property
+    def joints(self):
+        return self.plant.positions
+
+    @joints.setter
+    def joints(self, positions):
+        self.plant.positions = positions
+
     def armed(self):
-        assert self.executor.arm() == 0
+        assert self.controller.arm() == 0
         return self
 
     def inputs(self):
@@ -46,16 +46,15 @@ class Rig:
             self.shown = self.joints + self.random.uniform(-self.noise, self.noise, len(self.joints))
         feedback = {
             name: JointFeedback(self.shown[place].copy(), self.age.get(name, 0.0), name in self.invalid)
-            for name, place in self.executor.groups.items()
+            for name, place in self.controller.joints.groups.items()
         }
-        return Inputs(self.now, self.steady, feedback, self.heartbeat_age)
+        return Inputs(self.clock.now_ns, self.clock.steady_ns, feedback, self.heartbeat_age)
 
     def tick(self, period=TICK):
-        self.now, self.steady = self.now + period, self.steady + period
-        command = self.executor.step(self.inputs())
-        if command.motion is not None:
-            follow = 1 - np.exp(-period / S / self.lag)
-            self.joints = self.joints + (command.motion.position - self.joints) * follow
+        """Time passes, and then the bridge acts."""
+        self.clock.advance(period)
+        command = self.step()
+        self.plant.advance(None if command.motion is None else command.motion.position, period / S)
         self.sent.append(command)
         self.states.append((command.state, command.reason))
         return command
@@ -67,13 +66,17 @@ class Rig:
 
     def chunk(self, offset, chunk_id=1, epoch=1, age=0.0, rows=32, ramp=False):
         """A chunk that holds `home` + `offset` (a number for all arm joints, or [14]), or goes there on a ramp."""
-        offset = np.where(self.executor.arms[:14], offset, 0.0) if np.isscalar(offset) else np.asarray(offset)
+        offset = np.where(ROBOT.is_arm, offset, 0.0) if np.isscalar(offset) else np.asarray(offset)
         share = np.linspace(0, 1, rows)[:, None] if ramp else np.ones((rows, 1))
         positions = self.home[:14] + share * offset
-        return Chunk(chunk_id, epoch, self.now - round(age * S), STEP, ROBOT.joint_names, positions)
+        return Chunk(chunk_id, epoch, self.clock.now_ns - round(age * S), STEP, ROBOT.joint_names, positions)
 
     def accept(self, *args, **kwargs):
-        return self.executor.accept(self.chunk(*args, **kwargs), self.now)
+        return self.controller.accept(self.chunk(*args, **kwargs), self.clock.now_ns)
+
+
+def shown(command):
+    return command.state, command.reason
 
 
 def check_limits(sent, limiter, period=0.01, joints=14):

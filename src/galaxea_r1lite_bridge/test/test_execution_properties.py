@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from galaxea_r1lite_bridge.execution.blending import BLENDINGS
 from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.reasons import State
-from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch
 
 from .rig import ROBOT, STEP, TICK, Rig, S
 
@@ -59,7 +58,7 @@ class Checked(Rig):
         self.before = None
         self.chunk_id, self.epoch = 0, 1
         # A jump may be configured to hold only: then the motion goes on from wherever the feedback is.
-        super().__init__(mode, follows=follows, feedback_jump=Watch(0.2, Reaction.HOLD))
+        super().__init__({"blending": mode, "closed_loop": follows, "watchdog.feedback_jump.reaction": "hold"})
 
     def tick(self, period=TICK):
         command = super().tick(period)
@@ -69,12 +68,12 @@ class Checked(Rig):
             self.before = None
             return command
         assert command.state in SENT
-        limiter, own = self.executor.limiter, slice(0, 14)
+        limiter, own = self.controller.limiter, slice(0, 14)
         position, dt = command.motion.position[own], min(period / S, 0.02)
         assert np.isfinite(command.motion.position).all()
         assert (position >= limiter.lower[own] - 1e-9).all()
         assert (position <= limiter.upper[own] + 1e-9).all()
-        assert self.executor.workspace.clearance(command.motion.position[None]).min() > -WORKSPACE_ROUNDING
+        assert self.controller.guard.workspace.clearance(command.motion.position[None]).min() > -WORKSPACE_ROUNDING
         if self.before is not None:
             velocity = (position - self.before.position[own]) / dt
             assert (np.abs(velocity) <= limiter.velocity[own] + 1e-6).all()
@@ -88,7 +87,7 @@ class Checked(Rig):
         self.chunk_id += given["id"] == "next"
         self.epoch += given["epoch"] == 1
         rows = given["rows"]
-        goal = random.uniform(-1, 1, 14) * np.where(self.executor.arms[:14], given["reach"], 60)
+        goal = random.uniform(-1, 1, 14) * np.where(ROBOT.is_arm, given["reach"], 60)
         curve = np.sin(np.linspace(0, random.uniform(0.5, 6), rows))[:, None] * goal
         positions = self.home[:14] + curve + random.normal(0, given["noise"], (rows, 14))
         if given["bad"] in ("nan", "inf"):
@@ -100,43 +99,43 @@ class Checked(Rig):
         names = ["x"] * 14 if given["bad"] == "names" else ROBOT.joint_names
         chunk_id = max(0, self.chunk_id - 3) if given["id"] == "old" else self.chunk_id
         epoch = max(0, self.epoch + min(0, given["epoch"]))
-        stamp = self.now - round(given["age"] * S)
-        self.executor.accept(
-            Chunk(chunk_id, epoch, stamp, given["step"], names, positions, given["committed"]), self.now
+        stamp = self.clock.now_ns - round(given["age"] * S)
+        self.controller.accept(
+            Chunk(chunk_id, epoch, stamp, given["step"], names, positions, given["committed"]), self.clock.now_ns
         )
 
     def arm(self):
-        executor = self.executor
-        armed = executor._motion is not None and executor._latched is None and not executor._disarming
+        controller = self.controller
+        armed = controller._in_charge
         measured = self.shown[:14].copy()
-        if executor.arm() == 0 and not armed:
+        if controller.arm() == 0 and not armed:
             self.before = None
             np.testing.assert_allclose(self.tick().motion.position[:14], measured, atol=2e-3)
 
     def do(self, name, given):
-        executor = self.executor
+        controller = self.controller
         actions = {
             "chunk": lambda: self.send(given),
             "tick": lambda: [self.tick(given[1]) for _ in range(given[0])],
             "arm": self.arm,
-            "stop": executor.stop,
-            "disarm": executor.disarm,
-            "home": lambda: executor.home(self.now),
-            "home_torso": lambda: executor.home(self.now, torso=True),
-            "estop": lambda: executor.set_estop(True),
-            "release": lambda: executor.set_estop(False),
-            "driver": lambda: executor.set_driver_error("left", "hot"),
-            "driver_ok": lambda: executor.set_driver_error("left", ""),
+            "stop": controller.stop,
+            "disarm": controller.disarm,
+            "home": lambda: controller.home(self.clock.now_ns),
+            "home_torso": lambda: controller.home(self.clock.now_ns, torso=True),
+            "estop": lambda: controller.set_estop(True),
+            "release": lambda: controller.set_estop(False),
+            "driver": lambda: controller.set_driver_error("left", "hot"),
+            "driver_ok": lambda: controller.set_driver_error("left", ""),
             "stale": lambda: self.age.update(left_arm=0.5),
             "fresh": lambda: (self.age.clear(), self.invalid.clear()),
             "invalid": lambda: self.invalid.add("right_arm"),
             "frozen": lambda: setattr(self, "frozen", True),
             "moving": lambda: setattr(self, "frozen", False),
             "jump": lambda: self.joints.__setitem__(2, self.joints[2] - 0.1),
-            "blocked": lambda: setattr(self, "lag", 1e9),
-            "free": lambda: setattr(self, "lag", 0.05),
-            "clock_back": lambda: setattr(self, "now", self.now - 3 * S),
-            "clock_ahead": lambda: setattr(self, "now", self.now + 2 * S),
+            "blocked": lambda: setattr(self.plant, "lag", 1e9),
+            "free": lambda: setattr(self.plant, "lag", 0.05),
+            "clock_back": lambda: setattr(self.clock, "now_ns", self.clock.now_ns - 3 * S),
+            "clock_ahead": lambda: setattr(self.clock, "now_ns", self.clock.now_ns + 2 * S),
         }
         actions[name]()
 

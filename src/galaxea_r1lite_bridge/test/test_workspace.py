@@ -5,16 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galaxea_r1lite_bridge.execution.assembly import make_workspace
+from galaxea_r1lite_bridge.execution.joints import Joints
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
-from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch
-from galaxea_r1lite_bridge.execution.workspace import KINDS, segment_distance
+from galaxea_r1lite_bridge.execution.workspace import KINDS, Workspace, segment_distance
 
 from .rig import ROBOT, Rig, check_limits
 
-WORKSPACE = make_workspace(ROBOT)
+WORKSPACE = Workspace.of(ROBOT)
 JOINTS = [joint for group in ROBOT.actuated.values() for joint in group.joints]
-HOME = np.array([value for group in ROBOT.actuated.values() for value in group.home], float)
+HOME = Joints.of(ROBOT).home
 points = st.lists(st.floats(-1, 1), min_size=3, max_size=3).map(np.array)
 
 
@@ -61,7 +60,7 @@ CASES = {  # offsets from the start pose that lead out of the workspace
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_arms_stop_before_a_workspace_limit_and_come_back(kind):
     rig = Rig().armed()
-    rig.executor.workspace = NARROW
+    rig.controller.guard.workspace = NARROW
     offset = CASES[kind]
     assert NARROW.clearance((HOME + np.pad(offset, (0, 3)))[None])[0, KINDS.index(kind)] < -0.01
     for number in range(1, 9):
@@ -72,17 +71,17 @@ def test_the_arms_stop_before_a_workspace_limit_and_come_back(kind):
     clearance = np.array([NARROW.clearance(c.motion.position[None])[0] for c in rig.sent if c.motion])
     assert clearance.min() > -2e-3
     assert clearance[-1, KINDS.index(kind)] < 0.05, "it went as far as it may"
-    assert rig.executor.interventions[kind] >= 1
+    assert rig.controller.interventions[kind] >= 1
     for number in range(9, 15):
         rig.accept(0.0, chunk_id=number)
         rig.run(0.5)
     np.testing.assert_allclose(rig.sent[-1].motion.position[:14], HOME[:14], atol=0.01)
-    check_limits(rig.sent, rig.executor.limiter)
+    check_limits(rig.sent, rig.controller.limiter)
 
 
 def test_out_of_a_place_that_is_outside_it_moves_inwards_only():
     """The torso was moved by somebody else while the arms were armed: the grippers are now below the table."""
-    rig = Rig(feedback_jump=Watch(1.0, Reaction.FAULT)).armed()
+    rig = Rig({"watchdog.feedback_jump.limit": 1.0}).armed()
     offset = np.eye(14)[1] * 0.5 + np.eye(14)[8] * 0.5
     rig.accept(offset)
     rig.run(1.0)
@@ -123,5 +122,5 @@ def test_a_plan_that_dips_into_the_table_is_led_along_it():
     assert clearance.min() > -1e-3
     assert clearance[-1] < 0.006
     np.testing.assert_allclose(command.motion.position[6], HOME[6] - 20.0, atol=1.0)
-    assert rig.executor.interventions[Reason.LIMIT_TABLE] == 1
-    check_limits(rig.sent, rig.executor.limiter)
+    assert rig.controller.interventions[Reason.LIMIT_TABLE] == 1
+    check_limits(rig.sent, rig.controller.limiter)

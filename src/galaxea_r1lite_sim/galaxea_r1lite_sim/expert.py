@@ -107,8 +107,7 @@ class Expert:
         rows += self._grip(rows[-1], _OPENED, 0.35)
         goals = {arm: np.array([*far[:2], table + _ABOVE]) for arm, (_, far) in self._corners.items()}
         rows += self._line(rows[-1], goals, 0.7)
-        home = np.array([value for group in self._robot.commanded.values() for value in group.home])
-        rows += list(minimum_jerk(rows[-1], home, round(1.3 / STEP))[1:])
+        rows += list(minimum_jerk(rows[-1], self._robot.home, round(1.3 / STEP))[1:])
         return np.array(rows)
 
     def _take(self, begin: NDArray[np.float64]) -> list[NDArray[np.float64]]:

@@ -62,10 +62,9 @@ class Simulation:
         self.data = mujoco.MjData(self.model)
         limits = limit_arrays(robot.commanded)
         self._lower, self._upper, self.speed_limit = limits.lower, limits.upper, limits.velocity.copy()
-        self._units = np.array([unit == "rad" for unit in robot.units])
-        start = np.array([value for group in robot.commanded.values() for value in group.home], np.float64)
+        start = robot.home.copy()
         if conditions.start_noise is not None:
-            start[self._units] += conditions.start_noise
+            start[robot.is_arm] += conditions.start_noise
         self.torso = np.array([value for group in robot.standing.values() for value in group.home], np.float64)
         """Positions of the joints that the policy does not move, which stand still."""
         joints, self._to_robot = self._actuated()

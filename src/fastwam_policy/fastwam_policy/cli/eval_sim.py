@@ -64,12 +64,14 @@ def run(given: argparse.Namespace) -> int:
     require_simulator()
     from rich.console import Console
 
-    from fastwam_policy.simulation.episode import CHUNK_AGE, EpisodeSettings
+    from fastwam_policy.simulation.episode import EpisodeSettings
     from fastwam_policy.simulation.evaluate import evaluate, table
+    from galaxea_r1lite_bridge.execution.settings import BridgeSettings
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-    if given.latency >= CHUNK_AGE:
-        raise ConfigError(f"--latency must be below {CHUNK_AGE:g} s, from which on the bridge drops a chunk")
+    oldest = BridgeSettings.load().watchdog.chunk_age.limit
+    if given.latency >= oldest:
+        raise ConfigError(f"--latency must be below {oldest:g} s, from which on the bridge drops a chunk")
     settings = EpisodeSettings(given.randomization, given.latency, given.replan, given.blending, given.time_limit)
     seeds = range(given.first_seed, given.first_seed + given.episodes)
     source = policy_source(given.policy)

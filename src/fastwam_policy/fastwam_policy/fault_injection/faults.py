@@ -70,8 +70,7 @@ class _World(Rig):
         self.heartbeat = self.node.create_publisher(Empty, names.heartbeat, 10)
         self.clock = self.node.create_publisher(Clock, "/clock", 10)
         self._set = self.node.create_client(SetParameters, "emulator_node/set_parameters")
-        self.home = np.array([value for group in robot.commanded.values() for value in group.home], float)
-        self.arms = np.array([unit == "rad" for unit in robot.units])
+        self.home, self.arms = robot.home, robot.is_arm
 
     def _on_command(self, message: JointState) -> None:
         stamp_ns, positions = nanoseconds(message.header.stamp), np.array(message.position)

@@ -51,7 +51,7 @@ class ImaginationNode(ManagedNode):
         source = policy_source(values)
         if not Path(source).expanduser().is_dir():
             raise ConfigError(f"{source}: only a bundle imagines; start without imagine")
-        self._robot = robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
+        self._robot = robot = RobotConfig.load(values["robot_config"])
         if values["torch_threads"]:
             torch.set_num_threads(values["torch_threads"])
         self._bundle = bundle = Bundle.load(Path(source).expanduser(), values["device"])

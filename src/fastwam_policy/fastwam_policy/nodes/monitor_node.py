@@ -44,7 +44,7 @@ class MonitorNode(ManagedNode):
         share = Path(get_package_share_directory("fastwam_policy"))
         values = declare_parameters(self, share / "config" / "monitor_node.yaml")
         self._period: float = 1.0 / values["rate"]
-        self._robot = robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
+        self._robot = robot = RobotConfig.load(values["robot_config"])
         self._executed_ns = round(1e9 * values["executed_time"])
         self._geometry = ArmGeometry(robot)
         grippers = [name for name, group in robot.commanded.items() if group.unit == "mm"]

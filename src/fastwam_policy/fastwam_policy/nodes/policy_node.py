@@ -50,7 +50,7 @@ class PolicyNode(ManagedNode):
         share = Path(get_package_share_directory("fastwam_policy"))
         values = declare_parameters(self, share / "config" / "policy_node.yaml")
         source = policy_source(values)
-        self._robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
+        self._robot = RobotConfig.load(values["robot_config"])
         self._status_period: float = 1.0 / values["status_rate"]
         self._run_on_start: bool = values["run_on_start"]
         self._max_observation_age: float = values["max_observation_age"]

@@ -37,7 +37,7 @@ class RecorderNode(ManagedNode):
         """Choose the topics and the folder."""
         share = Path(get_package_share_directory("fastwam_policy"))
         values = declare_parameters(self, share / "config" / "recorder_node.yaml")
-        robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
+        robot = RobotConfig.load(values["robot_config"])
         name = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
         output = Path(values["output"]) if values["output"] else Path("~/fastwam_sessions") / name
         self._output = output.expanduser() / "recording"

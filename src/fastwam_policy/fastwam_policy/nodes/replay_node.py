@@ -46,7 +46,7 @@ class ReplayNode(ManagedNode):
         if not values["bag"]:
             raise ConfigError("parameter bag is empty: name a rosbag2 folder, or a .mcap or .db3 file")
         self._path = Path(values["bag"]).expanduser()
-        robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
+        robot = RobotConfig.load(values["robot_config"])
         self._reader = open_recording(self._path)
         missing = check_topics(self._reader, robot, self._path, allow_missing=values["allow_missing"])
         if missing:

@@ -25,24 +25,23 @@ from fastwam_policy.data.recordings import open_recording, positions, stamp_ns
 from fastwam_policy.model.flow import TRAIN_TIMESTEPS, initial_noise, make_schedule
 from fastwam_policy.model.realtime import guided_velocity, soft_mask
 from fastwam_policy.reports.session import Series
-from galaxea_r1lite_bridge.execution.assembly import make_executor
-from galaxea_r1lite_bridge.execution.blending import BLENDINGS, Blending, Plan
-from galaxea_r1lite_bridge.execution.executor import Command, ExecutorConfig, Inputs, JointFeedback
+from galaxea_r1lite_bridge.execution.blending import BLENDINGS, Blending
+from galaxea_r1lite_bridge.execution.joints import Joints
+from galaxea_r1lite_bridge.execution.offline import LaggingJoints, OfflineBridge
 from galaxea_r1lite_bridge.execution.plan import Chunk
-from galaxea_r1lite_bridge.execution.reasons import Reason, State
-from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch, WatchdogConfig
+from galaxea_r1lite_bridge.execution.reasons import State
+from galaxea_r1lite_bridge.execution.settings import BridgeSettings
+from galaxea_r1lite_bridge.execution.types import Command
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _S = 1_000_000_000
-_TICK_NS = _S // 100
 _STEP_NS = _S // 15
 _HORIZON, _DENOISE_STEPS = 32, 10
 _REPLAN = 0.5  # s
 _SERVO = 0.05  # s, lag of the simulated joints
 _DEVIATION = {"rad": 0.15, "mm": 3.0}  # how far chunks differ from each other
 _CORRELATION = 0.6  # s, and how slowly
-_START_NS = 10 * _S
 
 
 @dataclass(frozen=True)
@@ -159,11 +158,12 @@ class _Run:
     def __init__(self, robot: RobotConfig, reference: Reference, mode: Blending, latency: float, seed: int) -> None:
         self._robot, self._reference, self._latency = robot, reference, latency
         self._rtc = mode == "rtc"
-        off = Watch(1e9, Reaction.HOLD)
-        watchdogs = WatchdogConfig(Watch(1.5, Reaction.HOLD), off, off, off, off, off, off)
-        # The recording may have been made on another table: only execution is measured here.
-        self._executor = make_executor(robot, ExecutorConfig(watchdogs, 0.05, 0.02), Plan(mode, 0.2, 0.7))
-        self._executor.workspace = None
+        joints = Joints.of(robot).home.copy()
+        joints[: len(robot.joint_names)] = reference.at(np.zeros(1))[0]
+        settings = BridgeSettings.load({"blending": mode})
+        self._bridge = OfflineBridge(robot, settings, LaggingJoints(joints, _SERVO))
+        self._controller = self._bridge.controller
+        self._controller.guard.workspace = None  # the recording may have been made on another table
         self._seed = 1000 * seed
         steps = np.arange(_HORIZON) * _STEP_NS / _S
         kernel = np.exp(-0.5 * ((steps[:, None] - steps) / _CORRELATION) ** 2) + 1e-6 * np.eye(_HORIZON)
@@ -174,13 +174,13 @@ class _Run:
         self._simulate()
 
     def figures(self) -> dict[str, float]:
-        arms = self._executor.arms
+        arms, limits = self._controller.joints.angular, self._controller.limiter
         velocity, lag, planned, error = (np.array(column) for column in zip(*self._rows, strict=True))
-        jerk = np.diff(velocity[:, arms], n=2, axis=0) * (_S / _TICK_NS) ** 2
+        jerk = np.diff(velocity[:, arms], n=2, axis=0) * (_S / self._bridge.period_ns) ** 2
         return {
             "seam_mean": float(np.mean(self._seams)),
             "worst_seam": max(self._seams),
-            "peak_velocity": float((np.abs(velocity) / self._executor.limiter.velocity)[:, arms].max()),
+            "peak_velocity": float((np.abs(velocity) / limits.velocity)[:, arms].max()),
             "jerk_rms": float(np.sqrt((jerk**2).mean())),
             "peak_jerk": float(np.abs(jerk).max()),
             "without_plan": 1.0 - float(np.mean(planned)),
@@ -189,47 +189,35 @@ class _Run:
         }
 
     def _simulate(self) -> None:
-        executor, home = self._executor, self._executor.start_pose
-        joints = home.copy()
-        joints[: len(self._robot.joint_names)] = self._reference.at(np.zeros(1))[0]
-        now = _START_NS
-        arriving: list[tuple[int, Chunk]] = []
-        next_replan, number = now, 0
-        armed = False
-        end = now + round(self._reference.duration * _S)
-        while now < end:
-            inputs = Inputs(now, now, {name: JointFeedback(joints[at], 0.0) for name, at in executor.groups.items()})
-            if now >= next_replan and armed:
+        bridge, plan = self._bridge, self._controller.plan
+        bridge.arm()
+        self._begin_ns = next_replan = bridge.clock.now_ns - bridge.period_ns  # when it was armed
+        number, end = 0, self._begin_ns + round(self._reference.duration * _S)
+        while (now := bridge.clock.now_ns) < end:
+            if now >= next_replan:
                 number += 1
-                arriving.append((now + round(self._latency * _S), self._infer(number, now)))
+                bridge.send(self._infer(number, now), round(self._latency * _S))
                 next_replan = now + round(max(_REPLAN, self._latency) * _S)
-            while arriving and arriving[0][0] <= now:
-                first = not executor.plan
-                if executor.accept(arriving.pop(0)[1], now) == Reason.NONE and not first:
-                    self._seams.append(executor.seam)
-            command = executor.step(inputs)
-            if not armed:
-                armed = executor.arm() == Reason.NONE
-                self._begin_ns = next_replan = now
-                end = now + round(self._reference.duration * _S)
-            elif command.motion is not None:
-                joints = joints + (command.motion.position - joints) * (1 - np.exp(-_TICK_NS / _S / _SERVO))
-                self._note(command, joints, now)
-            now += _TICK_NS
+            before = plan.newest
+            command = bridge.tick()
+            if before is not None and plan.newest is not None and plan.newest is not before:
+                self._seams.append(self._controller.seam)
+            self._note(command, now)
 
-    def _note(self, command: Command, joints: NDArray[np.float64], now: int) -> None:
-        plan, motion = self._executor.plan, command.motion
+    def _note(self, command: Command, now: int) -> None:
+        plan, motion = self._controller.plan, command.motion
         assert motion is not None
         # Where the plan would be had it not been slowed down, against where the joints are.
         wanted = plan.sample(now + plan.lag_ns)[0] if plan else motion.position
-        error = float(np.sqrt(((wanted - joints)[self._executor.arms] ** 2).mean()))
+        off = (wanted - self._bridge.plant.measured())[self._controller.joints.angular]
+        error = float(np.sqrt((off**2).mean()))
         self._rows.append((motion.velocity, command.lag, command.state == State.TRACKING, error))
 
     def _infer(self, number: int, now: int) -> Chunk:
         """The chunk for an observation made now; it will be in use after the latency."""
         times = (now - self._begin_ns + _STEP_NS * np.arange(_HORIZON)) / _S
         flow = Flow(torch.from_numpy(self._reference.at(times) / self._scale), self._covariance)
-        plan, running, committed = self._executor.plan, None, 0
+        plan, running, committed = self._controller.plan, None, 0
         if self._rtc and plan:
             count = min(_HORIZON, max(0, (plan.end_ns - now) // _STEP_NS + 1))
             committed = min(count, -(-round(self._latency * _S) // _STEP_NS) + 1)

@@ -156,7 +156,7 @@ def _collect_one(folder: Path, index: int, settings: CollectSettings, robot_file
 def _noise(robot: RobotConfig, targets: NDArray[np.float64], scale: float, seed: int) -> Iterator[NDArray[np.float64]]:
     """Correlated noise [D] for each step, with rare kicks; grippers have none."""
     random = np.random.default_rng((seed, 1))
-    arms = np.array([unit == "rad" for unit in robot.units])
+    arms = robot.is_arm
     moving = (np.abs(np.diff(targets[:, ~arms], axis=0, prepend=targets[:1, ~arms])) > 0).any(axis=1)
     careful = np.convolve(moving, np.ones(2 * _CAREFUL_STEPS + 1), "same") > 0
     value = np.zeros(len(arms))

@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastwam_policy.policies.base import Frame, Observation, Policy, RunningPlan, StatefulPolicy
-from galaxea_r1lite_bridge.execution.assembly import make_executor
-from galaxea_r1lite_bridge.execution.blending import Blending, Plan
-from galaxea_r1lite_bridge.execution.executor import Executor, ExecutorConfig, Inputs, JointFeedback
+from galaxea_r1lite_bridge.execution.blending import Blending
+from galaxea_r1lite_bridge.execution.offline import OfflineBridge
 from galaxea_r1lite_bridge.execution.plan import Chunk
-from galaxea_r1lite_bridge.execution.reasons import State
-from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch, WatchdogConfig
+from galaxea_r1lite_bridge.execution.settings import BridgeSettings
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_sim.camera import Cameras
 from galaxea_r1lite_sim.randomization import Level, draw
@@ -26,13 +24,9 @@ from galaxea_r1lite_sim.simulation import SETTLED, Simulation
 from galaxea_r1lite_sim.simulation import Progress as FoldProgress
 
 _NS = 1_000_000_000
-CHUNK_AGE = 1.5  # s, as the bridge's default: a chunk of an older observation is dropped
-_TICK = 0.01  # s, of the bridge
-_CAMERA_TICKS = 7  # between two images: 15 Hz, about
-CAMERA_FPS = round(1 / (_CAMERA_TICKS * _TICK))
-_PROGRESS_TICKS = 10
-_ARMING = 1.0  # s before the episode in which the bridge is armed
-_START = 10.0  # s on the executor's clock when the episode begins: 0 would be no time
+_CAMERA_PERIOD = 0.07  # s between two images: 15 Hz, about, in whole control ticks
+CAMERA_FPS = round(1 / _CAMERA_PERIOD)
+_PROGRESS_PERIOD = 0.1  # s
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class EpisodeSettings:
 
     Attributes:
         level: what varies with the seed.
-        latency: s from an observation to the use of its chunk, below CHUNK_AGE.
+        latency: s from an observation to the use of its chunk, below the bridge's `watchdog.chunk_age.limit`.
         replan: s between two observations, at least the latency.
         blending: of the bridge; `rtc` uses the policy's guidance.
         time_limit: s of simulated time for an episode.
@@ -101,8 +95,25 @@ def drive(
     _Episode(policy, robot, simulation, cameras, replace(settings, time_limit=seconds)).run(0, lambda _: None)
 
 
+class _SimulatedRobot:
+    """The bridge's plant: the simulation, whose torso stands still."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation, self._time = simulation, simulation.time
+
+    def measured(self) -> NDArray[np.float64]:
+        return np.concatenate([self._simulation.joints, self._simulation.torso])
+
+    def advance(self, target: NDArray[np.float64] | None, seconds: float) -> None:
+        if target is not None:
+            self._simulation.target = target[: len(self._simulation.target)].copy()
+        self._time += seconds
+        while self._simulation.time < self._time - 1e-9:
+            self._simulation.step()
+
+
 class _Episode:
-    """Simulation, executor and policy on one clock."""
+    """Simulation, bridge and policy on one clock."""
 
     def __init__(
         self, policy: Policy, robot: RobotConfig, simulation: Simulation, cameras: Cameras, settings: EpisodeSettings
@@ -113,69 +124,43 @@ class _Episode:
         self._frames: list[Frame] = []
         self._commanded: list[NDArray[np.float64]] = []
         self._simulation, self._cameras = simulation, cameras
-        off = Watch(1e9, Reaction.HOLD)
-        watchdogs = WatchdogConfig(Watch(CHUNK_AGE, Reaction.HOLD), off, off, off, off, off, off)
-        plan = Plan(settings.blending, 0.2, 0.7)
-        self._executor: Executor = make_executor(robot, ExecutorConfig(watchdogs, 0.05, 0.02), plan)
-        self._arriving: list[tuple[int, Chunk]] = []
+        parameters = BridgeSettings.load({"blending": settings.blending})
+        self._bridge = OfflineBridge(robot, parameters, _SimulatedRobot(simulation))
         self._chunks = 0
         self._inference_ms: list[float] = []
 
     def run(self, seed: int, watch: Callable[[Cameras], None]) -> EpisodeResult:
-        simulation, settings, begin = self._simulation, self._settings, self._simulation.time
+        simulation, settings, bridge = self._simulation, self._settings, self._bridge
         self._policy.reset()
-        self._arm()
-        next_replan = _START
+        bridge.arm()
+        self._begin_ns = next_replan_ns = bridge.clock.now_ns
+        period = bridge.period_ns / _NS
         progress, folded_since = simulation.progress(), None
-        for tick in range(round(settings.time_limit / _TICK) + 1):
-            now = _START + tick * _TICK
-            if tick % _CAMERA_TICKS == 0:
+        for tick in range(round(settings.time_limit / period) + 1):
+            if tick % round(_CAMERA_PERIOD / period) == 0:
                 watch(self._cameras)
                 if self._looks_back:
-                    self._frames.append(self._frame(now))
-            if now >= next_replan:
-                self._observe(now)
-                next_replan = now + max(settings.replan, settings.latency)
-            self._control(now)
-            while simulation.time - begin < (tick + 1) * _TICK - 1e-9:
-                simulation.step()
-            if tick % _PROGRESS_TICKS == 0:
+                    self._frames.append(self._frame())
+            if bridge.clock.now_ns >= next_replan_ns:
+                self._observe()
+                next_replan_ns = bridge.clock.now_ns + round(max(settings.replan, settings.latency) * _NS)
+            bridge.tick()
+            self._commanded.append(simulation.target)
+            if tick % round(_PROGRESS_PERIOD / period) == 0:
                 progress = simulation.progress()
                 folded_since = None if not progress.success else tick if folded_since is None else folded_since
-                if folded_since is not None and (tick - folded_since) * _TICK >= SETTLED:
-                    return self._outcome(seed, tick * _TICK, progress, "")
+                if folded_since is not None and (tick - folded_since) * period >= SETTLED:
+                    return self._outcome(seed, tick * period, progress, "")
         return self._outcome(seed, settings.time_limit, progress, failure_class(progress))
 
-    def _arm(self) -> None:
-        """The bridge looks at the resting arms for a while before it lets itself be armed."""
-        now = _START - _ARMING
-        while self._executor.step(self._inputs(now)).state == State.DISARMED:
-            self._executor.arm()
-            now += _TICK
-
-    def _inputs(self, now: float) -> Inputs:
-        now_ns = round(now * _NS)
-        joints = np.concatenate([self._simulation.joints, self._simulation.torso])
-        groups = self._executor.groups.items()
-        return Inputs(now_ns, now_ns, {name: JointFeedback(joints[at], 0.0) for name, at in groups})
-
-    def _control(self, now: float) -> None:
-        """One tick of the bridge."""
-        executor, now_ns = self._executor, round(now * _NS)
-        while self._arriving and self._arriving[0][0] <= now_ns:
-            executor.accept(self._arriving.pop(0)[1], now_ns)
-        command = executor.step(self._inputs(now))
-        if command.motion is not None:
-            self._simulation.target = command.motion.position[: len(self._robot.joint_names)].copy()
-        self._commanded.append(self._simulation.target)
-
-    def _frame(self, now: float) -> Frame:
+    def _frame(self) -> Frame:
         joints = dict(zip(self._robot.joint_names, self._simulation.joints.tolist(), strict=True))
-        return Frame(round(now * _NS), {camera: self._cameras.render(camera) for camera in self._sees}, joints)
+        images = {camera: self._cameras.render(camera) for camera in self._sees}
+        return Frame(self._bridge.clock.now_ns, images, joints)
 
-    def _observe(self, now: float) -> None:
+    def _observe(self) -> None:
         """One inference; its chunk arrives after the latency."""
-        frame, latency_ns = self._frame(now), round(self._settings.latency * _NS)
+        frame, latency_ns = self._frame(), round(self._settings.latency * _NS)
         now_ns, instruction = frame.stamp_ns, self._info.default_instruction
         earlier = self._seen([now_ns - round(age * _NS) for age in self._info.history])
         if self._chunks and isinstance(self._policy, StatefulPolicy):
@@ -188,7 +173,7 @@ class _Episode:
         self._chunks += 1
         self._order = [self._robot.joint_names.index(name) for name in chunk.names]
         arriving = Chunk(self._chunks, 1, now_ns, chunk.step_ns, chunk.names, chunk.actions, chunk.committed)
-        self._arriving.append((now_ns + latency_ns, arriving))
+        self._bridge.send(arriving, latency_ns)
 
     def _seen(self, stamps_ns: Sequence[int]) -> tuple[Frame, ...]:
         """The frames nearest to these times."""
@@ -198,13 +183,14 @@ class _Episode:
         """Targets sent since the last observation, one row a step of the policy, and the frames seen meanwhile."""
         info = self._info
         stamps = range(self._observed_ns + info.step_ns, now_ns + 1, info.step_ns)
-        rows = [self._commanded[round((stamp / _NS - _START) / _TICK) - 1][self._order] for stamp in stamps]
+        ticks = [(stamp - self._begin_ns) / self._bridge.period_ns for stamp in stamps]
+        rows = [self._commanded[round(tick) - 1][self._order] for tick in ticks]
         every = info.key_frame_steps
         return np.array(rows).reshape(-1, len(info.action)), self._seen(stamps[every - 1 :: every])
 
     def _running(self, now_ns: int, latency_ns: int) -> RunningPlan | None:
         """What is executed, for real-time chunking; joints in the policy's order."""
-        plan = self._executor.plan
+        plan = self._bridge.controller.plan
         if self._settings.blending != "rtc" or plan.newest is None:
             return None
         step_ns = plan.newest.step_ns

@@ -1,4 +1,4 @@
-"""`fastwam eval-sim`: how often a policy folds the towel, in the simulator, through the bridge's own executor.
+"""`fastwam eval-sim`: how often a policy folds the towel, in the simulator, through the bridge's own state machine.
 
 Everything runs in one process, faster than real time and with a fixed latency, so that equal seeds give equal results.
 What the ROS nodes add is left out; `--nodes` runs the same episodes through them.

@@ -8,6 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+_SECOND = 1_000_000_000
+_MOVE_STEP_NS = _SECOND // 15
+_PEAK = 15 / 8  # of a minimum-jerk motion's speed over its mean
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -82,3 +86,10 @@ def minimum_jerk(start: NDArray[np.float64], goal: NDArray[np.float64], steps: i
     """Positions [steps + 1, D] of the smoothest motion from rest to rest; its peak speed is 15/8 of the mean."""
     u = np.linspace(0, 1, steps + 1)[:, None]
     return start + (10 * u**3 - 15 * u**4 + 6 * u**5) * (goal - start)
+
+
+def slow_move(start: NDArray[np.float64], goal: NDArray[np.float64], speed: NDArray[np.float64], now_ns: int) -> Chunk:
+    """Chunk from rest at `start` to rest at `goal` [D] on which no joint is faster than `speed` [D]; it begins now."""
+    duration = _PEAK * float((np.abs(goal - start) / speed).max())
+    steps = max(1, int(np.ceil(duration * _SECOND / _MOVE_STEP_NS)))
+    return Chunk(0, 0, now_ns, _MOVE_STEP_NS, [], minimum_jerk(start, goal, steps))

@@ -88,7 +88,7 @@ _TEXTS = {
     Reason.OUTSIDE_LIMITS: "a joint is outside its limits in config/r1lite.yaml: "
     "move it inside by the robot's own means",
     Reason.OUTSIDE_WORKSPACE: "a gripper is outside the workspace, or the arms are too close to each other: "
-    "move them by the robot's own means, or mend `workspace` in config/r1lite.yaml",
+    "move them by the robot's own means, or fix `workspace` in config/r1lite.yaml",
     Reason.ANOTHER_BRIDGE: "another bridge_node is in this ROS domain and would command the same arms: end it "
     "(one that was killed is seen for up to 20 s more)",
     Reason.STARVED: "the last step of the newest chunk is over; no newer chunk came",

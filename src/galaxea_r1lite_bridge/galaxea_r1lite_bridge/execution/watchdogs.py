@@ -1,43 +1,24 @@
-"""Watchdogs: what must not happen while the arms move, each with its limit, its number and its reaction."""
+"""Watchdogs: what must not happen while the arms move, each with its limit, its reasons and its reaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from galaxea_r1lite_bridge.execution.joints import Joints
 from galaxea_r1lite_bridge.execution.reasons import Reason
+from galaxea_r1lite_bridge.execution.settings import BridgeSettings, Reaction, Watch
+from galaxea_r1lite_bridge.execution.types import Inputs
 
-if TYPE_CHECKING:
-    from galaxea_r1lite_bridge.execution.executor import Inputs
+Vector = NDArray[np.float64]
 
 _SECOND = 1_000_000_000
 _FROZEN_TRAVEL = 0.05  # rad commanded while the feedback stands still: above what friction and backlash hide
 _TRACKING_TIME = 0.2  # s that the tracking error must last: a servo's normal lag passes its limit for moments
 _OVERRUN_MEMORY = 1.0  # s for which a late control loop counts as late
-
-
-class Reaction(IntEnum):
-    """What a watchdog does, the worse the higher."""
-
-    SLOW = 1
-    """The plan is followed at half speed."""
-    HOLD = 2
-    """Brake and hold until the condition is over, then go on by itself."""
-    FAULT = 3
-    """Brake and hold until armed again."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Limit of one watchdog and its reaction."""
-
-    limit: float
-    reaction: Reaction
 
 
 @dataclass(frozen=True)
@@ -49,151 +30,224 @@ class Finding:
     detail: str
 
 
-Report = Callable[[Reason, Watch, str], None]
-
-
 @dataclass(frozen=True)
-class WatchdogConfig:
-    """All watchdogs. Limits in s, and rad where the name says so.
+class Tick:
+    """What the watchdogs see of a control tick.
 
     Attributes:
-        chunk_age: observation of the chunk in use.
-        feedback_age: newest message of a joint stream, by arrival.
-        frozen_feedback: time for which positions repeat exactly while the arm is commanded to move.
-        feedback_jump: rad between two control ticks, beyond what the velocity limits explain.
-        tracking_error: rad between command and measured position, for longer than moments.
-        clock_jump: difference between the node's clock and the steady clock over one tick.
-        overrun: time between two control ticks.
-        heartbeat: time since the operator's last heartbeat; None: not required.
+        inputs: all that is known.
+        measured: positions [D]; None: a joint stream is missing, stale or invalid.
+        command: last command [D]; None: not armed.
+        observed_ns: stamp of the observation that the plan comes from; None: no policy's plan is followed.
     """
 
-    chunk_age: Watch
-    feedback_age: Watch
-    frozen_feedback: Watch
-    feedback_jump: Watch
-    tracking_error: Watch
-    clock_jump: Watch
-    overrun: Watch
-    heartbeat: Watch | None = None
+    inputs: Inputs
+    measured: Vector | None
+    command: Vector | None
+    observed_ns: int | None
 
 
-@dataclass
 class Watchdogs:
     """Checks all conditions once a control tick. Not thread-safe."""
 
-    config: WatchdogConfig
-    groups: Mapping[str, slice]
-    arms: NDArray[np.bool_]
-    """[D], joints in rad: a gripper may rightly be held off its target."""
-    velocity: NDArray[np.float64]
-    """Velocity limits [D]."""
-    follows: bool = True
-    """Whether the feedback answers to the commands; in a replay it does not."""
-    _before: Inputs | None = None
-    _measured: NDArray[np.float64] | None = None
-    _moved_ns: dict[str, int] = field(default_factory=dict)
-    _commanded: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    _frozen: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    """Positions of each group at which the feedback froze, until others come."""
-    _off_since_ns: int | None = None
-    _late_ns: int | None = None
-    _late_by: float = 0.0
+    def __init__(self, settings: BridgeSettings, joints: Joints, velocity: Vector) -> None:
+        """`velocity` [D] are the joints' limits. Without a closed loop, feedback and commands are not compared."""
+        limits, closed = settings.watchdog, settings.closed_loop
+        self._all: list[Watchdog] = [
+            FeedbackAge(limits.feedback_age),
+            *([Heartbeat(limits.heartbeat)] if settings.require_heartbeat else []),
+            ClockJump(limits.clock_jump),
+            *([FeedbackJump(limits.feedback_jump, joints, velocity)] if closed else []),
+            Overrun(limits.overrun),
+            *([FrozenFeedback(limits.frozen_feedback, joints)] if closed else []),
+            *([TrackingError(limits.tracking_error, joints)] if closed else []),
+            ChunkAge(limits.chunk_age),
+        ]
+
+    def check(self, tick: Tick) -> list[Finding]:
+        """What is wrong now, worst first."""
+        found = [finding for watchdog in self._all for finding in watchdog.check(tick)]
+        return sorted(found, key=lambda finding: finding.reaction, reverse=True)
 
     def reset(self) -> None:
         """Forget what was commanded: for arming."""
+        for watchdog in self._all:
+            watchdog.reset()
+
+
+class Watchdog:
+    """One condition."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def check(self, tick: Tick) -> Iterator[Finding]:
+        """What is wrong now; for once a control tick."""
+        return self._findings(tick)
+
+    def reset(self) -> None:
+        """Forget what was commanded: for arming."""
+
+    def _findings(self, tick: Tick) -> Iterator[Finding]:
+        raise NotImplementedError
+
+    def _found(self, reason: Reason, detail: str) -> Finding:
+        return Finding(reason, self.watch.reaction, detail)
+
+
+class FeedbackAge(Watchdog):
+    """Each joint stream's newest message, by arrival, in s; and that it can be used."""
+
+    def _findings(self, tick: Tick) -> Iterator[Finding]:
+        for group, feedback in tick.inputs.feedback.items():
+            if feedback.invalid:
+                yield self._found(Reason.FEEDBACK_INVALID, group)
+            elif feedback.positions is None:
+                yield self._found(Reason.FEEDBACK_MISSING, group)
+            elif feedback.age > self.watch.limit:
+                yield self._found(Reason.FEEDBACK_STALE, f"{group}, {feedback.age:.2f} s")
+
+
+class Heartbeat(Watchdog):
+    """Time since the operator's last heartbeat, s."""
+
+    def _findings(self, tick: Tick) -> Iterator[Finding]:
+        age = tick.inputs.heartbeat_age
+        if not 0 <= age <= self.watch.limit:
+            yield self._found(Reason.HEARTBEAT_LOST, f"{age:.2f} s")
+
+
+class ClockJump(Watchdog):
+    """Difference between the node's clock and the steady clock over one tick, s; any step back counts."""
+
+    _before: Inputs | None = None
+
+    def _findings(self, tick: Tick) -> Iterator[Finding]:
+        now, before, self._before = tick.inputs, self._before, tick.inputs
+        if before is None:
+            return
+        jump = (now.now_ns - before.now_ns - (now.steady_ns - before.steady_ns)) / _SECOND
+        if now.now_ns < before.now_ns:
+            yield self._found(Reason.CLOCK_JUMPED_BACK, f"{(before.now_ns - now.now_ns) / _SECOND:.2f} s")
+        elif before.now_ns and jump > self.watch.limit:  # at 0 a simulated clock has not begun
+            yield self._found(Reason.CLOCK_JUMPED_AHEAD, f"{jump:.2f} s")
+
+
+class FeedbackJump(Watchdog):
+    """Change of a measured position between two ticks, rad, beyond what the velocity limits explain."""
+
+    _before_ns = 0
+    _before: Vector | None = None
+
+    def __init__(self, watch: Watch, joints: Joints, velocity: Vector) -> None:
+        super().__init__(watch)
+        self._joints, self._velocity = joints, velocity
+
+    def _findings(self, tick: Tick) -> Iterator[Finding]:
+        now, before = tick.measured, self._before
+        period = (tick.inputs.steady_ns - self._before_ns) / _SECOND
+        self._before, self._before_ns = now, tick.inputs.steady_ns
+        if now is None or before is None:
+            return
+        excess = np.abs(now - before) - 2 * self._velocity * period
+        excess[~self._joints.angular] = 0.0
+        if (worst := float(excess.max())) > self.watch.limit:
+            yield self._found(Reason.FEEDBACK_JUMPED, f"{self._joints.group_of(excess)}, {worst:.2f} rad")
+
+
+class Overrun(Watchdog):
+    """Time between two control ticks, s; remembered for a while."""
+
+    _before_ns: int | None = None
+    _late_ns: int | None = None
+    _late_by = 0.0
+
+    def _findings(self, tick: Tick) -> Iterator[Finding]:
+        now = tick.inputs.steady_ns
+        if self._before_ns is not None and (period := (now - self._before_ns) / _SECOND) > self.watch.limit:
+            self._late_ns, self._late_by = now, period
+        self._before_ns = now
+        if self._late_ns is not None and now - self._late_ns < _OVERRUN_MEMORY * _SECOND:
+            yield self._found(Reason.CONTROL_OVERRUN, f"{1e3 * self._late_by:.0f} ms")
+
+
+class FrozenFeedback(Watchdog):
+    """Time for which a group's positions repeat exactly while it is commanded to move, s; lasts until they change."""
+
+    def __init__(self, watch: Watch, joints: Joints) -> None:
+        super().__init__(watch)
+        self._groups = {group: place for group, place in joints.groups.items() if joints.angular[place].any()}
+        self._before: dict[str, Vector | None] = {}
+        self._moved_ns: dict[str, int] = {}
+        self._commanded: dict[str, Vector] = {}
+        self._frozen: dict[str, Vector] = {}
+
+    def reset(self) -> None:
+        """Forget what was commanded; what is frozen stays so."""
         self._moved_ns.clear()
         self._commanded.clear()
-        self._off_since_ns = None
 
-    def check(
-        self, inputs: Inputs, measured: NDArray[np.float64] | None, command: NDArray[np.float64] | None
-    ) -> Sequence[Finding]:
-        """What is wrong now, worst first.
-
-        Args:
-            inputs: of this tick.
-            measured: positions [D]; None: a joint stream is missing, stale or invalid.
-            command: last command [D]; None: not armed.
-        """
-        config, before = self.config, self._before
-        found: list[Finding] = []
-
-        def report(reason: Reason, watch: Watch, detail: str) -> None:
-            found.append(Finding(reason, watch.reaction, detail))
-
-        for group, feedback in inputs.feedback.items():
-            if feedback.invalid:
-                report(Reason.FEEDBACK_INVALID, config.feedback_age, group)
-            elif feedback.positions is None:
-                report(Reason.FEEDBACK_MISSING, config.feedback_age, group)
-            elif feedback.age > config.feedback_age.limit:
-                report(Reason.FEEDBACK_STALE, config.feedback_age, f"{group}, {feedback.age:.2f} s")
-        if config.heartbeat is not None and not 0 <= inputs.heartbeat_age <= config.heartbeat.limit:
-            report(Reason.HEARTBEAT_LOST, config.heartbeat, f"{inputs.heartbeat_age:.2f} s")
-        if before is not None:
-            period = (inputs.steady_ns - before.steady_ns) / _SECOND
-            jump = (inputs.now_ns - before.now_ns) / _SECOND - period
-            if inputs.now_ns < before.now_ns:
-                report(Reason.CLOCK_JUMPED_BACK, config.clock_jump, f"{(before.now_ns - inputs.now_ns) / 1e9:.2f} s")
-            elif before.now_ns and jump > config.clock_jump.limit:  # at 0 a simulated clock has not begun
-                report(Reason.CLOCK_JUMPED_AHEAD, config.clock_jump, f"{jump:.2f} s")
-            if period > config.overrun.limit:
-                self._late_ns, self._late_by = inputs.steady_ns, period
-            if self.follows and measured is not None:
-                self._check_jump(measured, period, report)
-        if self._late_ns is not None and inputs.steady_ns - self._late_ns < _OVERRUN_MEMORY * _SECOND:
-            report(Reason.CONTROL_OVERRUN, config.overrun, f"{1e3 * self._late_by:.0f} ms")
-        if measured is not None and self.follows:
-            self._check_frozen(inputs, command, report)
-            if command is not None:
-                self._check_tracking(inputs, measured, command, report)
-        self._before, self._measured = inputs, measured
-        return sorted(found, key=lambda finding: -finding.reaction)
-
-    def _check_jump(self, measured: NDArray[np.float64], period: float, report: Report) -> None:
-        if self._measured is None:
+    def _findings(self, tick: Tick) -> Iterator[Finding]:
+        before, self._before = self._before, {group: tick.inputs.feedback[group].positions for group in self._groups}
+        if tick.measured is None:
             return
-        excess = np.abs(measured - self._measured) - 2 * self.velocity * period
-        excess[~self.arms] = 0.0
-        if (worst := float(excess.max())) > self.config.feedback_jump.limit:
-            report(Reason.FEEDBACK_JUMPED, self.config.feedback_jump, f"{self._group(excess)}, {worst:.2f} rad")
-
-    def _check_frozen(self, inputs: Inputs, command: NDArray[np.float64] | None, report: Report) -> None:
-        for group, place in self.groups.items():
-            if not self.arms[place].any():
-                continue
-            now = inputs.feedback[group].positions
+        for group, place in self._groups.items():
+            now = tick.measured[place]
             frozen = self._frozen.get(group)
-            if now is not None and frozen is not None:
+            if frozen is not None:
                 if np.array_equal(now, frozen):  # where that arm really is, nobody knows
-                    report(Reason.FEEDBACK_FROZEN, self.config.frozen_feedback, f"{group}, unchanged since then")
+                    yield self._found(Reason.FEEDBACK_FROZEN, f"{group}, unchanged since then")
                     continue
                 del self._frozen[group]
-            if command is None:
-                continue
-            before = None if self._before is None else self._before.feedback[group].positions
-            same = now is not None and before is not None and np.array_equal(now, before)
-            if group not in self._moved_ns or not same:
-                self._moved_ns[group], self._commanded[group] = inputs.steady_ns, command[place]
-            standing = (inputs.steady_ns - self._moved_ns[group]) / _SECOND
-            travel = float(np.abs(command[place] - self._commanded[group]).max())
-            if standing > self.config.frozen_feedback.limit and travel > _FROZEN_TRAVEL:
-                report(Reason.FEEDBACK_FROZEN, self.config.frozen_feedback, f"{group}, {standing:.2f} s")
-                if now is not None:
-                    self._frozen[group] = now
+            if tick.command is not None:
+                yield from self._standing(group, now, before.get(group), tick.command[place], tick.inputs.steady_ns)
 
-    def _check_tracking(
-        self, inputs: Inputs, measured: NDArray[np.float64], command: NDArray[np.float64], report: Report
-    ) -> None:
-        error = np.where(self.arms, np.abs(command - measured), 0.0)
-        if (worst := float(error.max())) <= self.config.tracking_error.limit:
-            self._off_since_ns = None
+    def _standing(
+        self, group: str, now: Vector, before: Vector | None, command: Vector, steady_ns: int
+    ) -> Iterator[Finding]:
+        same = before is not None and np.array_equal(now, before)
+        if group not in self._moved_ns or not same:
+            self._moved_ns[group], self._commanded[group] = steady_ns, command
+        standing = (steady_ns - self._moved_ns[group]) / _SECOND
+        travel = float(np.abs(command - self._commanded[group]).max())
+        if standing > self.watch.limit and travel > _FROZEN_TRAVEL:
+            self._frozen[group] = now
+            yield self._found(Reason.FEEDBACK_FROZEN, f"{group}, {standing:.2f} s")
+
+
+class TrackingError(Watchdog):
+    """Difference between command and measured position, rad, for longer than moments."""
+
+    _since_ns: int | None = None
+
+    def __init__(self, watch: Watch, joints: Joints) -> None:
+        super().__init__(watch)
+        self._joints = joints
+
+    def reset(self) -> None:
+        """Forget what was commanded."""
+        self._since_ns = None
+
+    def _findings(self, tick: Tick) -> Iterator[Finding]:
+        if tick.measured is None or tick.command is None:
             return
-        if self._off_since_ns is None:
-            self._off_since_ns = inputs.steady_ns
-        if inputs.steady_ns - self._off_since_ns > _TRACKING_TIME * _SECOND:
-            report(Reason.TRACKING_ERROR, self.config.tracking_error, f"{self._group(error)}, {worst:.2f} rad")
+        now = tick.inputs.steady_ns
+        error = np.where(self._joints.angular, np.abs(tick.command - tick.measured), 0.0)
+        if (worst := float(error.max())) <= self.watch.limit:
+            self._since_ns = None
+            return
+        if self._since_ns is None:
+            self._since_ns = now
+        if now - self._since_ns > _TRACKING_TIME * _SECOND:
+            yield self._found(Reason.TRACKING_ERROR, f"{self._joints.group_of(error)}, {worst:.2f} rad")
 
-    def _group(self, values: NDArray[np.float64]) -> str:
-        index = int(values.argmax())
-        return next(group for group, place in self.groups.items() if place.start <= index < place.stop)
+
+class ChunkAge(Watchdog):
+    """Age of the observation that the plan comes from, s."""
+
+    def _findings(self, tick: Tick) -> Iterator[Finding]:
+        if tick.observed_ns is None:
+            return
+        age = (tick.inputs.now_ns - tick.observed_ns) / _SECOND
+        if age > self.watch.limit:
+            yield self._found(Reason.PLAN_STALE, f"{age:.2f} s")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.execution.reasons import Reason
+from galaxea_r1lite_bridge.robot.config import ArmShape, RobotConfig
 from galaxea_r1lite_bridge.robot.kinematics import BatchKinematics
 
 Points = NDArray[np.float64]
@@ -59,6 +60,22 @@ class Workspace:
     min_arm_distance: float
     arm_joints: Sequence[NDArray[np.int_]]
 
+    @classmethod
+    def of(cls, robot: RobotConfig) -> Workspace:
+        """Limits over the positions of all the robot's groups."""
+        config = robot.workspace
+        joints = [joint for group in robot.actuated.values() for joint in group.joints]
+        first, second = config.arms.values()
+        return cls(
+            robot.kinematics().batch(robot.workspace_links, joints, config.frame),
+            [_tool(arm) for arm in config.arms.values()],
+            config.table_height,
+            np.array(config.box),
+            (_capsules(first), _capsules(second)),
+            config.min_arm_distance,
+            [np.arange(place.start, place.stop) for place in (robot.actuated_slices[name] for name in config.arms)],
+        )
+
     def clearance(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far inside each limit of KINDS the arms are, [K, 3] in m, < 0 outside, at `positions` [K, joints]."""
         poses = self.kinematics.poses(positions)
@@ -100,6 +117,17 @@ class Workspace:
         begin = np.stack([_at(poses, capsule.begin) for capsule in arm], axis=1)
         end = np.stack([_at(poses, capsule.end) for capsule in arm], axis=1)
         return begin, end, np.array([capsule.radius for capsule in arm])
+
+
+def _tool(arm: ArmShape) -> Place:
+    return Place(arm.tool.link, np.array(arm.tool.point))
+
+
+def _capsules(arm: ArmShape) -> list[Capsule]:
+    def place(link: str) -> Place:
+        return _tool(arm) if link == "tool" else Place(link, np.zeros(3))
+
+    return [Capsule(place(capsule.begin), place(capsule.end), capsule.radius) for capsule in arm.capsules]
 
 
 def _at(poses: dict[str, NDArray[np.float64]], place: Place) -> Points:

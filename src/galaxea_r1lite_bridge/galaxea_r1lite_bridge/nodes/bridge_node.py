@@ -1,16 +1,14 @@
-"""Executes action chunks on the robot: topics in, Executor.step at a steady rate, joint targets out."""
+"""Executes action chunks on the robot: topics in, MotionController.step at a steady rate, joint targets out."""
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.publisher import Publisher
@@ -18,23 +16,29 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Empty
 from std_srvs.srv import SetBool, Trigger
 
-from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount
-from galaxea_r1lite_bridge.execution.assembly import make_executor
-from galaxea_r1lite_bridge.execution.blending import Plan
-from galaxea_r1lite_bridge.execution.executor import Command, ExecutorConfig, Inputs
+from fastwam_msgs.msg import ActionChunk, BridgeStatus
+from galaxea_r1lite_bridge.execution.controller import MotionController
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
-from galaxea_r1lite_bridge.execution.watchdogs import Reaction, Watch, WatchdogConfig
+from galaxea_r1lite_bridge.execution.settings import BridgeSettings
+from galaxea_r1lite_bridge.execution.types import Command, Inputs
 from galaxea_r1lite_bridge.nodes import diagnostics
-from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, message_class, nanoseconds, time_message
+from galaxea_r1lite_bridge.nodes.bridge_messages import (
+    command_message,
+    driver_error_text,
+    reason_text,
+    status_diagnostics,
+    status_message,
+    target_messages,
+)
+from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, message_class, nanoseconds
 from galaxea_r1lite_bridge.nodes.deadline_loop import DeadlineLoop
 from galaxea_r1lite_bridge.nodes.joint_stream import JointStream
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
-from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions, share_directory
+from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions
 
 _WARN_PERIOD = 2.0  # s between two equal warnings
 _REST_TIME = 1.0  # s within which the arms come to rest when the node ends
-_MOVING = (State.TRACKING, State.STOPPING, State.HOLDING)
 
 
 class BridgeNode(ManagedNode):
@@ -45,25 +49,16 @@ class BridgeNode(ManagedNode):
 
     def configure(self) -> None:
         """Read the parameters and the robot's YAML."""
-        self._values = values = declare_parameters(self, share_directory() / "config" / "bridge_node.yaml")
-        self._rate: float = values["control_rate"]
-        self._status_ticks = max(1, round(self._rate / values["status_rate"]))
-        self._arm_wanted: bool = values["arm_on_start"]
-        self._robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
-        self._config = ExecutorConfig(
-            _watchdogs(values),
-            future_tolerance=values["future_tolerance"],
-            max_dt=2.0 / self._rate,
-            follows=values["closed_loop"],
-            home_speed=values["home_speed"],
-        )
+        self._settings = BridgeSettings.from_parameters(declare_parameters(self, BridgeSettings.file()))
+        self._robot = RobotConfig.load(self._settings.robot_config)
+        self._status_ticks = max(1, round(self._settings.control_rate / self._settings.status_rate))
+        self._arm_wanted = self._settings.arm_on_start
 
     def activate(self) -> None:
         """Subscribe, and start the control thread in the disarmed state."""
-        robot, values = self._robot, self._values
+        robot = self._robot
         self._lock = threading.Lock()
-        plan = Plan(values["blending"], values["blend_window"], values["ensemble_decay"])
-        self._executor = make_executor(robot, self._config, plan)
+        self._controller = MotionController(robot, self._settings)
         self._feedback = {name: JointStream(len(group.joints)) for name, group in robot.actuated.items()}
         self._heartbeat_at: float | None = None
         self._tick_count = 0
@@ -99,18 +94,20 @@ class BridgeNode(ManagedNode):
             diagnostics.PERIOD, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
         self._last_status = BridgeStatus()
-        self._loop = DeadlineLoop(self._rate, self._tick, self._on_control_error)
+        self._loop = DeadlineLoop(self._settings.control_rate, self._tick, self._on_control_error)
         self._loop.start()
-        self.get_logger().info(f"active at {self._rate:g} Hz, disarmed: call ~/arm to let chunks move the arms")
+        self.get_logger().info(
+            f"active at {self._settings.control_rate:g} Hz, disarmed: call ~/arm to let chunks move the arms"
+        )
 
     def deactivate(self) -> None:
         """Come to rest, stop commanding and let go of all topics."""
         self._arm_wanted = False
         with self._lock:
-            self._executor.disarm()
+            self._controller.disarm()
         give_up = time.monotonic() + _REST_TIME
-        while self._executor.commanding and time.monotonic() < give_up:
-            time.sleep(1.0 / self._rate)
+        while self._controller.commanding and time.monotonic() < give_up:
+            time.sleep(1.0 / self._settings.control_rate)
         self._loop.stop()
         self._hold_base()
         inactive = Command(State.INACTIVE, Reason.NONE, "", None, np.zeros(len(self._robot.joint_names), int))
@@ -152,13 +149,9 @@ class BridgeNode(ManagedNode):
 
     def _driver_error_callback(self, topic: str) -> Callable[[Any], None]:
         def store(message: Any) -> None:
-            errors = "; ".join(
-                f"{error.name} {error.error_code} {' '.join(error.error_description)}".strip()
-                for error in message.errors
-                if error.error_code
-            )
+            errors = driver_error_text(message)
             with self._lock:
-                self._executor.set_driver_error(topic, errors)
+                self._controller.set_driver_error(topic, errors)
 
         return store
 
@@ -166,7 +159,7 @@ class BridgeNode(ManagedNode):
         now_ns = self.get_clock().now().nanoseconds
         self._chunk_latency = (now_ns - nanoseconds(message.header.stamp)) / 1e9
         with self._lock:
-            reason = self._executor.accept(chunk_from_message(message), now_ns)
+            reason = self._controller.accept(chunk_from_message(message), now_ns)
         if reason != Reason.NONE:
             self.get_logger().warning(
                 f"chunk {message.chunk_id} dropped, {int(reason)}: {reason.text}", throttle_duration_sec=_WARN_PERIOD
@@ -174,7 +167,7 @@ class BridgeNode(ManagedNode):
 
     def _on_estop(self, message: Bool) -> None:
         with self._lock:
-            self._executor.set_estop(message.data)
+            self._controller.set_estop(message.data)
 
     def _on_heartbeat(self, _: Empty) -> None:
         with self._lock:
@@ -186,27 +179,27 @@ class BridgeNode(ManagedNode):
             if request.data:
                 reason = self._arm()
             else:
-                self._executor.disarm()
+                self._controller.disarm()
                 reason = Reason.NONE
         if request.data and reason == Reason.NONE:
             self._hold_base()
         return self._answer(response, reason, "armed" if request.data else "disarmed")
 
     def _arm(self) -> Reason:
-        """As Executor.arm, of which two must never command the same arms."""
+        """As MotionController.arm, of which two must never command the same arms."""
         if self.count_publishers(self._robot.interfaces.bridge_status) > 1:
             return Reason.ANOTHER_BRIDGE
-        return self._executor.arm()
+        return self._controller.arm()
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self._lock:
-            self._executor.stop()
+            self._controller.stop()
         return self._answer(response, Reason.NONE, "stopping; chunks of the epochs seen so far are ignored")
 
     def _home_callback(self, *, torso: bool) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
         def home(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
             with self._lock:
-                reason = self._executor.home(self.get_clock().now().nanoseconds, torso=torso)
+                reason = self._controller.home(self.get_clock().now().nanoseconds, torso=torso)
             return self._answer(response, reason, f"moving the {'torso' if torso else 'arms'} to the start pose")
 
         return home
@@ -220,7 +213,7 @@ class BridgeNode(ManagedNode):
     def _tick(self) -> None:
         now_ns = self.get_clock().now().nanoseconds
         with self._lock:
-            command = self._executor.step(self._collect(now_ns))
+            command = self._controller.step(self._collect(now_ns))
             refused = self._arm() if self._arm_wanted else Reason.NONE
         if refused == Reason.NONE and self._arm_wanted:
             self._arm_wanted = False
@@ -244,31 +237,15 @@ class BridgeNode(ManagedNode):
         return Inputs(now_ns, time.monotonic_ns(), feedback, heartbeat_age)
 
     def _send(self, command: Command, now_ns: int) -> None:
-        motion, robot = command.motion, self._robot
-        assert motion is not None
-        stamp = time_message(now_ns)
-        sent = robot.actuated if command.all_groups else robot.commanded
-        for name, group in sent.items():
-            place = robot.actuated_slices[name]
-            message = JointState(name=group.joints, position=motion.position[place].tolist())
-            if group.unit == "rad" and group.moved_by == "policy":
-                # In this field the robot reads the largest speed at which to follow the position.
-                message.velocity = [float(value) for value in group.limits.velocity]
-            message.header.stamp = stamp
+        assert command.motion is not None
+        for name, message in target_messages(self._robot, command, now_ns):
             self._targets[name].publish(message)
-        count = len(robot.joint_names)
-        whole = JointState(
-            name=robot.joint_names,
-            position=motion.position[:count].tolist(),
-            velocity=motion.velocity[:count].tolist(),
-        )
-        whole.header.stamp = stamp
-        self._command.publish(whole)
+        self._command.publish(command_message(self._robot, command.motion, now_ns))
 
     def _announce(self, command: Command) -> None:
         """Log a change of state or reason; a fault and the emergency stop keep the base still."""
         before = self._shown[0] if self._shown else State.INACTIVE
-        text = ": ".join(filter(None, (command.reason.text, command.detail)))
+        text = reason_text(command)
         log = self.get_logger()
         if command.state in (State.FAULT, State.ESTOP) and before != command.state:
             self._hold_base()
@@ -283,95 +260,25 @@ class BridgeNode(ManagedNode):
     def _publish_status(self, command: Command, now_ns: int) -> None:
         self._shown = (command.state, command.reason)
         statistics = self._loop.statistics()
-        message = BridgeStatus(
-            state=int(command.state),
-            reason=int(command.reason),
-            reason_text=": ".join(filter(None, (command.reason.text, command.detail))),
-            epoch=self._executor.epoch,
-            plan_age=-1.0,
-            plan_remaining=-1.0,
-            plan_lag=command.lag,
-            seam=self._executor.seam,
-            limited=(command.limited[: len(self._robot.joint_names)] != 0).tolist(),
-            control_rate=statistics.rate,
-            control_period_p99=statistics.p99,
-            control_period_max=statistics.longest,
-        )
-        message.header.stamp = time_message(now_ns)
-        if command.chunk is not None:
-            message.chunk_id = command.chunk.chunk_id
-            message.plan_age = (now_ns - command.chunk.stamp_ns) / 1e9
-            message.plan_remaining = max(0.0, (command.chunk.end_ns - now_ns) / 1e9 + command.lag)
         with self._lock:
-            drops = sorted(self._executor.drops.items())
-            interventions = sorted(self._executor.interventions.items())
+            message = status_message(command, self._controller, statistics, now_ns)
             message.feedback = [stream.status(name) for name, stream in self._feedback.items()]
-        message.drops = [DropCount(reason=int(r), text=r.text, count=count) for r, count in drops]
-        message.interventions = [DropCount(reason=int(r), text=r.text, count=count) for r, count in interventions]
         self._last_status = message
         self._status.publish(message)
 
     def _publish_diagnostics(self) -> None:
-        name, status = self.get_fully_qualified_name().lstrip("/"), self._last_status
-        state = State(status.state)
-        level = diagnostics.OK if state in _MOVING else diagnostics.WARN
-        level = diagnostics.ERROR if state in (State.FAULT, State.ESTOP) else level
-        late = status.control_period_max > 1e3 * self._config.watchdogs.overrun.limit
-        chunks = self.count_publishers(self._robot.interfaces.action_chunk)
+        publishers = self.count_publishers(self._robot.interfaces.action_chunk)
+        name = self.get_fully_qualified_name().lstrip("/")
         message = DiagnosticArray(
-            status=[
-                diagnostics.diagnostic(
-                    name,
-                    "state",
-                    level,
-                    f"{state.name}: {status.reason_text or state.text}",
-                    {"reason": status.reason, "epoch": status.epoch} | diagnostics.counts(status.interventions),
-                ),
-                diagnostics.diagnostic(
-                    name,
-                    "control loop",
-                    diagnostics.WARN if late else diagnostics.OK,
-                    "late" if late else "ok",
-                    {
-                        "rate [Hz]": status.control_rate,
-                        "period p99 [ms]": status.control_period_p99,
-                        "period max [ms]": status.control_period_max,
-                    },
-                ),
-                self._chunk_diagnostic(name, status, chunks),
-                *diagnostics.stream_diagnostics(name, status.feedback, self._config.watchdogs.feedback_age.limit),
-            ]
+            status=status_diagnostics(name, self._last_status, self._settings.watchdog, publishers, self._chunk_latency)
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
-
-    def _chunk_diagnostic(self, name: str, status: BridgeStatus, publishers: int) -> DiagnosticStatus:
-        level, text = diagnostics.OK, "ok"
-        if publishers != 1:
-            level = diagnostics.WARN
-            text = f"{publishers} publishers of chunks; the bridge follows the newest epoch only"
-        elif status.plan_age < 0:
-            text = "no plan"
-        values = {
-            "latency, observation to bridge [s]": self._chunk_latency,
-            "plan age [s]": status.plan_age,
-            "seam [rad]": status.seam,
-            **diagnostics.counts(status.drops),
-        }
-        return diagnostics.diagnostic(name, "chunks", level, text, values)
 
     def _on_control_error(self, error: BaseException) -> None:
         self.get_logger().fatal(f"control thread ended, no command is sent any more: {error!r}")
         self.exit_status = 1
         self.finished.set()
-
-
-def _watchdogs(values: dict[str, Any]) -> WatchdogConfig:
-    def watch(name: str) -> Watch:
-        return Watch(values[f"watchdog.{name}.limit"], Reaction[values[f"watchdog.{name}.reaction"].upper()])
-
-    watches: dict[str, Any] = {field.name: watch(field.name) for field in dataclasses.fields(WatchdogConfig)}
-    return WatchdogConfig(**watches | ({} if values["require_heartbeat"] else {"heartbeat": None}))
 
 
 def main() -> None:

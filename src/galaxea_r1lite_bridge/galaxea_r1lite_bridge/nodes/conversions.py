@@ -39,7 +39,7 @@ def message_class(kind: str) -> Any:
 
 
 def chunk_from_message(message: ActionChunk) -> Chunk:
-    """Plain form of a chunk. Rows of unequal length give an array of shape [0, 0], which the executor refuses."""
+    """Plain form of a chunk. Rows of unequal length give an array of shape [0, 0], which no bridge admits."""
     rows = [point.positions for point in message.trajectory.points]
     ragged = len({len(row) for row in rows}) != 1
     return Chunk(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -29,7 +28,7 @@ class EmulatorNode(ManagedNode):
     def configure(self) -> None:
         """Read the parameters."""
         self._values = declare_parameters(self, share_directory() / "config" / "emulator_node.yaml")
-        self._robot = RobotConfig.load(Path(self._values["robot_config"]) if self._values["robot_config"] else None)
+        self._robot = RobotConfig.load(self._values["robot_config"])
         self._random = np.random.default_rng(0)
         image = self._random.integers(0, 255, (45, 80, 3), np.uint8)
         sizes = {name: _SIZES.get(name, _SIZE) for name in self._robot.cameras}

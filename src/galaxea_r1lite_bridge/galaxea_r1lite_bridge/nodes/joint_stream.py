@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastwam_msgs.msg import StreamStatus
 from galaxea_r1lite_bridge.execution.arrivals import Arrivals
-from galaxea_r1lite_bridge.execution.executor import JointFeedback
+from galaxea_r1lite_bridge.execution.types import JointFeedback
 
 
 class JointStream:

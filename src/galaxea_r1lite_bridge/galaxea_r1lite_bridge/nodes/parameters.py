@@ -1,36 +1,16 @@
-"""Declare a node's parameters from a YAML file in config/, the one place where they are described."""
+"""Declare a node's parameters from the YAML file in config/ that describes them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from pydantic import RootModel, model_validator
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
-
-ParameterValue = bool | int | float | str | list[str]
-
-
-class _Parameter(StrictModel):
-    default: ParameterValue
-    about: str
-    unit: str = ""
-    range: tuple[float, float] | None = None
-    choices: list[str] | None = None
-
-    @model_validator(mode="after")
-    def _range_needs_a_number(self) -> _Parameter:
-        if self.range is not None and (isinstance(self.default, bool) or not isinstance(self.default, (int, float))):
-            raise ValueError("range: only for numbers")
-        return self
-
-
-class _ParameterFile(RootModel[dict[str, _Parameter]]):
-    pass
+from galaxea_r1lite_bridge.robot.parameter_file import Parameter, ParameterFile
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 
 def declare_parameters(node: Node, path: Path) -> dict[str, Any]:
@@ -40,7 +20,7 @@ def declare_parameters(node: Node, path: Path) -> dict[str, Any]:
         ConfigError: a value is of another type, out of range or not among the choices; names the parameter.
     """
     values: dict[str, Any] = {}
-    for name, parameter in load_yaml(path, _ParameterFile).root.items():
+    for name, parameter in ParameterFile.load(path).root.items():
         if not node.has_parameter(name):
             try:
                 node.declare_parameter(name, parameter.default, _descriptor(parameter))
@@ -53,13 +33,12 @@ def declare_parameters(node: Node, path: Path) -> dict[str, Any]:
                 low, high = parameter.range or (None, None)
                 raise ConfigError(f"parameter {name} must be {low} to {high} {parameter.unit}: {error}") from None
         value = node.get_parameter(name).value
-        if parameter.choices is not None and value not in parameter.choices:
-            raise ConfigError(f"parameter {name} must be one of {', '.join(parameter.choices)}; got {value!r}")
+        parameter.check(name, value)
         values[name] = list(value) if isinstance(parameter.default, list) else value
     return values
 
 
-def _descriptor(parameter: _Parameter) -> ParameterDescriptor:
+def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(
         description=parameter.about + (f" [{parameter.unit}]" if parameter.unit else ""),
         additional_constraints=f"one of {', '.join(parameter.choices)}" if parameter.choices else "",

@@ -226,13 +226,13 @@ class RobotConfig(StrictModel):
         return self
 
     @classmethod
-    def load(cls, path: Path | None = None) -> RobotConfig:
-        """Read and check the file at `path`, by default the installed config/r1lite.yaml.
+    def load(cls, path: str | Path | None = None) -> RobotConfig:
+        """Read and check the file at `path`; None or empty: the installed config/r1lite.yaml.
 
         Raises:
             ConfigError: with one line for each wrong key.
         """
-        path = path or share_directory() / "config" / "r1lite.yaml"
+        path = Path(path or share_directory() / "config" / "r1lite.yaml")
         config = load_yaml(path, cls)
         kinematics = config.kinematics()
         for name, group in config.groups.items():
@@ -327,6 +327,16 @@ class RobotConfig(StrictModel):
     def units(self) -> list[Unit]:
         """Unit of each entry of the state and action vector."""
         return [group.unit for group in self.commanded.values() for _ in group.joints]
+
+    @cached_property
+    def is_arm(self) -> NDArray[np.bool_]:
+        """Whether each entry [D] of the state and action vector is an arm's joint, in rad; a gripper's is in mm."""
+        return np.array([unit == "rad" for unit in self.units])
+
+    @cached_property
+    def home(self) -> NDArray[np.float64]:
+        """Start pose [D] of the state and action vector, rad and mm."""
+        return np.array([value for group in self.commanded.values() for value in group.home], np.float64)
 
 
 def limit_arrays(groups: Mapping[str, JointGroup]) -> LimitArrays:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class ConfigError(ValueError):
-    """A file or parameter given by the user is wrong; the text says where and how to mend it."""
+    """A file or parameter given by the user is wrong; the text says where and how to fix it."""
 
 
 class StrictModel(BaseModel):

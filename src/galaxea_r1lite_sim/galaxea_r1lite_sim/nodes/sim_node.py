@@ -52,7 +52,7 @@ class SimNode(ManagedNode):
         """Read the parameters and build the first scene."""
         share = Path(get_package_share_directory("galaxea_r1lite_sim"))
         self._values = values = declare_parameters(self, share / "config" / "sim_node.yaml")
-        self._robot = RobotConfig.load(Path(values["robot_config"]) if values["robot_config"] else None)
+        self._robot = RobotConfig.load(values["robot_config"])
         raw = [name for name in self._robot.mounts if not self._robot.cameras[name].type.endswith("CompressedImage")]
         if raw:
             raise ConfigError(f"cameras.{raw[0]}.type: the simulator publishes CompressedImage only, as the robot does")

@@ -85,9 +85,8 @@ def write_random_bundle(
     save_embedding(folder, config.prompt_of(instruction), context, torch.ones(len(context), dtype=torch.bool))
 
     lower, upper = limit_arrays(robot.commanded)[:2]
-    home = np.array([value for group in robot.commanded.values() for value in group.home], np.float64)
     entries = {
-        "mean": home, "std": (upper - lower) / 24,  # near the start pose, where the arms have room
+        "mean": robot.home, "std": (upper - lower) / 24,  # near the start pose, where the arms have room
         "min": lower, "max": upper, "q01": lower, "q99": upper,
     }  # fmt: skip
     statistics = {

@@ -52,7 +52,7 @@ class Oracle:
 
 
 @pytest.mark.parametrize("blending", ["switch", "ensemble"])
-def test_a_perfect_policy_folds_through_the_executor(blending):
+def test_a_perfect_policy_folds_through_the_bridge(blending):
     outcome = run_episode(Oracle(3), ROBOT, 3, EpisodeSettings(latency=0.2, blending=blending))
     assert outcome.success
     assert (outcome.failure, outcome.grasps) == ("", 2)

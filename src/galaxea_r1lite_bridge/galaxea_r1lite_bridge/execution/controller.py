@@ -1,0 +1,293 @@
+"""The bridge's state machine: from chunks and measured joints to one command a control tick."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxea_r1lite_bridge.execution.admission import ChunkGate
+from galaxea_r1lite_bridge.execution.arming import ArmingGate
+from galaxea_r1lite_bridge.execution.blending import Plan
+from galaxea_r1lite_bridge.execution.following import Follower
+from galaxea_r1lite_bridge.execution.joints import Joints
+from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
+from galaxea_r1lite_bridge.execution.plan import Chunk, slow_move
+from galaxea_r1lite_bridge.execution.reasons import Reason, State
+from galaxea_r1lite_bridge.execution.settings import BridgeSettings, Reaction
+from galaxea_r1lite_bridge.execution.types import Command, Inputs
+from galaxea_r1lite_bridge.execution.watchdogs import Finding, Tick, Watchdogs
+from galaxea_r1lite_bridge.execution.workspace import Workspace
+from galaxea_r1lite_bridge.execution.workspace_guard import WorkspaceGuard
+from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
+
+_SECOND = 1_000_000_000
+_SLOW = 0.5  # speed of the plan under a watchdog's reaction `slow`
+_CLOCK_JUMPS = (Reason.CLOCK_JUMPED_BACK, Reason.CLOCK_JUMPED_AHEAD)
+
+
+class MotionController:
+    """Follows chunks while armed, brakes and holds otherwise; sends nothing while disarmed.
+
+    Every command is inside the position, velocity and acceleration limits, and only such motions are begun from which
+    braking ends inside the workspace. Not thread-safe: the owner serialises the calls. Time is always an argument.
+
+    Attributes:
+        settings: the parameters.
+        joints: what the D numbers of a command are.
+        limiter: limits of the joints.
+        guard: of the workspace.
+        chunks: which ones are taken, and how many were not.
+        plan: the chunks in use.
+        seam: largest difference between the old and the new plan when the last chunk was taken, rad.
+        interventions: how often each limit began to change commands.
+    """
+
+    def __init__(self, robot: RobotConfig, settings: BridgeSettings) -> None:
+        self.settings = settings
+        self.joints = Joints.of(robot)
+        self.limiter = Limiter(*limit_arrays(robot.actuated))
+        self.guard = WorkspaceGuard(Workspace.of(robot), self.limiter)
+        self.chunks = ChunkGate(self.joints.names, settings.watchdog.chunk_age.limit, settings.future_tolerance)
+        self.plan = Plan(settings.blending, settings.blend_window, settings.ensemble_decay)
+        self.seam = 0.0
+        self.interventions: Counter[Reason] = Counter()
+        self._arming = ArmingGate(self.joints, self.limiter, self.guard, wait_until_still=settings.closed_loop)
+        self._watchdogs = Watchdogs(settings, self.joints, self.limiter.velocity)
+        self._follower = Follower(self.joints, self.limiter, self.guard)
+        self._motion: Motion | None = None  # None: disarmed
+        self._reason, self._detail = Reason.NOT_ARMED, ""
+        self._latched: State | None = None
+        self._yield_to: NDArray[np.float64] | None = None  # where arms that could not follow were when that was noticed
+        self._disarming = self._homing = self._home_torso = False
+        self._before: Inputs | None = None
+        self._findings: Sequence[Finding] = ()
+        self._limiting: frozenset[Reason] = frozenset()
+
+    @property
+    def commanding(self) -> bool:
+        """Whether commands are being sent."""
+        return self._motion is not None
+
+    @property
+    def _in_charge(self) -> bool:
+        """Whether a plan may move the arms: armed, not latched, not on the way to being disarmed."""
+        return self._motion is not None and self._latched is None and not self._disarming
+
+    def accept(self, chunk: Chunk, now_ns: int) -> Reason:
+        """Take a chunk into use, or return why it was dropped (and count it)."""
+        admitted, reason = self.chunks.admit(chunk, now_ns, homing=self._homing)
+        if admitted is not None and self._motion is not None and self._in_charge:
+            place = self._motion.position
+            rest = np.tile(place[self.joints.torso], (len(admitted.positions), 1))
+            whole = replace(admitted, positions=np.concatenate([admitted.positions, rest], axis=1))
+            old = self.plan.sample(now_ns)[0] if self.plan else place
+            self.seam = float(np.abs(whole.sample(now_ns)[0] - old)[self.joints.angular].max(initial=0.0))
+            self.plan.add(whole, now_ns)
+        return reason
+
+    def arm(self) -> Reason:
+        """Begin to command from the pose measured last; return NONE, or why it was refused. Ends a fault."""
+        if self._in_charge:
+            return Reason.NONE
+        reason = self._arming.refusal(self._findings)
+        if reason == Reason.NONE:
+            self._latched, self._disarming, self._yield_to = None, False, None
+            self._reset(Reason.ARMED)
+            self._motion = self._arming.start()
+            self._watchdogs.reset()
+        return reason
+
+    def disarm(self) -> None:
+        """Come to rest and then command no more; the robot's own controller keeps its last target."""
+        if self._motion is not None:
+            self._disarming = True
+            if self._latched is None:
+                self._reset(Reason.NOT_ARMED)
+
+    def stop(self) -> None:
+        """Brake and hold, and ignore the chunks of all epochs seen so far."""
+        self.chunks.block_epochs()
+        if self._in_charge:
+            self._reset(Reason.STOP_REQUESTED)
+
+    def home(self, now_ns: int, *, torso: bool = False) -> Reason:
+        """Move slowly to the start pose: arms and grippers, or what no policy moves; return NONE, or why not.
+
+        Like :meth:`stop` it ignores the chunks of all epochs seen so far.
+        """
+        if self._motion is None or not self._in_charge:
+            return self._reason if self._latched is not None else Reason.NOT_ARMED
+        if self._motion.velocity.any():
+            return Reason.NOT_STILL
+        place = self.joints.torso if torso else self.joints.policy
+        goal = self._motion.position.copy()
+        goal[place] = self.joints.home[place]
+        fastest = self.limiter.velocity
+        speed = np.where(self.joints.angular, np.minimum(fastest, self.settings.home_speed), fastest)
+        self._reset(Reason.HOMING)
+        self.plan.add(slow_move(self._motion.position, goal, speed, now_ns), now_ns)
+        self.chunks.block_epochs()
+        self._homing, self._home_torso = True, torso
+        return Reason.NONE
+
+    def set_estop(self, pressed: bool) -> None:
+        """Emergency stop pressed or released; pressed latches until armed again."""
+        self._arming.estop_pressed = pressed
+        if pressed:
+            self._latch(State.ESTOP, Reason.ESTOP_PRESSED)
+
+    def set_driver_error(self, source: str, error: str) -> None:
+        """Error that a driver reports, empty: none any more."""
+        self._arming.driver_errors.pop(source, None)
+        if error:
+            self._arming.driver_errors[source] = error
+            if self._motion is not None:
+                self._latch(State.FAULT, Reason.DRIVER_ERROR, f"{source}: {error}")
+
+    def step(self, inputs: Inputs) -> Command:
+        """Advance one control tick and return what to send."""
+        before, self._before = self._before or inputs, inputs
+        pose = inputs.pose(self.joints.groups, self.settings.watchdog.feedback_age.limit)
+        self._arming.see(inputs.steady_ns, pose)
+        findings = self._findings = self._watch(inputs, pose)
+        elapsed = inputs.now_ns - before.now_ns
+        for jump in (finding.reason for finding in findings if finding.reason in _CLOCK_JUMPS):
+            elapsed = inputs.steady_ns - before.steady_ns
+            self.chunks.restart_ids()
+            if self._motion is not None and self._latched is None:
+                self._reset(jump)
+        dt = min(max(elapsed / _SECOND, 0.0), self.settings.max_dt)
+        if self._motion is None:
+            return self._command(self._latched or State.DISARMED, self._reason, self._detail)
+        self._follow_torso(pose)
+        worst = self._findings[0] if self._findings else None
+        if worst is not None and worst.reaction == Reaction.FAULT:
+            latched = self._latch(State.FAULT, worst.reason, worst.detail)
+            if latched and worst.reason == Reason.TRACKING_ERROR:
+                self._yield_to = pose
+        if not self._in_charge:
+            return self._come_to_rest(dt)
+        if worst is not None and worst.reaction == Reaction.HOLD:
+            return self._wait(worst, dt)
+        if not self.plan:
+            return self._brake(self._reason, self._detail, dt)
+        ended = inputs.now_ns > self.plan.end_ns
+        command = self._follow(inputs.now_ns, dt, pose, worst)
+        return self._end(command) if ended else command
+
+    def _watch(self, inputs: Inputs, pose: NDArray[np.float64] | None) -> Sequence[Finding]:
+        command = None if self._motion is None else self._motion.position
+        followed = None if self._homing else self.plan.newest
+        observed_ns = None if followed is None else followed.stamp_ns
+        return self._watchdogs.check(Tick(inputs, pose, command, observed_ns))
+
+    def _follow(self, now_ns: int, dt: float, pose: NDArray[np.float64] | None, slowed: Finding | None) -> Command:
+        """One tick along the plan."""
+        assert self._motion is not None
+        followed = self._follower.follow(
+            self.plan, self._motion, now_ns, dt, pose if self.settings.closed_loop else None,
+            slow=1.0 if slowed is None else _SLOW, torso=self._home_torso,
+        )  # fmt: skip
+        self._motion = followed.motion
+        self._count(followed.limits)
+        reason, detail = (Reason.NONE, "") if slowed is None else (slowed.reason, slowed.detail)
+        if self._homing:
+            reason = Reason.HOMING
+        if followed.barrier is not None and not self._motion.velocity.any():
+            return self._command(State.HOLDING, followed.barrier, "", followed.limited)
+        return self._command(State.TRACKING, reason, detail, followed.limited)
+
+    def _end(self, command: Command) -> Command:
+        """The plan is over: on the way to its last step, or there."""
+        assert command.motion is not None
+        reason = Reason.AT_HOME if self._homing else Reason.STARVED
+        if command.motion.velocity.any():
+            return replace(command, state=State.STOPPING, reason=reason)
+        self._reset(reason)
+        return replace(command, state=State.HOLDING, reason=reason)
+
+    def _wait(self, finding: Finding, dt: float) -> Command:
+        """Hold until a watchdog's condition is over."""
+        if finding.reason == Reason.PLAN_STALE:
+            self._reset(Reason.PLAN_STALE)
+        if self._homing:  # a chunk is on time again afterwards, but the way home must not be caught up in a hurry
+            self.plan.delay(round(dt * _SECOND))
+        return self._brake(finding.reason, finding.detail, dt)
+
+    def _come_to_rest(self, dt: float) -> Command:
+        """Brake in a latched state or on the way to being disarmed."""
+        command = self._brake(self._reason, self._detail, dt) if self._yield_to is None else self._give_way(dt)
+        if self._disarming and command.state == State.HOLDING:
+            self._motion, self._disarming = None, False
+            command = replace(command, state=State.DISARMED, motion=None)
+        return command if self._latched is None else replace(command, state=self._latched)
+
+    def _brake(self, reason: Reason, detail: str, dt: float) -> Command:
+        """Come to rest within the limits, then hold."""
+        assert self._motion is not None
+        return self._hold(self.limiter.brake(self._motion, dt), reason, detail)
+
+    def _give_way(self, dt: float) -> Command:
+        """Go back to where the arms are, so that they neither push on nor leap when they come free."""
+        before, torso = self._motion, self.joints.torso
+        assert before is not None
+        assert self._yield_to is not None
+        goal = np.where(self.joints.angular, self._yield_to, before.position)
+        goal[torso] = before.position[torso]
+        motion, _ = self.limiter.follow(before, goal, np.zeros_like(goal), dt)
+        if self.guard.blocked(before.position, motion) is not None:
+            motion = self.limiter.brake(before, dt)
+        return self._hold(motion, self._reason, self._detail)
+
+    def _hold(self, motion: Motion, reason: Reason, detail: str) -> Command:
+        """Send a motion that no plan asks for."""
+        all_groups = self._torso_moves  # also the command with which the torso comes to rest
+        self._motion = motion
+        self._follower.reset()
+        self._count(frozenset())
+        state = State.STOPPING if motion.velocity.any() else State.HOLDING
+        return replace(self._command(state, reason, detail), all_groups=all_groups)
+
+    def _command(self, state: State, reason: Reason, detail: str, limited: NDArray[np.int_] | None = None) -> Command:
+        if limited is None:
+            limited = np.zeros(len(self.joints.home), int)
+        chunk = None if self._homing else self.plan.newest
+        lag = self.plan.lag_ns / _SECOND
+        return Command(state, reason, detail, self._motion, limited, chunk, lag, self._torso_moves)
+
+    def _reset(self, reason: Reason) -> None:
+        """Forget the plan."""
+        self.plan.clear()
+        self._follower.reset()
+        self._findings = [finding for finding in self._findings if finding.reason != Reason.PLAN_STALE]
+        self._homing = self._home_torso = False
+        self._reason, self._detail = reason, ""
+
+    def _latch(self, state: State, reason: Reason, detail: str = "") -> bool:
+        """Return whether that is new."""
+        if self._latched in (State.ESTOP, state):
+            return False
+        self._latched, self._yield_to = state, None
+        self._reset(reason)
+        self._detail = detail
+        return True
+
+    def _follow_torso(self, pose: NDArray[np.float64] | None) -> None:
+        """What no policy moves is where it is measured, except while it is moved to the start pose."""
+        if pose is not None and self._motion is not None and not self._torso_moves:
+            position = self._motion.position.copy()
+            position[self.joints.torso] = pose[self.joints.torso]
+            self._motion = Motion(position, self._motion.velocity)
+
+    @property
+    def _torso_moves(self) -> bool:
+        """Whether the torso is on its way to the start pose, or coming to rest."""
+        return self._motion is not None and bool(self._home_torso or self._motion.velocity[self.joints.torso].any())
+
+    def _count(self, limits: frozenset[Reason]) -> None:
+        self.interventions.update(limits - self._limiting)
+        self._limiting = limits

@@ -1,0 +1,93 @@
+"""One control tick along a plan: slowed down as a whole where it must be, limited joint by joint in what is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxea_r1lite_bridge.execution.blending import Plan
+from galaxea_r1lite_bridge.execution.joints import Joints
+from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
+from galaxea_r1lite_bridge.execution.reasons import Reason
+from galaxea_r1lite_bridge.execution.speed import LOOK_AHEAD, Speed
+from galaxea_r1lite_bridge.execution.workspace_guard import WorkspaceGuard
+
+_SECOND = 1_000_000_000
+_AHEAD_NS = [round(t * _SECOND) for t in (0.0, *LOOK_AHEAD)]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A tick's motion and what shaped it.
+
+    Attributes:
+        motion: what to send.
+        limited: [D], the Reason of the limit that changed a joint's target, 0 where none did.
+        limits: all limits that act.
+        barrier: the workspace limit before which the plan waits.
+    """
+
+    motion: Motion
+    limited: NDArray[np.int_]
+    limits: frozenset[Reason]
+    barrier: Reason | None
+
+
+@dataclass
+class Follower:
+    """Follows a plan within the limits and inside the workspace; delays it where that takes longer than planned."""
+
+    joints: Joints
+    limiter: Limiter
+    guard: WorkspaceGuard
+
+    def __post_init__(self) -> None:
+        self._speed = Speed(self.limiter, self.joints.angular)
+
+    def follow(
+        self, plan: Plan, previous: Motion, now_ns: int, dt: float, measured: NDArray[np.float64] | None,
+        *, slow: float, torso: bool,
+    ) -> Followed:  # fmt: skip
+        """The next motion along `plan`, which is delayed by what it falls behind.
+
+        Args:
+            plan: with at least one chunk.
+            previous: last command.
+            now_ns: time of the plan.
+            dt: time since the last command, s.
+            measured: position [D] from which no command may be too far; None: no such limit.
+            slow: factor 0..1 on the plan's speed.
+            torso: whether the plan moves the torso; otherwise it stands still.
+        """
+        plan.prune(now_ns)
+        ahead = [plan.sample(now_ns + by_ns) for by_ns in _AHEAD_NS]
+        positions = np.array([position for position, _ in ahead])
+        velocities = np.array([velocity for _, velocity in ahead])
+        led = self.guard.led(positions)
+        room, barrier = self.guard.room(previous.position, led[1:])
+        rate = self._speed.rate(velocities) * room * slow
+        plan.delay(round((1.0 - rate) * dt * _SECOND))
+
+        position, velocity = plan.sample(now_ns)
+        touches = not np.array_equal(led[0], positions[0])
+        if touches:
+            position, velocity = self.guard.led(position[None])[0], (led[1] - led[0]) / LOOK_AHEAD[0]
+        if not torso:
+            place = self.joints.torso
+            position[place], velocity[place] = previous.position[place], 0.0
+        motion, limited = self.limiter.follow(previous, position, velocity * rate, dt, measured)
+        if self._speed.share(velocities[0]) > 1.0 + 1e-6:
+            limited[self.joints.angular & (np.abs(velocity) > self.limiter.velocity)] = Reason.LIMIT_VELOCITY
+        blocked = self.guard.blocked(previous.position, motion)
+        if blocked is not None:
+            motion = self.limiter.brake(previous, dt)
+        self._speed.sent(motion, position)
+        limits = {Reason(code) for code in np.unique(limited) if code}
+        limits |= {reason for reason in (barrier, blocked, Reason.LIMIT_TABLE if touches else None) if reason}
+        return Followed(motion, limited, frozenset(limits), blocked or barrier)
+
+    def reset(self) -> None:
+        """No plan is followed any more: nothing is behind it."""
+        self._speed.reset()

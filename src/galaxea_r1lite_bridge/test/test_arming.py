@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from galaxea_r1lite_bridge.execution.reasons import Reason, State
+
+from .rig import Rig, shown
+
+
+def test_arming_needs_good_feedback_and_says_why(rig):
+    assert Rig().controller.arm() == Reason.NONE
+    rig.age["left_arm"] = 0.2
+    rig.tick()
+    assert rig.controller.arm() == Reason.FEEDBACK_STALE
+    rig.age.clear()
+    rig.invalid.add("right_arm")
+    rig.tick()
+    assert rig.controller.arm() == Reason.FEEDBACK_INVALID
+    rig.invalid.clear()
+    rig.run(0.3)
+    assert rig.controller.arm() == Reason.NONE
+
+
+def test_arming_is_refused_while_the_arms_move(rig):
+    for _ in range(30):
+        rig.joints[0] += 0.005
+        rig.tick()
+    assert rig.controller.arm() == Reason.NOT_STILL
+    rig.run(0.3)
+    assert rig.controller.arm() == Reason.NONE
+
+
+@pytest.mark.parametrize(
+    ("joint", "value", "reason"),
+    [(1, 0.05, Reason.OUTSIDE_LIMITS), (6, -5.0, Reason.OUTSIDE_LIMITS), (1, 2.9, Reason.OUTSIDE_WORKSPACE)],
+)
+def test_arming_is_refused_outside_of_limits_and_workspace(joint, value, reason):
+    rig = Rig({"watchdog.feedback_jump.limit": 3.0})
+    rig.joints[joint] = value
+    rig.run(0.3)
+    assert rig.controller.arm() == reason
+    assert rig.tick().state == State.DISARMED
+
+
+def test_armed_it_holds_the_measured_pose_until_a_chunk_comes(rig):
+    rig.joints[0] += 0.1
+    rig.run(0.3)
+    rig.armed()
+    command = rig.run(0.2)
+    assert shown(command) == (State.HOLDING, Reason.ARMED)
+    np.testing.assert_allclose(command.motion.position[:14], rig.joints[:14], atol=1e-3)
+
+
+def test_arming_again_while_moving_changes_nothing(armed):
+    armed.accept(0.3)
+    before = armed.run(0.2).motion
+    assert armed.controller.arm() == Reason.NONE
+    after = armed.tick().motion
+    assert np.abs(after.position - before.position).max() < 0.03
+
+
+def test_rearming_starts_from_the_measured_pose(armed):
+    armed.accept(0.4)
+    armed.run(0.3)
+    armed.controller.disarm()
+    armed.run(0.5)
+    armed.joints[:6] -= 0.15  # moved by hand
+    armed.run(0.3)
+    armed.armed()
+    np.testing.assert_allclose(armed.tick().motion.position[:14], armed.joints[:14], atol=1e-3)

@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+
+from galaxea_r1lite_bridge.execution.reasons import Reason, State
+
+from .rig import TICK, Rig, S, check_limits, shown
+
+
+def test_a_stale_plan_is_not_followed(armed):
+    armed.accept(0.2, rows=64)
+    command = armed.run(1.6)
+    assert shown(command) == (State.HOLDING, Reason.PLAN_STALE)
+
+
+def test_lost_feedback_holds_and_recovers(armed):
+    armed.accept(0.2)
+    armed.age["torso"] = 0.2
+    command = armed.tick()
+    assert shown(command) == (State.HOLDING, Reason.FEEDBACK_STALE)
+    assert command.detail.startswith("torso")
+    armed.age.clear()
+    assert armed.tick().state == State.TRACKING
+
+
+def test_a_backward_clock_discards_the_plan(armed):
+    armed.accept(0.1)
+    armed.run(0.2)
+    armed.clock.now_ns -= 5 * S
+    assert shown(armed.tick())[1] == Reason.CLOCK_JUMPED_BACK
+    assert shown(armed.run(0.3)) == (State.HOLDING, Reason.CLOCK_JUMPED_BACK)
+    assert armed.accept(0.1) == Reason.NONE
+    assert armed.tick().state == State.TRACKING
+    check_limits(armed.sent, armed.controller.limiter)
+
+
+def test_a_clock_that_jumps_ahead_discards_the_plan(armed):
+    armed.accept(0.1)
+    armed.run(0.2)
+    armed.clock.now_ns += S
+    assert shown(armed.tick())[1] == Reason.CLOCK_JUMPED_AHEAD
+    assert shown(armed.run(0.3)) == (State.HOLDING, Reason.CLOCK_JUMPED_AHEAD)
+
+
+def test_the_beginning_of_a_simulated_clock_is_no_jump():
+    rig = Rig()
+    rig.clock.now_ns = 0
+    rig.controller.step(rig.inputs())
+    rig.clock.now_ns = 1000 * S
+    assert rig.tick().reason == Reason.NOT_ARMED
+    assert rig.controller.arm() == Reason.NONE
+
+
+def test_frozen_feedback_is_a_fault(armed):
+    armed.accept(0.4, ramp=True, rows=20)
+    armed.run(0.3)
+    armed.frozen = True
+    armed.run(0.7)
+    assert shown(armed.sent[-1])[0] == State.FAULT
+    assert armed.sent[-1].reason in (Reason.FEEDBACK_FROZEN, Reason.TRACKING_ERROR)
+    check_limits(armed.sent, armed.controller.limiter)
+
+
+def test_frozen_feedback_cannot_be_armed_again_until_it_changes():
+    armed = Rig({"watchdog.tracking_error.limit": 3.0}).armed()
+    armed.accept(0.4, ramp=True, rows=20)
+    armed.run(0.3)
+    armed.frozen = True
+    armed.run(0.7)
+    assert armed.sent[-1].reason == Reason.FEEDBACK_FROZEN
+    armed.controller.disarm()
+    assert armed.run(0.5).motion is None
+    assert armed.controller.arm() == Reason.FEEDBACK_FROZEN
+    armed.frozen = False
+    armed.run(0.3)
+    assert armed.controller.arm() == Reason.NONE
+    np.testing.assert_allclose(armed.tick().motion.position[:14], armed.joints[:14], atol=1e-3)
+
+
+def test_feedback_that_stands_still_while_the_arm_holds_is_none(armed):
+    armed.frozen = True
+    assert shown(armed.run(2.0)) == (State.HOLDING, Reason.ARMED)
+
+
+def test_a_jump_of_the_feedback_is_a_fault(armed):
+    armed.accept(0.1)
+    armed.run(0.2)
+    armed.joints[2] -= 0.5
+    command = armed.tick()
+    assert shown(command) == (State.FAULT, Reason.FEEDBACK_JUMPED)
+    assert command.detail.startswith("left_arm")
+
+
+def test_blocked_arms_are_a_fault_and_are_not_pushed_on(armed):
+    armed.accept(1.0, ramp=True, rows=20)
+    armed.run(0.3)
+    armed.plant.lag = 1e9  # something holds them
+    blocked_at = armed.joints.copy()
+    armed.run(2.0)
+    assert shown(armed.sent[-1]) == (State.FAULT, Reason.TRACKING_ERROR)
+    np.testing.assert_allclose(armed.sent[-1].motion.position[:14], blocked_at[:14], atol=1e-3)
+    armed.plant.lag = 0.05  # they come free
+    armed.run(0.5)
+    np.testing.assert_allclose(armed.joints[:14], blocked_at[:14], atol=1e-3)
+    assert armed.controller.arm() == Reason.NONE
+    check_limits(armed.sent, armed.controller.limiter)
+
+
+def test_a_late_control_loop_slows_the_plan():
+    armed = Rig({"watchdog.chunk_age.limit": 5.0}).armed()
+    armed.accept(np.eye(14)[0] * 1.2, ramp=True)
+    armed.run(0.4)
+    normal = armed.sent[-1].motion.velocity[0]
+    command = armed.tick(8 * TICK)
+    assert command.reason == Reason.CONTROL_OVERRUN
+    armed.run(0.3)
+    assert armed.sent[-1].motion.velocity[0] == pytest.approx(normal / 2, rel=0.1)
+    assert armed.run(0.9).reason == Reason.NONE
+
+
+def test_heartbeat_is_needed_when_it_is_required():
+    rig = Rig({"require_heartbeat": True})
+    assert rig.controller.arm() == Reason.HEARTBEAT_LOST
+    rig.heartbeat_age = 0.1
+    rig.tick()
+    rig.armed()
+    assert rig.tick().state == State.HOLDING
+    rig.heartbeat_age = 0.6
+    assert shown(rig.tick()) == (State.FAULT, Reason.HEARTBEAT_LOST)
+    rig.heartbeat_age = 0.1
+    rig.tick()
+    assert rig.tick().state == State.FAULT, "latched"
+
+
+@pytest.mark.parametrize("reaction", ["hold", "fault"])
+def test_the_reaction_of_a_watchdog_is_configured(reaction):
+    rig = Rig({"watchdog.feedback_age.reaction": reaction}).armed()
+    rig.age["left_arm"] = 0.3
+    assert rig.tick().state == (State.FAULT if reaction == "fault" else State.HOLDING)
+    rig.age.clear()
+    rig.tick()
+    assert (rig.tick().state == State.HOLDING) == (reaction == "hold")
