@@ -1,8 +1,10 @@
 """What the packages say of themselves: equal versions, declared dependencies, files that are installed."""
 
 import ast
+import os
 import re
 import runpy
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -162,3 +164,18 @@ def test_both_locks_hold_the_same_packages_in_nearly_the_same_versions():
     assert {name for name, _ in locks[0]} == {name for name, _ in locks[1]}
     assert ("numpy", "1.26.4") in locks[1]
     assert {name for name, _ in locks[1] - locks[0]} <= {"numpy", "opencv-python-headless"}
+
+
+@pytest.mark.parametrize("options", [[], ["-n", "1"]])
+def test_the_plugins_of_a_sourced_ros_2_do_not_end_pytest(tmp_path, options):
+    """They have a hook whose arguments newer versions of pytest do not know."""
+    for name in ("launch_testing", "launch_ros"):
+        about = tmp_path / f"{name}-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text(f"[pytest11]\n{name} = {name}_hooks\n")
+        (tmp_path / f"{name}_hooks.py").write_text("def pytest_pycollect_makemodule(path, parent): ...\n")
+    command = [sys.executable, "-m", "pytest", *options, "src/galaxea_r1lite_bridge/test/test_plan.py"]
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

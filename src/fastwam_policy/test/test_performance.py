@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from fastwam_policy.cli.main import main
 from fastwam_policy.performance import engine_options
+from fastwam_policy.performance.execution import Flow, read_reference
 from fastwam_policy.performance.inference import Setup, count_gflop
+from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 
 def run(*arguments):
@@ -80,3 +83,42 @@ def test_check_engine_prints_the_difference_of_every_option(random_bundle, tmp_p
     assert result["eager, float32"]["max_rad"] == 0
     assert 0 < result["eager, bfloat16"]["max_rad"] < 0.5
     assert result["4 denoise steps"]["mean_rad"] > 0
+
+
+def test_samples_of_the_flow_have_its_distribution():
+    steps = np.arange(8) / 15
+    covariance = torch.from_numpy(np.exp(-0.5 * ((steps[:, None] - steps) / 0.3) ** 2) + 1e-6 * np.eye(8))
+    mean = torch.linspace(0, 1, 8).double()[:, None].expand(8, 200)
+    chunks = Flow(mean, covariance).sample(0)
+    assert (chunks - mean).mean(dim=1).abs().max() < 0.25
+    measured = torch.cov(chunks)
+    assert (measured - covariance).abs().max() < 0.35, "ten Euler steps are not exact"
+
+
+def test_real_time_chunking_is_not_worse_than_switching(tmp_path):
+    figures = tmp_path / "execution.json"
+    assert run("bench-execution", "--latency", 0, 200, "--seeds", 2, "--json", figures) == 0
+    rows = {(row["latency_ms"], row["mode"]): row for row in json.loads(figures.read_text())}
+    assert set(rows) == {(latency, mode) for latency in (0, 200) for mode in ("switch", "ensemble", "rtc")}
+    assert rows[200, "switch"]["seam_mean"] > 0.1, "the chunks disagree"
+    assert rows[200, "rtc"]["seam_mean"] < 0.5 * rows[200, "switch"]["seam_mean"]
+    assert all(row["peak_velocity"] <= 1 + 1e-6 for row in rows.values())
+    assert all(0 <= row["without_plan"] < 0.2 for row in rows.values())
+
+
+def test_a_recording_without_targets_is_named(short_bag, tmp_path, capsys):
+    reference = read_reference(short_bag, RobotConfig.load())
+    assert reference.at(np.array([-1.0, 0.0, 99.0])).shape == (3, 14)
+    assert run("bench-execution", "--bag", tmp_path / "none") == 2
+    assert "no such recording" in capsys.readouterr().err
+    assert run("bench-execution", "--latency", 5000) == 2
+
+
+@pytest.mark.slow
+def test_bench_loop_measures_all_loops(tmp_path):
+    figures, picture = tmp_path / "loop.json", tmp_path / "loop.png"
+    assert run("bench-loop", "--rate", 100, "--seconds", 2, "--json", figures, "--plot", picture) == 0
+    (result,) = json.loads(figures.read_text())
+    assert set(result["loops"]) == {"deadline thread", "rclpy timer", "rclpy timer, decoding"}
+    assert all(len(loop["periods"]) > 50 and loop["p99"] <= loop["longest"] for loop in result["loops"].values())
+    assert picture.stat().st_size > 5000
