@@ -30,7 +30,7 @@ setup(
         *((f"share/{NAME}/{folder}", glob(f"{folder}/*")) for folder in glob(f"{BUNDLE}/*") if isdir(folder)),
     ],
     install_requires=[
-        "setuptools", "accelerate", "argcomplete", "av", "diffusers", "honcho", "jinja2", "matplotlib", "numpy",
+        "setuptools", "accelerate", "argcomplete", "av", "diffusers", "jinja2", "matplotlib", "numpy",
         "opencv-python-headless", "pillow", "pyarrow", "pydantic>=2", "pyyaml", "rich", "rosbags", "rosbags-image",
         "safetensors", "scipy", "tensorboard", "torch>=2.4", "transformers",
     ],

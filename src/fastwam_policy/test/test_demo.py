@@ -114,7 +114,10 @@ def test_the_shipped_policy_folds_the_simulated_towel(tmp_path):
     pytest.fail("neither towel was folded")
 
 
-def test_ctrl_c_ends_every_process(sample_bag, random_bundle, tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGKILL, -9)])
+def test_whatever_ends_the_demo_no_process_is_left_and_nothing_is_lost(
+    number, status, sample_bag, random_bundle, tmp_path
+):
     process = subprocess.Popen(
         demo("--bag", sample_bag, "--policy", random_bundle, "--output", tmp_path), stdout=subprocess.PIPE, text=True
     )
@@ -124,13 +127,20 @@ def test_ctrl_c_ends_every_process(sample_bag, random_bundle, tmp_path):
         if "20 %" in line:
             break
     assert nodes_of(tmp_path)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     rest = process.stdout.read()
-    assert process.wait(30) == 130
-    assert "interrupted; what was recorded is in" in rest
-    assert not nodes_of(tmp_path)
+    assert process.wait(30) == status
+    if number == signal.SIGKILL:
+        deadline = time.monotonic() + 30
+        while nodes_of(tmp_path):
+            assert time.monotonic() < deadline, "a node is left"
+            time.sleep(0.05)
+    else:
+        assert "interrupted; what was recorded is in" in rest
+        assert not nodes_of(tmp_path)
     (session,) = (tmp_path / "sessions").iterdir()
-    assert len(read_session(session / "recording", RobotConfig.load()).bridge_status) > 5, "nothing is lost"
+    assert (session / "recording" / "metadata.yaml").exists(), "the recorder has closed its file"
+    assert len(read_session(session / "recording", RobotConfig.load()).bridge_status) > 5
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,9 @@ def test_collect_writes_continues_and_refuses(tmp_path, capsys):
 
     folder = tmp_path / "data"
     small = ("--height", 90, "--workers", 2)
-    assert collect(folder, "--episodes", 2, *small) == 0
+    assert collect(folder, "--episodes", 2, *small, "--json", tmp_path / "figures.json") == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert (figures["episodes"], figures["failed_seeds"]) == (2, 0)
     first = (folder / "meta" / "parts" / "episode_000000.json").stat().st_mtime_ns
     assert collect(folder, "--episodes", 3, *small) == 0
     assert (folder / "meta" / "parts" / "episode_000000.json").stat().st_mtime_ns == first, "kept"
@@ -177,8 +179,10 @@ def test_a_recording_becomes_an_episode(short_bag, tmp_path):
 def test_a_recording_that_is_skipped_leaves_no_gap(short_bag, tmp_path):
     """Several at once, the first of them bad: the others move up, with their number in every file."""
     second = shutil.copytree(short_bag, tmp_path / "second")
-    bad, folder = tmp_path / "bad", tmp_path / "data"
-    assert convert(bad, short_bag, second, "--output", folder, "--height", 90, "--workers", 2) == 1
+    bad, folder, figures = tmp_path / "bad", tmp_path / "data", tmp_path / "figures.json"
+    assert convert(bad, short_bag, second, "--output", folder, "--height", 90, "--workers", 2, "--json", figures) == 1
+    assert json.loads(figures.read_text())["converted"] == 2
+    assert "no such recording" in json.loads(figures.read_text())["skipped"][str(bad)]
     reader = Reader(folder, ROBOT, 15, list(ROBOT.cameras))
     assert [episode.index for episode in reader.episodes] == [0, 1]
     for episode in reader.episodes:

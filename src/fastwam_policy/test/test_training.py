@@ -335,10 +335,13 @@ def test_two_processes_train_together(data, tmp_path):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
         "-m", "fastwam_policy.cli", "train", str(path), str(tmp_path / "two"), "--threads", "1",
+        "--json", str(tmp_path / "figures.json"),
     ]  # fmt: skip
     done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads((tmp_path / "two" / "summary.json").read_text())["processes"] == 2
+    summary = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert summary["processes"] == 2
+    assert json.loads((tmp_path / "figures.json").read_text()) == summary
     # The gradient of two processes with 2 observations each is the mean of theirs: computed here by hand.
     one = train_by_hand(config, tmp_path / "one")
     two = load_file(tmp_path / "two" / "checkpoints" / "step_00000003" / "model.safetensors")

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastwam_policy.common.arguments import add_json, add_policy, add_randomization, add_robot, number, policy_source
+from fastwam_policy.common.arguments import (
+    add_json,
+    add_policy,
+    add_randomization,
+    add_robot,
+    number,
+    policy_source,
+    write_figures,
+)
 
 NAME, GROUP = "demo", "run"
 HELP = "run the nodes on a recording or in the simulator, then print a summary and write a report"
@@ -36,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Start it and wait for its end."""
+    from fastwam_policy.common.failure import RunError
     from fastwam_policy.common.processes import has_simulator, processes, sample_bag
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -47,12 +56,11 @@ def run(given: argparse.Namespace) -> int:
     processes(mode, {})
     from fastwam_policy.launching.demo import run_demo
 
-    return run_demo(
+    figures = run_demo(
         mode,
         (given.bag or sample_bag()).resolve(),
         policy_source(given.policy) if given.policy else "",
         given.output.resolve(),
-        given.json,
         given.seed,
         given.randomization,
         given.duration,
@@ -60,3 +68,7 @@ def run(given: argparse.Namespace) -> int:
         view=given.view,
         imagine=given.imagine,
     )
+    write_figures(given.json, figures)
+    if figures["chunks"] == 0:
+        raise RunError("no chunk was computed; the policy's warnings above say why")
+    return 0

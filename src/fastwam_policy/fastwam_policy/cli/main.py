@@ -96,8 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if rest:
         options = [option for action in each[given.command]._actions for option in action.option_strings]  # noqa: SLF001
         each[given.command].error(f"unknown argument {rest[0]}{_nearest(rest[0], options)}")
-    if arguments is None:  # a process of its own: worker processes end with it
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    if arguments is None:  # a process of its own, which ends what it has started
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+                signal.signal(number, lambda received, _: sys.exit(128 + received))
     sys.exit(_run(given))
 
 

@@ -18,21 +18,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", type=Path, help="folder to write, or to go on in after an interruption")
     add_threads(parser)
     add_robot(parser)
-    add_json(parser, "write the last validation as JSON")
+    add_json(parser)
 
 
 def run(given: argparse.Namespace) -> int:
     """Train to the end."""
-    from dataclasses import asdict
+    import json
 
     import torch
+    from accelerate import PartialState
 
     from fastwam_policy.training.config import read_config
-    from fastwam_policy.training.trainer import train
+    from fastwam_policy.training.trainer import SUMMARY_FILE, train
 
     if given.threads:
         torch.set_num_threads(given.threads)
     result = train(read_config(given.config, given.set), given.output, given.robot)
-    print(f"wrote {given.output / 'bundle'}; last: {result}")
-    write_figures(given.json, asdict(result))
+    if PartialState().is_main_process:
+        print(f"wrote {given.output / 'bundle'}; last: {result}")
+        write_figures(given.json, json.loads((given.output / SUMMARY_FILE).read_text(encoding="utf-8")))
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -13,9 +12,9 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from fastwam_policy.common.failure import RunError
+from fastwam_policy.common.lifetime import end_with_parent
 
 Result = TypeVar("Result")
-_PARENT_DEATH_SIGNAL = 1  # of prctl
 
 
 def in_processes(
@@ -55,7 +54,4 @@ def _begin_worker(parent: int) -> None:
     if torch := sys.modules.get("torch"):  # too late for the variable
         torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:  # it has ended before this
-            os.kill(os.getpid(), signal.SIGKILL)
+    end_with_parent(parent)

@@ -79,6 +79,12 @@ class _World(Rig):
     def start_policy(self) -> None:
         self.start("fastwam_policy", "policy_node", policy=self._bundle)
 
+    def kill(self, name: str) -> None:
+        self.group.signal(name, signal.SIGKILL)
+
+    def freeze(self, name: str) -> None:
+        self.group.signal(name, signal.SIGSTOP)
+
     @property
     def state(self) -> State | None:
         return State(self.statuses[-1][1].state) if self.statuses else None
@@ -239,16 +245,16 @@ def _second_policy(world: _World, chunks: _Chunks) -> None:
 
 
 def _restart_policy(world: _World) -> None:
-    world.signal("policy_node", signal.SIGKILL)
-    world.processes.pop("policy_node").wait()
+    world.kill("policy_node")
+    world.group.end("policy_node")
     time.sleep(2.0)
     world.start_policy()
     world.until(lambda: world.state == State.TRACKING, "motion after the restart")
 
 
 def _restart_bridge(world: _World, _: _Chunks) -> None:
-    world.signal("bridge_node", signal.SIGKILL)
-    world.processes.pop("bridge_node").wait()
+    world.kill("bridge_node")
+    world.group.end("bridge_node")
     world.start("galaxea_r1lite_bridge", "bridge_node")
 
 
@@ -271,11 +277,11 @@ def _clock_back(world: _World) -> Iterator[float]:
 _STILL = {State.HOLDING}
 FAULTS = [
     _Fault(
-        "SIGKILL of policy_node", _policy_fault(lambda w: w.signal("policy_node", signal.SIGKILL), 3.5), _STILL,
+        "SIGKILL of policy_node", _policy_fault(lambda w: w.kill("policy_node"), 3.5), _STILL,
         {Reason.PLAN_STALE, Reason.STARVED},
     ),
     _Fault(
-        "SIGSTOP of policy_node", _policy_fault(lambda w: w.signal("policy_node", signal.SIGSTOP), 3.5), _STILL,
+        "SIGSTOP of policy_node", _policy_fault(lambda w: w.freeze("policy_node"), 3.5), _STILL,
         {Reason.PLAN_STALE, Reason.STARVED},
     ),
     _Fault(
@@ -287,11 +293,11 @@ FAULTS = [
         {Reason.PLAN_STALE, Reason.STARVED},
     ),
     _Fault(
-        "SIGKILL of the robot", _smooth_fault(lambda w, _: w.signal("emulator_node", signal.SIGKILL), 2.0), _STILL,
+        "SIGKILL of the robot", _smooth_fault(lambda w, _: w.kill("emulator_node"), 2.0), _STILL,
         {Reason.FEEDBACK_STALE},
     ),
     _Fault(
-        "SIGSTOP of the robot", _smooth_fault(lambda w, _: w.signal("emulator_node", signal.SIGSTOP), 2.0), _STILL,
+        "SIGSTOP of the robot", _smooth_fault(lambda w, _: w.freeze("emulator_node"), 2.0), _STILL,
         {Reason.FEEDBACK_STALE},
     ),
     _Fault(

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import shlex
-import signal
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-from honcho.manager import Manager
 from rich.console import Console
 
-from fastwam_policy.common.arguments import write_figures
+from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import write_json
 from fastwam_policy.common.processes import Argument, processes, require_viewer, shipped_bundle
 from fastwam_policy.data.recordings import check_topics, open_recording
 from fastwam_policy.launching.domain import private_domain
+from fastwam_policy.launching.process_group import ProcessGroup
 from fastwam_policy.policies.loading import inspect_policy
 from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.reports.report import report_session
@@ -25,15 +25,12 @@ from fastwam_policy.reports.summary import table
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-_INTERRUPTED = 130
-
 
 def run_demo(
     mode: str,
     bag: Path,
     policy: str,
     output: Path,
-    figures: Path | None,
     seed: int,
     randomization: str,
     duration: float,
@@ -41,11 +38,15 @@ def run_demo(
     robot_file: Path | None = None,
     view: bool = False,
     imagine: bool = False,
-) -> int:
-    """Run the demo and return the exit status: 0 when chunks were computed and the report is there.
+) -> dict[str, Any]:
+    """Run the demo to its end, write the report, and return the figures.
 
     Mode replay plays `bag`; mode sim runs `seed` until the towel is folded, for `duration` s at most. Bag and policy
-    are checked before anything starts; ConfigError says what is wrong with them.
+    are checked before anything starts.
+
+    Raises:
+        ConfigError: bag or policy do not fit.
+        RunError: a process failed.
     """
     console = Console()
     if view:
@@ -71,39 +72,40 @@ def run_demo(
         "record_images": mode == "sim",
         "session": str(session),
     }
+    commands = {process.name: process.command() for process in processes(mode, arguments)}
+    if view:
+        commands["viewer"] = _viewer(robot_file)
 
-    with private_domain() as domain:
-        console.print(f"ROS_DOMAIN_ID {domain}, on this machine only; session in {session}")
-        manager = Manager()
-        for process in processes(mode, arguments):
-            manager.add_process(process.name, f"exec {shlex.join(process.command())}", env=dict(os.environ))
-        if view:
-            screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-            command = [sys.executable, "-m", "fastwam_policy.cli", "view", *([] if screen else ["--web"])]
-            command += ["--robot", str(robot_file)] if robot_file else []
-            manager.add_process("viewer", f"exec {shlex.join(command)}", env=dict(os.environ))
-        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-        manager.loop()
-
-    recording = session / "recording"
-    if manager.returncode == _INTERRUPTED:
-        console.print(f"interrupted; what was recorded is in {recording}")
-        return _INTERRUPTED
-    if manager.returncode != 0:
-        console.print(f"[red]a process ended with status {manager.returncode}; its last lines are above[/red]")
-        return int(manager.returncode or 1)
+    try:
+        name, status = _first_to_end(commands, console, session)
+    except (KeyboardInterrupt, SystemExit):
+        console.print(f"interrupted; what was recorded is in {session / 'recording'}")
+        raise
+    if status != 0:
+        raise RunError(f"{name} ended with status {status}; its last lines are above")
     title = f"a recording of the R1 Lite: {source.name}" if source else f"the simulated R1 Lite, seed {seed}"
     summary = report_session(session, robot, f"Fast-WAM on {title}", source)
     console.print(table(summary))
     write_json(session / "summary.json", summary)
-    write_figures(figures, summary)
     console.print(f"report: {session / 'report.html'}")
     if (video := session / "video.mp4").exists():
         console.print(f"video: {video}")
-    if summary["chunks"] == 0:
-        console.print("[red]no chunk was computed; the policy's warnings above say why[/red]")
-        return 1
-    return 0
+    return summary
+
+
+def _first_to_end(commands: Mapping[str, Sequence[str]], console: Console, session: Path) -> tuple[str, int]:
+    """Run all until one ends, and then end the others; that one's name and exit status."""
+    with private_domain() as domain, ProcessGroup() as group:
+        console.print(f"ROS_DOMAIN_ID {domain}, on this machine only; session in {session}")
+        for name, command in commands.items():
+            group.start(name, command)
+        return group.wait()
+
+
+def _viewer(robot_file: Path | None) -> list[str]:
+    screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    command = [sys.executable, "-m", "fastwam_policy.cli", "view", *([] if screen else ["--web"])]
+    return command + (["--robot", str(robot_file)] if robot_file else [])
 
 
 def _new_folder(parent: Path) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,18 +14,16 @@ from std_srvs.srv import SetBool
 
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.processes import node_command
+from fastwam_policy.launching.process_group import ProcessGroup
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 _PATIENCE = 60.0  # s
 _ANSWER = 1.0  # s until a service is asked again
 _LINES = 20  # of the log that an error shows
-_END = 5.0  # s for a process to end before it is killed
-
-_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM")  # of util-linux
 
 
 class Rig:
-    """A node of this process that spins on a thread, and the processes it has started.
+    """A node of this process that spins on a thread, and a group of processes.
 
     Args:
         name: of the node.
@@ -40,7 +36,7 @@ class Rig:
         self.robot, self._log = robot, log
         self._common = {"robot_config": robot_file} if robot_file else {}
         self.node = Node(name, enable_rosout=False)
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.group = ProcessGroup(log)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self._closing = threading.Event()
@@ -53,33 +49,11 @@ class Rig:
 
     def start(self, package: str, name: str, **parameters: object) -> None:
         """Start one installed node with parameters."""
-        self.run(name, node_command(package, name, self._common | parameters))
-
-    def run(self, name: str, command: list[str]) -> None:
-        """Start a process under a name; it ends with this one, even where this one is killed."""
-        with self._log.open("ab") as output:
-            self.processes[name] = subprocess.Popen([*_WITH_PARENT, *command], stdout=output, stderr=output)
-
-    def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a process."""
-        self.processes[name].send_signal(number)
-
-    def end(self, *names: str, patience: float = _END) -> None:
-        """End these processes, or all; those that have not ended after so many s are killed."""
-        ended = [self.processes.pop(name) for name in names or list(self.processes)]
-        for process in ended:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-        for process in ended:
-            try:
-                process.wait(patience)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        self.group.start(name, node_command(package, name, self._common | parameters))
 
     def close(self) -> None:
         """End everything."""
-        self.end()
+        self.group.close()
         self._closing.set()
         self._executor.shutdown()
         self.node.destroy_node()

@@ -70,9 +70,8 @@ class TaskRig(Rig):
     def pause(self) -> None:
         """As Rig.pause; RunError where a process has ended by itself."""
         super().pause()
-        for name, process in self.processes.items():
-            if process.poll() is not None:
-                raise RunError(f"{name} ended with status {process.returncode}. {self.last_lines()}")
+        if ended := self.group.ended():
+            raise RunError(f"{ended[0]} ended with status {ended[1]}. {self.last_lines()}")
 
     def _on_feedback(self, message: Any) -> None:
         self.elapsed, self._heard = round(float(message.feedback.elapsed), 3), time.monotonic()

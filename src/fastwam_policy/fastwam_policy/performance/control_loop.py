@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from sensor_msgs.msg import CompressedImage, JointState
 from fastwam_msgs.msg import ActionChunk
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.processes import node_command
+from fastwam_policy.launching.process_group import ProcessGroup
 from fastwam_policy.nodes.image_decoding import decode_compressed
 from fastwam_policy.performance.loop_figures import DEADLINE_THREAD
 from fastwam_policy.policies.fastwam.random_bundle import write_random_bundle
@@ -72,34 +72,32 @@ def bench_loop(rates: Sequence[float], seconds: float, robot_file: Path | None =
     robot = RobotConfig.load(robot_file)
     rclpy.init()
     nodes: dict[str, _TimerNode] = {}
-    with TemporaryDirectory() as folder:
-        load = _start_load(robot, robot_file, Path(folder))
+    with TemporaryDirectory() as folder, ProcessGroup(Path(folder) / "load.log") as load:
         try:
+            _start_load(load, robot, robot_file, Path(folder))
             nodes["rclpy timer"] = _TimerNode("light", robot, lambda _: None)
             nodes["rclpy timer, decoding"] = _TimerNode("decoding", robot, decode_compressed)
             deadline = time.monotonic() + _STARTING
             while not nodes["rclpy timer"].chunks:
+                if ended := load.ended():
+                    raise RunError(f"{ended[0]} ended with status {ended[1]}")
                 if time.monotonic() > deadline:
                     raise RunError(f"the policy node published no chunk within {_STARTING:g} s")
                 time.sleep(0.1)
             return [_measure(nodes, rate, seconds) for rate in rates]
         finally:
-            for process in load:
-                process.terminate()
-                process.wait()
+            load.end()
             for node in nodes.values():
                 node.close()
             rclpy.shutdown()
 
 
-def _start_load(robot: RobotConfig, robot_file: Path | None, folder: Path) -> list[subprocess.Popen[bytes]]:
+def _start_load(load: ProcessGroup, robot: RobotConfig, robot_file: Path | None, folder: Path) -> None:
     write_random_bundle(folder / "bundle", robot, "fold the towel")
     common = {"robot_config": robot_file} if robot_file else {}
-    commands = (
-        node_command("galaxea_r1lite_bridge", "emulator_node", common),
-        node_command("fastwam_policy", "policy_node", {"policy": folder / "bundle", **common}),
-    )
-    return [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
+    load.start("emulator_node", node_command("galaxea_r1lite_bridge", "emulator_node", common))
+    policy = {"policy": folder / "bundle", **common}
+    load.start("policy_node", node_command("fastwam_policy", "policy_node", policy))
 
 
 def _measure(nodes: Mapping[str, _TimerNode], rate: float, seconds: float) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class _Trials(TaskRig):
                 command += ["-p", f"realtime:='{realtime}'"]
             if process.name == "bridge_node":
                 command += ["-p", f"blending:={settings.blending}"]
-            self.run(process.name, command)
+            self.group.start(process.name, command)
         self.until_loaded()
         self.until(self._reset.service_is_ready, "the simulator")
 

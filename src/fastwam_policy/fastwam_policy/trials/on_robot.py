@@ -137,7 +137,7 @@ class RealTrial(TrialRig):
 
     def _begin(self, settings: TrialSettings, results: list[RunTask.Result]) -> bool:
         """Run the task; its result is appended."""
-        if "recorder_node" not in self.processes:
+        if "recorder_node" not in self.group:
             self.record()
         if not self._arm():
             return False

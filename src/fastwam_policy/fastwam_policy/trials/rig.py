@@ -38,7 +38,7 @@ class TrialRig(TaskRig, ABC):
     def start_nodes(self, *names: str) -> None:
         """Start some of them."""
         for name in names:
-            self.run(name, self._commands[name])
+            self.group.start(name, self._commands[name])
 
     def record(self) -> None:
         """Begin the recording."""
@@ -54,6 +54,6 @@ class TrialRig(TaskRig, ABC):
 
     def close(self) -> None:
         """Finish the recording, then end everything."""
-        if "recorder_node" in self.processes:
-            self.end("recorder_node", patience=_WRITTEN)
+        if "recorder_node" in self.group:
+            self.group.end("recorder_node", patience=_WRITTEN)
         super().close()

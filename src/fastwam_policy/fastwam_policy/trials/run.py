@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -42,7 +40,6 @@ def _run_missing(session: TrialSession, robot: RobotConfig) -> None:
         else:
             from fastwam_policy.trials.on_robot import HELP, RealTrial
 
-            signal.signal(signal.SIGHUP, lambda number, _: sys.exit(128 + number))
             with single_keys() as keys:
                 print(HELP)
                 _run(session, lambda folder: RealTrial(robot, folder, keys))
