@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
+from diagnostic_msgs.msg import DiagnosticArray
+
 from fastwam_msgs.action import RunTask
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.processes import Argument, RunMode, processes
@@ -24,6 +26,8 @@ class TrialRig(TaskRig, ABC):
         super().__init__("trials", robot, folder / "nodes.log")
         self._folder = folder
         self._commands: dict[str, list[str]] = {}
+        self._recording = False
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     @abstractmethod
     def run_trial(self, policy: str, trial: Trial, settings: TrialSettings) -> TrialOutcome:
@@ -41,9 +45,9 @@ class TrialRig(TaskRig, ABC):
             self.group.start(name, self._commands[name])
 
     def record(self) -> None:
-        """Begin the recording."""
+        """Begin the recording: there are messages in it before anything is done."""
         self.start_nodes("recorder_node")
-        self.until(lambda: self.node.count_subscribers(self.robot.interfaces.command), "the recorder")
+        self.until(lambda: self._recording, "the recorder's first messages")
 
     def run_task(self, time_limit: float, instruction: str = "") -> RunTask.Result:
         """As TaskRig.run_task; RunError also where the task was refused: that says nothing about the policy."""
@@ -57,3 +61,8 @@ class TrialRig(TaskRig, ABC):
         if "recorder_node" in self.group:
             self.group.end("recorder_node", patience=_WRITTEN)
         super().close()
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.endswith("recorder_node: recording"):
+                self._recording |= any(entry.key == "written" and entry.value != "0" for entry in status.values)
