@@ -25,6 +25,13 @@ def test_each_mode_starts_what_it_needs():
     assert {p.name: p.parameters for p in imagining}["imagination_node"] == {"policy": "/bundle"}
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_another_robot_reaches_every_node(mode):
+    given = {"robot_config": "/robot.yaml", "rviz": True, "imagine": True, "record": True}
+    assert {process.parameters["robot_config"] for process in processes(mode, given)} == {"/robot.yaml"}
+    assert not any("robot_config" in process.parameters for process in processes(mode, given | {"robot_config": ""}))
+
+
 def test_a_real_robot_is_never_armed_by_default():
     (bridge,) = (p for p in processes("real", {}) if p.name == "bridge_node")
     assert bridge.parameters == {"arm_on_start": False}
