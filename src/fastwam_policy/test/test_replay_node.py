@@ -55,14 +55,15 @@ def test_plays_with_the_recorded_spacing_and_ends(ros, short_bag, tmp_path, stor
     output = ros.finish(node)
     assert node.returncode == 0, output
     assert not commands, "recorded targets never go where a robot listens"
-    assert len(images) == pytest.approx(30, abs=2)
-    # A busy machine loses some of the first: discovery takes a while.
-    assert 350 < len(joints) <= 490
-    assert len(targets) == pytest.approx(30, abs=2)
-    times, stamps = np.array([at for at, _ in joints]), [nanoseconds(m.header.stamp) / 1e9 for _, m in joints]
-    assert stamps == sorted(stamps)
-    assert np.median(np.diff(stamps)) == pytest.approx(1 / 240, rel=0.02), "none is left out"
-    assert (stamps[-1] - stamps[0]) / (times[-1] - times[0]) == pytest.approx(2.0, rel=0.1)
+    for messages, rate in ((images, 15), (targets, 15), (joints, 240)):
+        assert rate < len(messages) <= 2.1 * rate  # a busy machine loses some of the first: discovery takes a while
+        periods = np.diff([nanoseconds(m.header.stamp) / 1e9 for _, m in messages])
+        assert periods.min() > 0
+        assert np.median(periods) == pytest.approx(1 / rate, rel=0.1)
+        assert periods.max() < 3 / rate, "none is left out"
+    times, stamps = np.array([(at, nanoseconds(m.header.stamp) / 1e9) for at, m in joints]).T
+    late, half = times - (stamps - stamps[0]) / 2.0, len(times) // 2
+    assert late[:half].min() == pytest.approx(late[half:].min(), abs=0.1), "at twice the speed"
     ticks = [nanoseconds(m.clock) for _, m in clock]
     assert ticks == sorted(ticks)
     assert ticks[0] / 1e9 == pytest.approx(stamps[0], abs=0.05), "the recording's own time"
