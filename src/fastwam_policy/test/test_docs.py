@@ -71,7 +71,7 @@ def unknown_commands(text):
         if not words or words[0].removeprefix("./") != "fastwam" or len(words) == 1:
             continue
         name = words[1]
-        if name in ("--help", "COMMAND"):
+        if name in ("--help", "COMMAND") or f'NAME, GROUP = "{name}"' in text:  # or it is the page's own example
             continue
         known = commands[name]._option_string_actions if name in commands else {}
         result += [] if name in commands else [name]
