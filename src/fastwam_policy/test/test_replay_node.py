@@ -142,3 +142,12 @@ def test_missing_topics_and_other_types_are_all_listed(short_bag, tmp_path):
     with pytest.raises(ConfigError, match="has type"):
         check_topics(reader, ROBOT, bag, allow_missing=True)
     reader.close()
+
+
+def test_only_the_cameras_that_are_needed_must_be_there(short_bag, tmp_path):
+    head = f"/{ROBOT.cameras['head'].topic}"
+    bag = rewrite(short_bag, tmp_path / "bag", StoragePlugin.MCAP, keep=lambda topic: topic != head)
+    with closing(open_recording(bag)) as reader:
+        assert check_topics(reader, ROBOT, bag, cameras=["wrist_left"]) == [head]
+        with pytest.raises(ConfigError, match=f"{head} is missing"):
+            check_topics(reader, ROBOT, bag, cameras=["head"])

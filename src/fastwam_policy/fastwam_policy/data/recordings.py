@@ -72,32 +72,37 @@ def _warn_unfinished(path: Path) -> None:
     logging.getLogger(__name__).warning("%s was never closed by its recorder: read up to the cut", path)
 
 
-def expected_topics(robot: RobotConfig) -> dict[str, str]:
-    """Type of every sensor topic without which policy and bridge cannot run, by name with its leading slash."""
-    topics = {f"/{camera.topic}": str(camera.type) for camera in robot.cameras.values()}
-    return topics | {f"/{group.feedback}": JOINT_STATE for group in robot.groups.values()}
-
-
-def check_topics(reader: AnyReader, robot: RobotConfig, path: Path, *, allow_missing: bool = False) -> list[str]:
-    """Return the expected topics that the recording lacks or has no messages of.
+def check_topics(
+    reader: AnyReader,
+    robot: RobotConfig,
+    path: Path,
+    *,
+    cameras: Collection[str] | None = None,
+    allow_missing: bool = False,
+) -> list[str]:
+    """Return the cameras' and joints' topics that the recording lacks or has no messages of.
 
     Raises:
-        ConfigError: some are missing and `allow_missing` is false, or a topic has another type; all are listed.
+        ConfigError: joints, or the `cameras` that are needed (None: all), are missing and `allow_missing` is false, or
+            a topic has another type; all are listed.
     """
     have = {connection.topic: connection for connection in reader.connections if connection.msgcount}
-    expected = expected_topics(robot)
-    known = expected | {f"/{group.target}": JOINT_STATE for group in robot.commanded.values()}
+    images = {f"/{camera.topic}": str(camera.type) for camera in robot.cameras.values()}
+    joints = {f"/{group.feedback}": JOINT_STATE for group in robot.groups.values()}
+    needed = {f"/{camera.topic}" for name, camera in robot.cameras.items() if cameras is None or name in cameras}
+    known = images | joints | {f"/{group.target}": JOINT_STATE for group in robot.commanded.values()}
     wrong = [
         f"{topic} has type {have[topic].msgtype}, expected {kind}"
         for topic, kind in known.items()
         if topic in have and have[topic].msgtype != kind
     ]
-    missing = [topic for topic in expected if topic not in have]
-    problems = wrong + ([] if allow_missing else [f"{topic} is missing" for topic in missing])
-    if problems:
+    missing = [topic for topic in images | joints if topic not in have]
+    if not allow_missing:
+        wrong += [f"{topic} is missing" for topic in missing if topic in needed or topic in joints]
+    if wrong:
         raise ConfigError(
             f"{path}: topics do not fit the robot's:\n  "
-            + "\n  ".join(problems)
+            + "\n  ".join(wrong)
             + f"\nThe recording has: {', '.join(sorted(have)) or 'no messages at all'}"
         )
     return missing

@@ -52,12 +52,13 @@ def run_demo(
     if view:
         require_viewer()
     robot = RobotConfig.load(robot_file)
+    policy = policy or str(shipped_bundle())
+    info = inspect_policy(policy)
+    check_robot(info, robot, policy)
     source = bag if mode == "replay" else None
     if source is not None:
         with closing(open_recording(source)) as reader:
-            check_topics(reader, robot, source)
-    policy = policy or str(shipped_bundle())
-    check_robot(inspect_policy(policy), robot, policy)
+            check_topics(reader, robot, source, cameras=[camera.name for camera in info.cameras if camera.required])
     session = _new_folder(output / "sessions")
     arguments: dict[str, Argument] = {
         "bag": str(source or ""),

@@ -48,7 +48,9 @@ class ReplayNode(ManagedNode):
         self._path = Path(values["bag"]).expanduser()
         robot = RobotConfig.load(values["robot_config"])
         self._reader = open_recording(self._path)
-        missing = check_topics(self._reader, robot, self._path, allow_missing=values["allow_missing"])
+        missing = check_topics(
+            self._reader, robot, self._path, cameras=(), allow_missing=values["allow_missing"]
+        )  # which cameras are needed, the policy knows
         if missing:
             self.get_logger().warning(f"not in the recording: {', '.join(missing)}")
         outputs = {f"/{camera.topic}": camera.topic for camera in robot.cameras.values()}

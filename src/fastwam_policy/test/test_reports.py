@@ -1,4 +1,4 @@
-"""The video of a session, from whatever cameras were recorded."""
+"""The report of a session: its video, from whatever cameras were recorded."""
 
 from contextlib import closing
 
