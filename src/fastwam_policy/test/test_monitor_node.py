@@ -100,5 +100,5 @@ def test_markers_show_chunk_replaced_rest_and_executed_path(ros):
     np.testing.assert_allclose([rest[0].x, rest[0].y, rest[0].z], tool("left_arm", first[8]), atol=1e-6)
     assert len(seen("ghost")) % 6 == 0
     assert paths[-1].poses[3].header.stamp == time_message(BEGIN_NS + 11 * STEP_NS)
-    assert "nothing is heard of the bridge" in seen("status")[-1].text
+    assert "no status from the bridge" in seen("status")[-1].text
     assert set(ROBOT.groups["left_arm"].joints) <= set(joint_states[-1].name)

@@ -291,7 +291,7 @@ def test_the_emulator_never_runs_beside_a_robot(ros, monkeypatch):
     monkeypatch.delenv(PRIVATE_DOMAIN)
     feedback = ros.node.create_publisher(JointState, ROBOT.groups["left_arm"].feedback, 1)
     emulator = ros.start("galaxea_r1lite_bridge", "emulator_node")
-    assert "somebody publishes hdas/feedback_arm_left already" in ros.finish(emulator)
+    assert "another process publishes hdas/feedback_arm_left already" in ros.finish(emulator)
     assert emulator.returncode == 2
     feedback.destroy()
 

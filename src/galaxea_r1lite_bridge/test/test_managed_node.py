@@ -26,7 +26,7 @@ def test_others_are_waited_for_except_in_a_reserved_domain(node, monkeypatch):
     monkeypatch.setattr(managed_node, "_DISCOVERY", math.inf)
     node.refuse_beside_others(["joints"])  # the tests' domain is reserved
     publisher = node.create_publisher(String, "joints", 1)
-    with pytest.raises(ConfigError, match="somebody publishes joints already"):
+    with pytest.raises(ConfigError, match="another process publishes joints already"):
         node.refuse_beside_others(["joints"])
     node.destroy_publisher(publisher)
     for reserved in ("", "none", "59"):  # of another domain: says nothing of this one

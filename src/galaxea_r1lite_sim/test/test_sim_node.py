@@ -118,6 +118,6 @@ def test_never_beside_a_robot(ros, monkeypatch):
     monkeypatch.delenv(PRIVATE_DOMAIN)
     publisher = ros.node.create_publisher(JointState, LEFT.feedback, 1)
     node = start(ros)
-    assert f"somebody publishes {LEFT.feedback} already" in ros.finish(node)
+    assert f"another process publishes {LEFT.feedback} already" in ros.finish(node)
     assert node.returncode == 2
     publisher.destroy()

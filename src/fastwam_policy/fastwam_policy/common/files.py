@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that one command at a time writes into."""
+"""Atomic writes, and folders that one command at a time writes into."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FULL = 2**24  # bytes: with less free than this, an error while writing is call
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is whole, or not there at all, after a power cut too."""
+    """Write a file atomically: after a power cut, too, it is complete or not there."""
     if path.exists() and not path.is_file():  # a device or a pipe, which must not be replaced
         path.write_text(text, encoding="utf-8")
         return

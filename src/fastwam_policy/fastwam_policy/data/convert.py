@@ -139,7 +139,7 @@ def read_episode(path: Path, robot: RobotConfig, settings: ConvertSettings) -> E
             message: Any = None
             if topic in cameras:
                 message = reader.deserialize(data, connection.msgtype)
-                if not is_cut_off(image := bytes(message.data)):  # the frame before it serves, as in the policy node
+                if not is_cut_off(image := bytes(message.data)):  # the frame before it is taken, as in the policy node
                     streams[cameras[topic][0]].add(stamp_ns(message), image)
             elif topic in feedback or topic in targets:
                 name, count = (feedback | targets)[topic]

@@ -283,7 +283,7 @@ def claim(folder: Path, writer: str, settings: object) -> None:
     """Note in a dataset's folder what writes it and how, a dataclass; it is continued as it was begun.
 
     Raises:
-        ConfigError: the folder is somebody else's, or was begun with other settings, which are named.
+        ConfigError: the folder belongs to something else, or was begun with other settings, which are named.
     """
     path = folder / "meta" / f"{writer}.txt"
     if not path.exists():

@@ -68,7 +68,7 @@ def _sizes(tensors: Mapping[str, Tensor], path: Path) -> dict[str, int]:
 
 
 def clean_prompt(text: str) -> str:
-    """As in training: mended by ftfy where that is installed, HTML entities resolved twice, white space collapsed."""
+    """As in training: repaired by ftfy where that is installed, HTML entities resolved twice, white space collapsed."""
     try:
         import ftfy
 

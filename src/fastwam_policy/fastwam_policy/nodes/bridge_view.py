@@ -30,7 +30,7 @@ class BridgeView:
 
     @property
     def state(self) -> State:
-        """State of the bridge, INACTIVE when nothing is heard of it."""
+        """State of the bridge, INACTIVE without a status from it."""
         status = self.status
         return State.INACTIVE if status is None else State(status.state)
 
@@ -44,7 +44,7 @@ class BridgeView:
         """State and reason for people."""
         status = self.status
         if status is None:
-            return "nothing is heard of the bridge"
+            return "no status from the bridge"
         return f"{State(status.state).name}, {status.reason} {status.reason_text}"
 
     def executing(self) -> Executing | None:

@@ -103,7 +103,7 @@ class ManagedNode(LifecycleNode):
                 return
             time.sleep(_SPIN)
         raise ConfigError(
-            f"somebody publishes {', '.join(taken)} already: a robot, a simulator or a replay is in this ROS "
+            f"another process publishes {', '.join(taken)} already: a robot, a simulator or a replay is in this ROS "
             "domain. End it, or set another ROS_DOMAIN_ID"
         )
 
