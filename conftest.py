@@ -25,7 +25,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 settings.register_profile("long", max_examples=20_000)  # pytest --hypothesis-profile=long
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job, and then in all that tests start
+# A shell's background job ignores it, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TIMEOUT = 60.0  # s: generous, since two cores may be busy; nothing is measured against it
