@@ -93,23 +93,30 @@ class Workspace:
         The arm's joints give way as little as possible (damped least squares).
         """
         result = positions.copy()
+        poses = self.kinematics.poses(positions)
         for tool, columns in zip(self.tools, self.arm_joints, strict=True):
+            points = _at(poses, tool)  # an arm that gives way leaves the other arm's tool where it is
             for _ in range(_ITERATIONS):
-                depth = self.table_height + _TOUCHING - self._point(tool, result)[:, 2]
+                depth = self.table_height + _TOUCHING - points[:, 2]
                 rows = np.flatnonzero((depth > _TOUCHED) & (depth < _DEEPEST))
                 if not len(rows):
                     break
-                near = np.repeat(result[rows, None], 1 + len(columns), axis=1)
-                near[:, 1 + np.arange(len(columns)), columns] += _DIFFERENCE
-                points = self._point(tool, near.reshape(-1, near.shape[-1])).reshape(len(rows), -1, 3)
-                jacobian = (points[:, 1:] - points[:, :1]).swapaxes(1, 2) / _DIFFERENCE
-                square = jacobian @ jacobian.swapaxes(1, 2) + _DAMPING**2 * np.eye(3)
-                up = np.linalg.solve(square, depth[rows, None, None] * np.array([[0.0], [0.0], [1.0]]))
-                result[rows[:, None], columns] += (jacobian.swapaxes(1, 2) @ up)[:, :, 0]
+                self._lift(tool, columns, result, rows, depth[rows])
+                points = _at(self.kinematics.poses(result), tool)
         return result
 
-    def _point(self, tool: Place, positions: NDArray[np.float64]) -> Points:
-        return _at(self.kinematics.poses(positions), tool)
+    def _lift(
+        self, tool: Place, columns: NDArray[np.int_], positions: NDArray[np.float64], rows: NDArray[np.int_],
+        height: NDArray[np.float64],
+    ) -> None:  # fmt: skip
+        """Lift a tool by `height` [R] in some `rows` [R] of `positions`, by one step with its arm's joints `columns`."""
+        near = np.repeat(positions[rows, None], 1 + len(columns), axis=1)
+        near[:, 1 + np.arange(len(columns)), columns] += _DIFFERENCE
+        points = _at(self.kinematics.poses(near.reshape(-1, near.shape[-1])), tool).reshape(len(rows), -1, 3)
+        jacobian = (points[:, 1:] - points[:, :1]).swapaxes(1, 2) / _DIFFERENCE
+        square = jacobian @ jacobian.swapaxes(1, 2) + _DAMPING**2 * np.eye(3)
+        up = np.linalg.solve(square, height[:, None, None] * np.array([[0.0], [0.0], [1.0]]))
+        positions[rows[:, None], columns] += (jacobian.swapaxes(1, 2) @ up)[:, :, 0]
 
     def _segments(
         self, poses: dict[str, NDArray[np.float64]], arm: Sequence[Capsule]
