@@ -233,15 +233,12 @@ class MotionController:
 
     def _give_way(self, dt: float) -> Command:
         """Go back to where the arms are, so that they neither push on nor leap when they come free."""
-        before, torso = self._motion, self.joints.torso
-        assert before is not None
+        assert self._motion is not None
         assert self._yield_to is not None
-        goal = np.where(self.joints.angular, self._yield_to, before.position)
-        goal[torso] = before.position[torso]
-        motion, _ = self.limiter.follow(before, goal, np.zeros_like(goal), dt)
-        if self.guard.blocked(before.position, motion) is not None:
-            motion = self.limiter.brake(before, dt)
-        return self._hold(motion, self._reason, self._detail)
+        place, torso = self._motion.position, self.joints.torso
+        goal = np.where(self.joints.angular, self._yield_to, place)
+        goal[torso] = place[torso]
+        return self._hold(self._follower.approach(goal, self._motion, dt), self._reason, self._detail)
 
     def _hold(self, motion: Motion, reason: Reason, detail: str) -> Command:
         """Send a motion that no plan asks for."""

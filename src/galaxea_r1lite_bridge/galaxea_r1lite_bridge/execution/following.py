@@ -88,6 +88,11 @@ class Follower:
         limits |= {reason for reason in (barrier, blocked, Reason.LIMIT_TABLE if touches else None) if reason}
         return Followed(motion, limited, frozenset(limits), blocked or barrier)
 
+    def approach(self, goal: NDArray[np.float64], previous: Motion, dt: float) -> Motion:
+        """The next motion towards rest at `goal` [D]; braking where the workspace is in the way."""
+        motion, _ = self.limiter.follow(previous, goal, np.zeros_like(goal), dt)
+        return motion if self.guard.blocked(previous.position, motion) is None else self.limiter.brake(previous, dt)
+
     def reset(self) -> None:
         """No plan is followed any more: nothing is behind it."""
         self._speed.reset()

@@ -99,9 +99,9 @@ class Limiter:
         return Motion(previous.position + command * dt, command)
 
     def braking(self, motion: Motion, parts: int) -> NDArray[np.float64]:
-        """Positions [parts, D] on the way of braking from `motion`, evenly in time, the last one where it ends."""
+        """Positions [parts + 1, D] on the way of braking from `motion`, evenly in time, from begin to end."""
         needed = np.abs(motion.velocity) / self.acceleration
-        times = np.minimum(np.linspace(1 / parts, 1, parts)[:, None] * needed.max(), needed)
+        times = np.minimum(np.linspace(0, 1, parts + 1)[:, None] * needed.max(), needed)
         return motion.position + motion.velocity * times - np.sign(motion.velocity) * self.acceleration * times**2 / 2
 
     def _bounded(self, previous: Motion, wanted: Vector, dt: float, lower: Vector, upper: Vector) -> Vector:

@@ -109,7 +109,7 @@ class Workspace:
         self, tool: Place, columns: NDArray[np.int_], positions: NDArray[np.float64], rows: NDArray[np.int_],
         height: NDArray[np.float64],
     ) -> None:  # fmt: skip
-        """Lift a tool by `height` [R] in some `rows` [R] of `positions`, by one step with its arm's joints `columns`."""
+        """Lift a tool by `height` [R] in some `rows` [R] of `positions`: one step with its arm's joints `columns`."""
         near = np.repeat(positions[rows, None], 1 + len(columns), axis=1)
         near[:, 1 + np.arange(len(columns)), columns] += _DIFFERENCE
         points = _at(self.kinematics.poses(near.reshape(-1, near.shape[-1])), tool).reshape(len(rows), -1, 3)

@@ -11,7 +11,7 @@ from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
 from galaxea_r1lite_bridge.execution.reasons import Reason
 from galaxea_r1lite_bridge.execution.workspace import KINDS, Workspace
 
-_BRAKING_POINTS = 4  # where the way of braking is checked
+_BRAKING_PARTS = 8  # the way of braking is checked before and after each
 
 
 @dataclass
@@ -52,7 +52,7 @@ class WorkspaceGuard:
 
     def blocked(self, position: NDArray[np.float64], motion: Motion) -> Reason | None:
         """The limit that `motion`, or braking from it, would pass, if any; `position` [D] is the command before."""
-        worst = self._outside(position, self.limiter.braking(motion, _BRAKING_POINTS)).min(axis=0)
+        worst = self._outside(position, self.limiter.braking(motion, _BRAKING_PARTS)).min(axis=0)
         return KINDS[int(worst.argmin())] if worst.any() else None
 
     def _outside(self, position: NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
