@@ -6,6 +6,7 @@ from galaxea_r1lite_bridge.execution.offline import LaggingJoints, OfflineBridge
 from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 from .rig import ROBOT, STEP, S
 
@@ -28,7 +29,7 @@ def test_arming_waits_with_the_plant_at_rest(bridge):
 
 def test_arms_that_must_not_be_armed_end_the_wait(bridge):
     bridge.plant.positions = HOME + np.eye(17)[0] * 5.0
-    with pytest.raises(RuntimeError, match="a joint is outside its limits"):
+    with pytest.raises(ConfigError, match="111: a joint is outside its limits"):
         bridge.arm()
 
 

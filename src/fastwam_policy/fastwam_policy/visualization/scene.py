@@ -25,7 +25,7 @@ class ArmGeometry:
     def __init__(self, robot: RobotConfig) -> None:
         self._robot = robot
         torso = [joint for group in robot.standing.values() for joint in group.joints]
-        self._angular = np.array([unit == "rad" for unit in robot.units])
+        self._angular = robot.is_arm
         joints = [name for name, arm in zip(robot.joint_names, self._angular, strict=True) if arm]
         self._kinematics = robot.kinematics().batch(robot.workspace_links, [*torso, *joints], robot.workspace.frame)
 

@@ -83,7 +83,7 @@ class Follower:
         blocked = self.guard.blocked(previous.position, motion)
         if blocked is not None:
             motion = self.limiter.brake(previous, dt)
-        self._speed.sent(motion, position)
+        self._speed.note(motion, position)
         limits = {Reason(code) for code in np.unique(limited) if code}
         limits |= {reason for reason in (barrier, blocked, Reason.LIMIT_TABLE if touches else None) if reason}
         return Followed(motion, limited, frozenset(limits), blocked or barrier)

@@ -15,6 +15,7 @@ from galaxea_r1lite_bridge.execution.reasons import Reason
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings
 from galaxea_r1lite_bridge.execution.types import Command, Inputs, JointFeedback
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _SECOND = 1_000_000_000
 
@@ -84,11 +85,11 @@ class OfflineBridge:
         """Look at the plant, which stands still meanwhile, until the arms may be armed.
 
         Raises:
-            RuntimeError: they must not be, and waiting does not help.
+            ConfigError: the robot file does not allow it at the plant's pose.
         """
         while reason := self.controller.arm():
             if reason not in (Reason.FEEDBACK_MISSING, Reason.NOT_STILL):
-                raise RuntimeError(f"the bridge refuses to be armed: {reason.text}")
+                raise ConfigError(f"the arms cannot be armed, {int(reason)}: {reason.text}")
             self.step()
             self.clock.advance(self.period_ns)
 

@@ -37,8 +37,8 @@ class Speed:
         """Largest share of its speed limit that a joint has at `velocity` [D]."""
         return float((np.abs(velocity) / self.limiter.velocity)[self.joints].max(initial=0.0))
 
-    def sent(self, motion: Motion, target: NDArray[np.float64]) -> None:
-        """Note how far a command is behind the plan's `target` [D]."""
+    def note(self, motion: Motion, target: NDArray[np.float64]) -> None:
+        """Remember how far a command is behind the plan's `target` [D]."""
         inside = np.clip(target, self.limiter.lower, self.limiter.upper)
         off = np.abs(inside - motion.position) / (self.limiter.velocity * _FOLLOW_TIME)
         self._behind = float(off[self.joints].max(initial=0.0))
