@@ -191,7 +191,7 @@ def test_an_interrupted_evaluation_goes_on(tmp_path, capsys):
     assert asked == [3, 2, 1, 4], "more seeds are added"
     capsys.readouterr()
     assert gather(run, replace(how, policy="b"), figures)["episodes"] == 3
-    assert len(asked) == 7, "another policy is evaluated anew"
+    assert len(asked) == 7, "another policy is evaluated again"
     assert "is of another evaluation, and is replaced: policy: a -> b" in capsys.readouterr().out
     figures.write_text("[1, 2]")
     assert gather(run, how, figures)["episodes"] == 3

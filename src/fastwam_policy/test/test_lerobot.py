@@ -206,7 +206,7 @@ def test_a_second_convert_leaves_the_settings_of_the_first(short_bag, tmp_path):
 
 
 def test_a_dataset_of_an_older_version_is_continued(tmp_path):
-    """It knew fewer settings; what the others were by default goes on, and nothing else."""
+    """It knew fewer settings; the others keep their defaults."""
     (tmp_path / "meta" / "parts").mkdir(parents=True)
     (tmp_path / "meta" / "parts" / "episode_000000.json").touch()
     text = tmp_path / "meta" / "convert.txt"

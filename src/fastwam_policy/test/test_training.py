@@ -202,7 +202,7 @@ def test_another_configuration_is_refused_and_the_difference_shown(data, tmp_pat
 
 
 def test_an_output_of_an_older_version_is_gone_on_with(data, tmp_path):
-    """It did not know every option; what those were by default goes on, and nothing else."""
+    """It did not know every option; its other options keep their defaults."""
     config = configuration(data, steps=1)
     train(config, tmp_path)
     written = yaml.safe_load((tmp_path / "training.yaml").read_text())
@@ -371,7 +371,7 @@ def test_two_processes_share_the_weights(data, tmp_path):
             torch.testing.assert_close(stored[name.removeprefix("model.")], value, rtol=1e-4, atol=1e-5, msg=name)
         shutil.rmtree(output / "checkpoints" / "step_00000003")
         (output / "last" / "model.safetensors").unlink()
-    assert "going on after step 2" in done.stdout
+    assert "continuing after step 2" in done.stdout
 
 
 def train_by_hand(config, output):

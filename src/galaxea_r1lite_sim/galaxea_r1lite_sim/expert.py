@@ -14,7 +14,7 @@ from galaxea_r1lite_bridge.robot.kinematics import BatchKinematics
 STEP = 1 / 15  # s between two targets
 _CLOSED, _OPENED = 0.0, 70.0  # mm of stroke
 _ABOVE, _GRASP = 0.10, 0.012  # m of the tool over the table
-_NEAR, _FAR = 0.03, 0.15  # m from a corner: beside it, and so far that the way takes its full time
+_NEAR, _FAR = 0.03, 0.15  # m from a corner: next to it, and so far that the way takes its full time
 _SHORTEST = 0.3  # of a segment's full time
 _DAMPING, _TURN_WEIGHT = 0.02, 0.1  # of the inverse kinematics
 _ITERATIONS, _LONGEST = 12, 0.25  # rad, largest step of one iteration
@@ -118,7 +118,7 @@ class Expert:
         for arm, (near, _) in self._corners.items():
             tool = self._tool(arm, rows[0])
             away = float(np.linalg.norm(tool[:2] - near[:2]))
-            # From beside the corner the arm goes on as it would have, not up and down again.
+            # From next to the corner the arm continues as it would have, not up and down again.
             height = _ABOVE if away > _NEAR else float(np.clip(tool[2] - table, _GRASP, _ABOVE))
             above[arm] = np.array([*near[:2], table + height])
             share = max(share, float(np.linalg.norm(tool - above[arm])) / _FAR)

@@ -26,7 +26,7 @@ class Conditions:
         towel_stripes: width of stripes, 0: none.
         table_color: two colours of its texture.
         table_texture: edge length of the texture's squares, 0: plain.
-        light: direction the light comes from, and its share beside ambient light.
+        light: direction the light comes from, and its share; the rest is ambient light.
         camera_shift: of the cameras in turn, [3, 6] metres and rad in its own frame.
         friction: of towel and table.
         servo_lag: s, time constant of the joints' controller.
@@ -51,7 +51,7 @@ def draw(seed: int, level: Level = "full") -> Conditions:
     """The conditions of a seed.
 
     `none` varies nothing, `towel` its place and the arms' start, `full` also size, colours, texture, light, cameras,
-    friction and the servos. A seed's towel lies alike in `towel` and `full`.
+    friction and the servos. A seed's towel lies in the same place in `towel` and `full`.
     """
     if level == "none":
         return Conditions()

@@ -7,7 +7,7 @@ import argparse
 from fastwam_policy.common.arguments import add_json, add_robot, new_file, number, write_figures
 
 NAME, GROUP = "bench-loop", "evaluate"
-HELP = "time of the bridge's control step, and jitter of its thread beside an rclpy timer"
+HELP = "time of the bridge's control step, and jitter of its thread compared with an rclpy timer"
 EXAMPLE = "./fastwam bench-loop --rate 100 --seconds 5"
 
 

@@ -23,7 +23,7 @@ EXAMPLE = "./fastwam compare config/training/towel.yaml output/compare --randomi
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_training_config(parser)
-    parser.add_argument("output", type=Path, help="folder to write, or to go on in")
+    parser.add_argument("output", type=Path, help="folder to write, or to continue")
     parser.add_argument("--episodes", type=number(int, least=1), default=100, help="of each evaluation")
     add_randomization(parser)
     add_threads(parser)

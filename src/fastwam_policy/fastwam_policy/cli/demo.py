@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bag", type=Path, help="recording to replay; the shipped sample by default")
     add_policy(parser, "--policy", default="", about="; the shipped bundle by default")
     parser.add_argument("--view", action="store_true", help="show it live in the Rerun viewer")
-    parser.add_argument("--imagine", action="store_true", help="show what the model imagines beside what then happened")
+    parser.add_argument("--imagine", action="store_true", help="show what the model imagines and what then happened")
     parser.add_argument("--output", type=Path, default=Path("output"), help="folder for sessions")
     add_robot(parser)
     add_json(parser)

@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log", type=new_file, default="eval_sim.log", help="output of the nodes (with --nodes)")
     parser.add_argument("--videos", type=Path, metavar="FOLDER", help="write a video of each failure")
     add_robot(parser)
-    add_json(parser, "write the figures as JSON, from the first episode on; the same evaluation goes on from there")
+    add_json(parser, "write the figures as JSON, from the first episode on; the same evaluation continues from there")
 
 
 def run(given: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ EXAMPLE = './fastwam train config/training/towel.yaml output/mine --set "dataset
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_training_config(parser)
-    parser.add_argument("output", type=Path, help="folder to write, or to go on in after an interruption")
+    parser.add_argument("output", type=Path, help="folder to write, or to continue after an interruption")
     add_threads(parser)
     add_robot(parser)
     add_json(parser)

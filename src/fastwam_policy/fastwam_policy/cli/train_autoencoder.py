@@ -14,7 +14,7 @@ from fastwam_policy.common.arguments import (
 )
 
 NAME, GROUP = "train-autoencoder", "train"
-HELP = "a small image autoencoder for a bundle of one's own"
+HELP = "a small image autoencoder for your own bundle"
 EXAMPLE = './fastwam train-autoencoder config/training/towel.yaml --set "datasets=[data/mine]"'
 
 

@@ -24,7 +24,7 @@ _TIME_LIMIT = {"sim": 20.0, "real": 120.0}  # s
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("output", type=Path, help="folder to write, or to go on in after an interruption")
+    parser.add_argument("output", type=Path, help="folder to write, or to continue after an interruption")
     parser.add_argument("--n", type=number(int, least=1), default=10, help="trials of each policy (default 10)")
     parser.add_argument("--mode", choices=["sim", "real"], default="sim", help="real needs an operator (default sim)")
     add_policy(parser, "--policy", action="append", required=True, about="; given twice: the two are compared")

@@ -1,1 +1,1 @@
-"""Files, processes of work, progress bars, statistics: nothing of robots or policies."""
+"""Files, worker processes, progress bars, statistics: nothing about robots or policies."""

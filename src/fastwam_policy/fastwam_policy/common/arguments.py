@@ -50,7 +50,7 @@ def existing_file(text: str) -> Path:
 
 
 def new_file(text: str) -> Path:
-    """A file to write in the end: a command of minutes must not fail then."""
+    """A file that is written at the end. It is checked at the start, so that a long command does not fail then."""
     path = Path(text)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: not a file in an existing folder")
@@ -85,7 +85,7 @@ def add_robot(parser: argparse.ArgumentParser) -> None:
 
 
 class _Renamed(argparse.Action):
-    """An option that has another name now."""
+    """An option that was renamed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
         parser.error(f"{'/'.join(self.option_strings)} is now called {self.const}")

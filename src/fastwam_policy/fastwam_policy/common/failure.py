@@ -1,4 +1,4 @@
-"""The error of work that fails though nothing is wrong with what was asked for."""
+"""The error for work that failed although the request was right."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from __future__ import annotations
 class RunError(RuntimeError):
     """A node ended, a worker was killed, nothing came in time: the text says what happened and what to do.
 
-    Wrong input is a ConfigError instead. The command line exits with 1 for this one, and with 2 for that.
+    Wrong input is a ConfigError instead. The command line exits with 1 for a RunError, and with 2 for a ConfigError.
     """

@@ -14,7 +14,7 @@ from typing import Any
 
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-_FULL = 2**24  # bytes: with less free than this, an error while writing is called a full disk
+_FULL = 2**24  # bytes: with less free space than this, an error while writing is reported as a full disk
 
 
 def write_text(path: Path, text: str) -> None:
@@ -37,7 +37,7 @@ def write_json(path: Path, data: Any) -> None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder, made where it is not there, for this process; however that ends, the folder is free again.
+    """Lock a folder, which is created if needed; the lock ends with the process, however that ends.
 
     Raises:
         ConfigError: another process holds it.
@@ -61,7 +61,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def naming_a_full_disk(folder: Path) -> Iterator[None]:
-    """OSError with ENOSPC for what torch, safetensors and numpy raise where the disk is full; they do not say so."""
+    """Raise OSError with ENOSPC where the disk is full: the errors of torch, safetensors and numpy do not say so."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Work on several processes."""
+"""Work in several processes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def in_processes(
             pool.shutdown(cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
                 raise RunError(
-                    f"one of {count} worker processes was killed, perhaps for want of memory: try fewer with --workers"
+                    f"one of {count} worker processes was killed, perhaps out of memory: try fewer with --workers"
                 ) from None
             raise
 

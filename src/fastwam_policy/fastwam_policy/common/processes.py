@@ -1,4 +1,4 @@
-"""Which processes a mode consists of, from config/processes.yaml: the one description that all starters use."""
+"""Which processes a mode consists of, from config/processes.yaml. The launch file and all commands use it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARGUMENTS: dict[str, tuple[Argument, str]] = {
     "instruction": ("", "task; empty for the policy's default"),
     "arm": (False, "arm the bridge as soon as feedback comes; leave it false on a robot and call ~/arm"),
     "rviz": (False, "start RViz and what it needs; only with a full ROS 2 installation"),
-    "imagine": (False, "show what the model imagines beside what then happens: imagination_node, in the background"),
+    "imagine": (False, "show what the model imagines and what then happens: imagination_node, in the background"),
     "record": (False, "write chunks, commands, feedback and status to an mcap"),
     "record_images": (False, "with `record`, the camera images as well"),
     "seed": (0, "what the simulated scene is drawn from, mode sim"),
@@ -39,7 +39,7 @@ ARGUMENTS: dict[str, tuple[Argument, str]] = {
 
 
 def shipped_bundle() -> Path:
-    """The bundle that comes with this package: it folds the simulated towel, and knows no other."""
+    """The bundle that comes with this package. It was trained for the simulated towel only."""
     return Path(get_package_share_directory("fastwam_policy")) / "bundles" / "towel_small"
 
 
@@ -49,12 +49,12 @@ def sample_bag() -> Path:
 
 
 def has_simulator() -> bool:
-    """Whether MuJoCo is there."""
+    """Whether MuJoCo is installed."""
     return find_spec("mujoco") is not None
 
 
 def require_simulator() -> None:
-    """ConfigError where MuJoCo is missing."""
+    """ConfigError where MuJoCo is not installed."""
     if not has_simulator():
         raise ConfigError(
             "the simulator needs MuJoCo, which has no wheel for this Python: use Python 3.11 or newer "
@@ -63,7 +63,7 @@ def require_simulator() -> None:
 
 
 def require_viewer() -> None:
-    """ConfigError where Rerun is missing."""
+    """ConfigError where Rerun is not installed."""
     if find_spec("rerun") is None:
         raise ConfigError(
             "the viewer needs rerun-sdk: .venv/bin/python -m pip install --no-deps -r requirements-view.txt"

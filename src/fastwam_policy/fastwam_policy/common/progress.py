@@ -1,4 +1,4 @@
-"""How long work shows how far it is."""
+"""Progress bars."""
 
 from __future__ import annotations
 

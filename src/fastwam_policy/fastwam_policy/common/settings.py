@@ -1,4 +1,4 @@
-"""What a folder was begun with, compared with what a command is told now, across versions of this package."""
+"""Compares the settings that a folder was begun with and those given now, across versions of this package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOTHING = "nothing"
 _PLAIN = TypeAdapter(Any)
 
 Uncompared = Annotated[T, _UNCOMPARED]
-"""Type of a setting that changes no result: work begun with one value goes on with another."""
+"""Type of a setting that changes no result: work begun with one value may be continued with another."""
 
 
 def changes(before: object, now: object, key: str = "") -> Iterator[str]:

@@ -3,7 +3,7 @@
 Format: https://github.com/huggingface/lerobot, `lerobot/datasets`, at v0.3 for 2.1 and at v0.4 for 3.0. Keys are those
 of the vendor's converter for the R1 Lite, a column for each joint group: `observation.state.left_arm`,
 `action.left_arm`, `observation.images.head_rgb`. The package itself cannot be a dependency: it pins torch and a
-torchvision to match, and any torch must serve here.
+torchvision to match, and this project works with any torch >= 2.4.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Episode:
         task: instruction.
         images: by camera, T images RGB uint8 [h, w, 3].
         state: measured positions by joint group [T, joints], rad and mm.
-        action: targets by joint group, likewise.
+        action: targets by joint group, in the same form.
     """
 
     task: str

@@ -1,4 +1,4 @@
-"""Writes an mcap recording on a thread of its own: whoever hands over messages never waits for the disk."""
+"""Writes an mcap recording on its own thread, so that the caller never waits for the disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FLUSH_PERIOD: Final = 1.0  # s: what a killed process, or a power cut, costs at
 class RecordingWriter:
     """A rosbag2 folder that is being written.
 
-    What was written more than `_FLUSH_PERIOD` ago is readable whatever happens to this process. An error of the disk
+    Messages written more than `_FLUSH_PERIOD` ago stay readable whatever happens to this process. A disk error
     ends the recording, and what came before it stays readable. Nothing is ever deleted or overwritten.
 
     Args:
@@ -52,7 +52,7 @@ class RecordingWriter:
         self._accepted = 0
         self._taken = 0
         self.dropped = 0
-        """Messages that found the queue full, or came after an error."""
+        """Messages that came while the queue was full, or after an error."""
         self.written = 0
         """Messages handed to the file."""
         self.free = -1
@@ -69,7 +69,7 @@ class RecordingWriter:
         return self._accepted - self._taken
 
     def put(self, topic: str, stamp_ns: int, data: bytes) -> None:
-        """Hand over a serialized message, from one thread only; it is dropped and counted where it cannot be kept."""
+        """Queue a serialized message, from one thread only; it is dropped and counted where there is no room."""
         if self.error or self.waiting + len(data) > QUEUE_BYTES:
             self.dropped += 1
             return
@@ -77,7 +77,7 @@ class RecordingWriter:
         self._queue.put((self._connections[topic], stamp_ns, data))
 
     def close(self) -> None:
-        """Write what waits, and the index; returns when that is done or has failed, see `error`."""
+        """Write the queued messages and the index; returns when that is done or has failed, see `error`."""
         self._queue.put(None)
         self._thread.join()
 

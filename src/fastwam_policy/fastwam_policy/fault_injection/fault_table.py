@@ -39,9 +39,9 @@ class Row:
         state: of the bridge when it had settled.
         reasons: numbered reasons and drops since the fault.
         expected: what had to be among them, and whether it was.
-        to_hold: s from the fault to rest; None: the motion went on.
+        to_hold: s from the fault to rest; None: the motion continued.
         velocity: largest share of a joint's velocity limit.
-        acceleration: likewise.
+        acceleration: largest share of a joint's acceleration limit.
         violations: commands outside of limits, over the whole run.
     """
 
@@ -93,7 +93,7 @@ def table(rows: Sequence[Row]) -> Table:
         shown.add_column(name, overflow="fold")
     for row in rows:
         state = row.state if row.as_expected else f"[red]{row.state}, unexpected[/red]"
-        hold = "goes on" if row.to_hold is None else f"{row.to_hold:.2f} s"
+        hold = "continues" if row.to_hold is None else f"{row.to_hold:.2f} s"
         use = (f"{row.velocity:.2f}", f"{row.acceleration:.2f}", str(row.violations))
         shown.add_row(row.fault, state, row.reasons.replace(", ", "\n"), hold, *use)
     return shown
@@ -106,7 +106,7 @@ def markdown(rows: Sequence[Row]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        hold = "goes on" if row.to_hold is None else f"{row.to_hold:.2f} s"
+        hold = "continues" if row.to_hold is None else f"{row.to_hold:.2f} s"
         lines.append(
             f"| {row.fault} | {row.state}{'' if row.as_expected else ' (UNEXPECTED)'} | {row.reasons} | {hold} "
             f"| {row.velocity:.2f} | {row.acceleration:.2f} | {row.violations} |"

@@ -1,7 +1,7 @@
 """`fastwam check-safety`: faults are injected into the real nodes, over real ROS 2, while the arms move.
 
 The robot is emulator_node. Where the policy itself is the fault it is the real policy_node with random weights;
-otherwise chunks of one smooth motion come from this process, so that they can be delayed, reordered and spoilt.
+otherwise chunks of one smooth motion come from this process, so that they can be delayed, reordered and damaged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A ROS domain of our own."""
+"""A private ROS domain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIRST_DOMAIN, _DOMAINS = 60, 40  # robots use small domain ids; above 101 the p
 
 @contextmanager
 def private_domain() -> Iterator[int]:
-    """A ROS domain that nobody else on this machine uses, visible on this machine only, for all processes started."""
+    """A ROS domain that no other process of this machine uses, on this machine only, for all processes started."""
     before = dict(os.environ)
     with domain_id(iter(range(_FIRST_DOMAIN, _FIRST_DOMAIN + _DOMAINS)).__next__) as domain:
         os.environ |= {"ROS_DOMAIN_ID": str(domain), PRIVATE_DOMAIN: str(domain), "PYTHONUNBUFFERED": "1"}
@@ -25,6 +25,6 @@ def private_domain() -> Iterator[int]:
             os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         try:
             yield domain
-        finally:  # the domain may be given to somebody else now
+        finally:  # another process may take the domain now
             os.environ.clear()
             os.environ |= before

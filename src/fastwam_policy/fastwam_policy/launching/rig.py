@@ -1,4 +1,4 @@
-"""Start nodes as processes and talk to them from this one: what check-safety, eval-sim --nodes and trials stand on."""
+"""Start nodes as processes and talk to them from this one: the base of check-safety, eval-sim --nodes and trials."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 _NS = 1_000_000_000
 _LOADING = 900.0  # s for a policy of billions of parameters to load and, where that is asked for, to compile
 _ACCEPTED = 60.0  # s for a task to be accepted
-_ARMED_TIME, _PAUSE = 30.0, 0.2  # s for the policy node to hear that the bridge is armed, and between two questions
+_ARMED_TIME, _PAUSE = 30.0, 0.2  # s for the policy node to learn that the bridge is armed, and between two attempts
 _SILENCE = 60.0  # s without feedback; a task itself may take any time, since simulated time may be slow
 
 
@@ -59,7 +59,7 @@ class TaskRig(Rig):
             future, self._heard = self.goal.get_result_async(), time.monotonic()
             while not future.done():
                 if time.monotonic() - self._heard > _SILENCE:
-                    raise RunError(f"the policy node has fallen silent. {self.last_lines()}")
+                    raise RunError(f"the policy node does not answer any more. {self.last_lines()}")
                 self.pause()
             self.goal, answer = None, future.result()
             # The policy node learns a moment after this one that the bridge is armed.

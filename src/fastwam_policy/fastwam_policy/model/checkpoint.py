@@ -1,4 +1,4 @@
-"""Official checkpoints: the layout of their keys, loading without trust, and a full list of what does not fit."""
+"""Official checkpoints: the layout of their keys, safe loading, and a full list of what does not fit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a file that is nothing but tensors by name.
+    """Read a file that holds only tensors by name.
 
     Raises:
         CheckpointError: as :func:`read_tensors`, or it holds something else.

@@ -25,7 +25,7 @@ class Batch:
         proprio: joint state at the observation [B, P], or None.
         actions: [B, H, action_dim].
         action_is_pad: bool [B, H], True past the end of the episode; None: no padding.
-        image_is_pad: bool [B, video frames], likewise.
+        image_is_pad: the same for the video, bool [B, video frames].
     """
 
     latents: Tensor

@@ -1,4 +1,4 @@
-"""What the policy's model imagines, beside what then happened. A process of its own, in the background."""
+"""What the policy's model imagines, next to what then happened. A separate process, in the background."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ImaginationNode(ManagedNode):
         self._ticker = self.create_timer(_TICK, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def deactivate(self) -> None:
-        """Let go of all topics; a video that is being computed is dropped."""
+        """Release all topics; a video that is being computed is dropped."""
         self.destroy_timer(self._ticker)
         self._inputs.destroy()
         self.destroy_subscription(self._policy_input)

@@ -82,7 +82,7 @@ class MonitorNode(ManagedNode):
         ]
 
     def deactivate(self) -> None:
-        """Let go of all topics; what is on the screen ends with its lifetime."""
+        """Release all topics; markers disappear when their lifetime ends."""
         for ticker in self._tickers:
             self.destroy_timer(ticker)
         for subscription in self._inputs:

@@ -81,7 +81,7 @@ class ObservationInputs:
         )
 
     def destroy(self) -> None:
-        """Let go of all topics."""
+        """Release all topics."""
         self._jump.unregister()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)

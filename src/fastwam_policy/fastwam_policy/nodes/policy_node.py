@@ -105,7 +105,7 @@ class PolicyNode(ManagedNode):
         self._identity_publisher.publish(String(data=self._identity))
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._service = self.create_service(SetInstruction, "~/set_instruction", self._on_set_instruction)
-        # Status must go on when a simulated clock stands still.
+        # Status must be published when a simulated clock stands still, too.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._status_timers = [
             self.create_timer(self._status_period, self._publish_status, clock=steady),
@@ -118,7 +118,7 @@ class PolicyNode(ManagedNode):
         self.get_logger().info("active" if self._run_on_start else "active, waiting for a task")
 
     def deactivate(self) -> None:
-        """Stop computing and let go of all topics."""
+        """Stop computing and release all topics."""
         self._loop.deactivate()
         self._publish_status()
         self._inputs.destroy()

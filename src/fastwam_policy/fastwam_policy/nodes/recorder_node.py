@@ -1,4 +1,4 @@
-"""Writes what the robot and our nodes say to an mcap recording, on demand the camera images too."""
+"""Writes the topics of the robot and of our nodes to an mcap recording, optionally with the camera images."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class RecorderNode(ManagedNode):
         self._has_time = False
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._shown = ""
-        # Disk errors must be told when a simulated clock stands still.
+        # Disk errors must be reported when a simulated clock stands still, too.
         self._timer = self.create_timer(
             diagnostics.PERIOD, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
@@ -93,7 +93,7 @@ class RecorderNode(ManagedNode):
     def _on_timer(self) -> None:
         self._publish_diagnostics()
         if not self._has_time and self.get_clock().now().nanoseconds:
-            self._has_time = True  # what is said only once must not come before there is a time to write it with
+            self._has_time = True  # latched messages must not come before there is a time to write them with
             self._inputs += [self._record(topic) for topic, (_, qos) in self._topics.items() if qos is LATCHED]
 
     def _publish_diagnostics(self) -> None:

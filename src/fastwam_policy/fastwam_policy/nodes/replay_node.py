@@ -1,4 +1,4 @@
-"""Plays a recording in the robot's place: sensor topics as recorded, the recorded targets aside for comparison."""
+"""Plays a recording in the robot's place: sensor topics as recorded, recorded targets on topics of their own."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ReplayNode(ManagedNode):
         self._reader = open_recording(self._path)
         missing = check_topics(
             self._reader, robot, self._path, cameras=(), allow_missing=values["allow_missing"]
-        )  # which cameras are needed, the policy knows
+        )  # the policy knows which cameras are needed
         if missing:
             self.get_logger().warning(f"not in the recording: {', '.join(missing)}")
         outputs = {f"/{camera.topic}": camera.topic for camera in robot.cameras.values()}
@@ -72,7 +72,7 @@ class ReplayNode(ManagedNode):
         self._outlets: dict[str, Publisher] = {}
         for connection in self._connections:
             kind, topic = message_class(connection.msgtype), self._outputs[connection.topic]
-            # Reliable publishers serve both kinds of subscriber.
+            # Reliable publishers reach both kinds of subscriber.
             self._outlets[connection.topic] = self.create_publisher(kind, topic, QoSProfile(depth=_QUEUE))
         self._clock_publisher = (
             self.create_publisher(Clock, "/clock", QoSProfile(depth=10)) if self._values["clock"] else None

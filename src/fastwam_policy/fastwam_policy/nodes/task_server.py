@@ -39,7 +39,7 @@ class _Task:
 
 
 class TaskServer:
-    """Serves RunTask for a policy node. Every end of a task stops the inference and lets the bridge decelerate.
+    """The action server of RunTask. Every end of a task stops the inference and lets the bridge decelerate.
 
     Args:
         node: where the interfaces are made.
@@ -73,7 +73,7 @@ class TaskServer:
             self._task.ended.set_result((_Code.FAULT, "the policy node was deactivated"))
 
     def destroy(self) -> None:
-        """Let go of everything."""
+        """Release all interfaces."""
         self._node.destroy_timer(self._timer)
         self._node.destroy_subscription(self._success)
         self._node.destroy_client(self._stop_client)

@@ -57,7 +57,7 @@ class Operator(Node):
         self._task = ActionClient(self, RunTask, names.run_task)
 
     def press(self, key: str) -> None:
-        """Do what a key stands for."""
+        """Do what a key means."""
         actions: dict[str, Callable[[], None]] = {
             " ": lambda: self._show(self._signals.set_estop(pressed=True)),
             "r": lambda: self._show(self._signals.set_estop(pressed=False)),
@@ -150,7 +150,7 @@ class Operator(Node):
         goal.get_result_async().add_done_callback(lambda result: self._on_result(goal, result))
 
     def _on_result(self, goal: Any, future: Future) -> None:
-        if self._goal is goal:  # and not one that was refused beside it
+        if self._goal is goal:  # and not a second one that was refused
             self._goal = None
         answer = future.result()
         words = {

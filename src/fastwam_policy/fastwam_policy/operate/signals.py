@@ -12,7 +12,7 @@ _PERIOD = 0.1  # s
 
 
 class OperatorSignals:
-    """Publishes both on timers of `node`: a bridge that starts later hears of a pressed stop, too."""
+    """Publishes both on timers of `node`: a bridge that starts later receives a pressed stop, too."""
 
     def __init__(self, node: Node, names: Interfaces) -> None:
         self._pressed = False
@@ -25,7 +25,7 @@ class OperatorSignals:
         self._pressed = pressed
         self._estop.publish(Bool(data=pressed))
         if not self._estop.get_subscription_count():
-            return "NOBODY HEARS THE EMERGENCY STOP: use the red button. Is bridge_node in this domain and namespace?"
+            return "EMERGENCY STOP HAS NO SUBSCRIBER: use the red button. Is bridge_node in this domain and namespace?"
         return "EMERGENCY STOP pressed; r releases it" if pressed else "emergency stop released; a arms again"
 
     def _send(self) -> None:

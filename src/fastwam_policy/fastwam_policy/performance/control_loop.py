@@ -1,4 +1,4 @@
-"""`fastwam bench-loop`: the bridge's deadline thread beside rclpy timers, under camera and inference load."""
+"""`fastwam bench-loop`: the bridge's deadline thread compared with rclpy timers, under camera and inference load."""
 
 from __future__ import annotations
 

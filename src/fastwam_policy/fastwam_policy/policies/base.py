@@ -1,4 +1,4 @@
-"""What a policy is: the interface between what runs one and what one is, `Policy.infer(Observation) -> ActionChunk`."""
+"""The policy interface, `Policy.infer(Observation) -> ActionChunk`, and the types that go in and out."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class Policy(Protocol):
         """Forget what came before: a new episode, task or scene begins."""
 
     def close(self) -> None:
-        """Let go of connections, threads and memory."""
+        """Release connections, threads and memory."""
 
 
 @runtime_checkable

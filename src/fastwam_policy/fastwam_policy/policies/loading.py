@@ -1,4 +1,4 @@
-"""Where policies come from: `load_policy` takes a folder, an address, or a class of anybody's.
+"""Loads policies: `load_policy` takes a folder, an address, or any class.
 
     output/mine/bundle              a bundle of this project
     http://workstation:8200         a policy that is served; each scheme is an entry point of GROUP

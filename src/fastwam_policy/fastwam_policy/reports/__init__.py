@@ -1,1 +1,1 @@
-"""What recorded sessions say: summaries, figures, HTML pages. No ROS."""
+"""Reports of recorded sessions: summaries, figures, HTML pages. No ROS."""

@@ -87,7 +87,7 @@ class ObservationBuffer:
         optional_cameras: Iterable[str] = (),
         memory: float = 0.0,
     ) -> None:
-        """Nothing is waited for but `cameras` and `joints`.
+        """Only `cameras` and `joints` are waited for.
 
         Args:
             cameras: without a frame of each there is no snapshot.

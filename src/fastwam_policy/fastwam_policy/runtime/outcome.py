@@ -1,4 +1,4 @@
-"""What happened from an observation on, to set beside what was imagined."""
+"""What happened from an observation on, to compare with what was imagined."""
 
 from __future__ import annotations
 

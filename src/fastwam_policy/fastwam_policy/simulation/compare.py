@@ -28,8 +28,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Train each variant into a folder of `output`, then evaluate it in each of its modes on the same seeds.
 
-    What is there already is not done again, and an interrupted training goes on. Where `start_from` is the output of an
-    earlier comparison, each variant goes on from its own weights there.
+    What is done is not done again; an interrupted training continues. Where `start_from` is the output of an earlier
+    comparison, each variant continues from its own weights there.
 
     Raises:
         ConfigError: as :func:`train`; also where a folder was trained with another configuration.

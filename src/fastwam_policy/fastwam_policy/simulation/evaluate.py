@@ -34,7 +34,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.camera import Cameras, not_rendered
 
-_OUTCOMES = TypeAdapter(list[EpisodeResult])  # without what another version has beside it
+_OUTCOMES = TypeAdapter(list[EpisodeResult])  # fields of other versions are ignored
 
 
 def evaluate(
@@ -126,7 +126,7 @@ def gather(
 
 
 def _known(figures: Path | None, how: Evaluation) -> list[EpisodeResult]:
-    """Outcomes of `how.seeds` in a file of :func:`gather`; none where they came about in another way, which is told."""
+    """Outcomes of `how.seeds` in a file of :func:`gather`; none where it is of another evaluation, which is printed."""
     try:
         known = json.loads(figures.read_text(encoding="utf-8")) if figures else {}
         about, outcomes = known["how"], _OUTCOMES.validate_python(known["outcomes"])

@@ -39,7 +39,7 @@ def evaluate_nodes(
 
     Raises:
         ConfigError: the policy needs a camera that the simulator cannot render.
-        RunError: a node does not come up, or answers no more.
+        RunError: a node does not come up, or does not answer any more.
     """
 
     def run(missing: Sequence[int]) -> Generator[EpisodeResult, None, None]:

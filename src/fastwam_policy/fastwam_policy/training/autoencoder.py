@@ -24,7 +24,7 @@ _BATCH, _CROP = 32, 96  # random crops of so many pixels: cheaper than whole ima
 _RATE = 2e-3  # learning rate at its highest
 _WARM_UP = 50  # steps
 _EDGES = 1.0  # weight of the difference between neighbouring pixels: edges are what a robot aims at
-_KL = 1e-5  # weight of the divergence from a normal distribution, beside an L1 loss of pixels in -1..1
+_KL = 1e-5  # weight of the divergence from a normal distribution; the L1 loss of pixels in -1..1 has weight 1
 _HELD_OUT = 64  # images, about
 _CLIP = 1.0  # norm of the gradient
 

@@ -1,4 +1,4 @@
-"""Averaged weights whose checkpoint is whole, also where FSDP spreads each weight over the processes."""
+"""Averaged weights with a complete checkpoint, also where FSDP splits each weight over the processes."""
 
 from __future__ import annotations
 

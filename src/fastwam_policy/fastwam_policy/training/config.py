@@ -1,4 +1,4 @@
-"""What `fastwam train` is told: a YAML file such as config/training/towel.yaml."""
+"""The configuration of `fastwam train`: a YAML file such as config/training/towel.yaml."""
 
 from __future__ import annotations
 

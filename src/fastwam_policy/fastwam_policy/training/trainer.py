@@ -1,6 +1,6 @@
 """`fastwam train`: from LeRobot datasets to a policy bundle.
 
-Started plainly it runs on one device; started with `accelerate launch` on as many as there are, on one machine or
+Started directly it runs on one device; started with `accelerate launch` on as many as there are, on one machine or
 several, each with the whole model (DDP) or a share of it (FSDP). Each step's random numbers come from the seed and the
 step alone, so a run that is killed and started again gives the losses that it would have given.
 
@@ -309,12 +309,12 @@ class _Trainer:
         progress, now = json.loads((found[-1] / "progress.json").read_text()), self.accelerator.num_processes
         if (before := progress.get("processes", now)) != now:
             raise ConfigError(
-                f"{self.output} was begun with {before} processes, not {now}: batch_size counts for each. Go on with "
-                f"{before}, or begin another folder with start_from"
+                f"{self.output} was begun with {before} processes, not {now}: batch_size counts for each. Continue "
+                f"with {before}, or begin another folder with start_from"
             )
         self.accelerator.load_state(found[-1])
         self._average.to(self.accelerator.device)
-        self.accelerator.print(f"going on after step {progress['step']}")
+        self.accelerator.print(f"continuing after step {progress['step']}")
         return progress["step"], progress["best"], progress["seconds"]
 
     def _claim_output(self, held: contextlib.ExitStack) -> None:
@@ -388,7 +388,7 @@ def check_output(config: TrainingConfig, output: Path) -> None:
     if changed := list(changes(yaml.safe_load(path.read_text()), config)):
         raise ConfigError(
             f"{output} was begun with another configuration:\n  " + "\n  ".join(changed) + "\n"
-            "Restore it to go on, or name another folder to begin anew"
+            "Restore it to continue, or name another folder to start again"
         )
 
 

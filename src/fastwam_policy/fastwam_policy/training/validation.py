@@ -28,7 +28,7 @@ class Validation:
 
     Attributes:
         radians: mean absolute error of the joints over the whole horizon; 0 without such joints.
-        millimetres: likewise of the grippers.
+        millimetres: the same of the grippers.
         by_step: mean absolute error at each step [H] of the joints in rad.
         video: error of the video's velocity, as in the training loss.
     """

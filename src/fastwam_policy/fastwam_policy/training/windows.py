@@ -38,7 +38,7 @@ class Sample:
 
     Attributes:
         state: [T, D] rad and mm.
-        action: [T, D] likewise.
+        action: [T, D] rad and mm.
         latents: [T, f, C, h, w] of the video from each frame on, or [T, 1, C, h, w] where frames are encoded alone.
         task: instruction.
         approach: frames before a gripper first closes; 0 where one begins closed, since it may hold something.
@@ -57,7 +57,7 @@ def cache_latents(
     """Encode what is not encoded yet; of several processes each does its `share`: (which, of how many).
 
     Files lie in the dataset, in `latents/` and a folder named after the autoencoder and the layout. Each appears
-    complete or not at all, so an interrupted run goes on where it was.
+    complete or not at all, so an interrupted run continues where it was.
 
     Raises:
         ConfigError: the autoencoder is not what the policy says, or images cannot be read.

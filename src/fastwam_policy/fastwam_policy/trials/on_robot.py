@@ -152,14 +152,14 @@ class RealTrial(TrialRig):
     def _arm(self) -> bool:
         if not self._call("arm", self.arming, SetBool.Request(data=True)):
             return False
-        self.until(lambda: self._bridge.armed, "the bridge's word that it is armed")
+        self.until(lambda: self._bridge.armed, "the bridge's confirmation that it is armed")
         return True
 
     def _disarm(self) -> None:
         if self.arming.service_is_ready():
             self._call("disarm", self.arming, SetBool.Request(data=False))
         if not self._leaving:
-            self.until(lambda: not self._bridge.armed, "the bridge's word that it is disarmed")
+            self.until(lambda: not self._bridge.armed, "the bridge's confirmation that it is disarmed")
 
     def _call(self, name: str, client: object, request: object) -> bool:
         answer = self.ask(client, request)

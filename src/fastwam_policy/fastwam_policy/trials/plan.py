@@ -35,7 +35,7 @@ class TrialSettings:
 
     Attributes:
         policies: one source of a policy or two, as load_policy takes them.
-        weights: hash of each policy's weights: a session must not go on with others.
+        weights: hash of each policy's weights: a session must not be continued with others.
         trials: of each policy.
         mode: who stands for the robot.
         instruction: task; empty for the policy's default.
@@ -175,5 +175,5 @@ def _check(folder: Path, before: dict[str, Any], settings: TrialSettings) -> Non
     if changed := list(changes(before, settings)):
         raise ConfigError(
             f"{folder} was begun with other settings:\n  " + "\n  ".join(changed) + "\n"
-            "Restore them to go on, or name another folder"
+            "Restore them to continue, or name another folder"
         )

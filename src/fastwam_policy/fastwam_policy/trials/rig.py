@@ -1,4 +1,4 @@
-"""The processes of one trial: nothing is carried over to the next, and nobody sees which policy is at work."""
+"""The processes of one trial: nothing is carried over to the next, and the operator does not see which policy runs."""
 
 from __future__ import annotations
 

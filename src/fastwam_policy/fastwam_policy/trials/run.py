@@ -50,7 +50,7 @@ def _run_missing(session: TrialSession, robot: RobotConfig) -> None:
 def _run(session: TrialSession, rig_for: Callable[[Path], TrialRig]) -> None:
     settings = session.settings
     for trial in session.missing():
-        # Only the number: who watches must not know which policy is at work.
+        # Only the number: the operator must not know which policy runs.
         print(f"trial {trial.number} of {len(session.trials)}", flush=True)
         folder = session.begin(trial)
         with closing(rig_for(folder)) as rig:

@@ -31,7 +31,7 @@ def live_view(recording: rr.RecordingStream, robot: RobotConfig, namespace: str)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     node = Node("viewer")
-    sensor = qos_profile(robot.qos.sensor)  # best effort: it hears reliable publishers as well
+    sensor = qos_profile(robot.qos.sensor)  # best effort: it receives from reliable publishers as well
     for topic, (kind, handle) in SessionView(robot, recording).handlers().items():
         node.create_subscription(_TYPES[kind], topic, handle, sensor)
     executor = SingleThreadedExecutor()

@@ -20,11 +20,11 @@ def comparison_strip(
     """One column a frame, each frame with a line of text above it: RGB [2 (H + LABEL_HEIGHT), F W, 3].
 
     Errors are means of the absolute difference of all pixels, of 255. How much the picture has changed since frame 0
-    stands beside them: a model that imagines that nothing happens has that error.
+    is next to them: a model that imagines that nothing happens has that error.
 
     Args:
         imagined: RGB [F, H, W, 3]; frame 0 is the observation through the autoencoder, its error is that one's alone.
-        happened: likewise, what the cameras saw.
+        happened: what the cameras saw, in the same form.
         planned: time of each imagined frame after the observation, s.
         seen: time of what the cameras saw, s.
     """

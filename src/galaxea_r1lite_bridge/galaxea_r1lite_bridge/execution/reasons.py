@@ -76,8 +76,8 @@ _STATES = {
     State.HOLDING: "armed; the last command is repeated",
     State.TRACKING: "armed; following a plan",
     State.STOPPING: "decelerating to a hold",
-    State.FAULT: "stopped by a watchdog; arm again to go on",
-    State.ESTOP: "emergency stop; release it and arm again to go on",
+    State.FAULT: "stopped by a watchdog; arm again to continue",
+    State.ESTOP: "emergency stop; release it and arm again to continue",
 }
 
 _TEXTS = {

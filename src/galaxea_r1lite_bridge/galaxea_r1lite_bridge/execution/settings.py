@@ -1,4 +1,4 @@
-"""The bridge's parameters, typed. Their defaults are those of config/bridge_node.yaml and stand nowhere else."""
+"""The bridge's parameters, typed. config/bridge_node.yaml is the only place of their defaults."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Reaction(IntEnum):
     SLOW = 1
     """The plan is followed at half speed."""
     HOLD = 2
-    """Brake and hold until the condition is over, then go on by itself."""
+    """Brake and hold until the condition is over, then continue."""
     FAULT = 3
     """Brake and hold until armed again."""
 

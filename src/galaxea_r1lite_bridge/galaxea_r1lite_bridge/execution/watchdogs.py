@@ -195,7 +195,7 @@ class FrozenFeedback(Watchdog):
             now = tick.measured[place]
             frozen = self._frozen.get(group)
             if frozen is not None:
-                if np.array_equal(now, frozen):  # where that arm really is, nobody knows
+                if np.array_equal(now, frozen):  # the arm's real position is unknown
                     yield self._found(Reason.FEEDBACK_FROZEN, f"{group}, unchanged since then")
                     continue
                 del self._frozen[group]

@@ -148,7 +148,7 @@ def segment_distance(a0: Points, a1: Points, b0: Points, b1: Points) -> NDArray[
     uu, vv, uv = _dot(u, u), _dot(v, v), _dot(u, v)
     uw, vw = _dot(u, w), _dot(v, w)
     determinant = uu * vv - uv * uv
-    # Parallel segments: any s serves, 0 is taken; then the best t for it, then the best s for that t.
+    # Parallel segments: any s will do, 0 is used; then the best t for it, then the best s for that t.
     s = np.where(determinant > 1e-12, (uv * vw - uw * vv) / np.maximum(determinant, 1e-12), 0.0).clip(0, 1)
     t = ((uv * s + vw) / vv).clip(0, 1)
     s = ((uv * t - uw) / uu).clip(0, 1)

@@ -89,7 +89,7 @@ class BridgeNode(ManagedNode):
             self.create_service(Trigger, "~/home", self._home_callback(torso=False)),
             self.create_service(Trigger, "~/home_torso", self._home_callback(torso=True)),
         ]
-        # Diagnostics must go on when a simulated clock stands still.
+        # Diagnostics must be published when a simulated clock stands still, too.
         self._diagnostics_timer = self.create_timer(
             diagnostics.PERIOD, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
@@ -101,7 +101,7 @@ class BridgeNode(ManagedNode):
         )
 
     def deactivate(self) -> None:
-        """Come to rest, stop commanding and let go of all topics."""
+        """Come to rest, stop commanding and release all topics."""
         self._arm_wanted = False
         with self._lock:
             self._controller.disarm()
@@ -254,7 +254,7 @@ class BridgeNode(ManagedNode):
             log.info(f"{command.state.name}, {int(command.reason)}: {text}")
 
     def _hold_base(self) -> None:
-        """Zero speed: the base would go on with any other last command."""
+        """Zero speed: the base continues with its last command."""
         self._base.publish(self._base.msg_type())
 
     def _publish_status(self, command: Command, now_ns: int) -> None:

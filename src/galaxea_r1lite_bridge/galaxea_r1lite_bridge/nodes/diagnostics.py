@@ -1,4 +1,4 @@
-"""What our nodes say on /diagnostics: one status for every stream and loop."""
+"""What our nodes publish on /diagnostics: one status for every stream and loop."""
 
 from __future__ import annotations
 

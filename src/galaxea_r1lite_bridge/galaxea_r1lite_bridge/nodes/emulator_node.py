@@ -59,7 +59,7 @@ class EmulatorNode(ManagedNode):
         self.get_logger().info("emulating the robot's joints and cameras; nothing here is real")
 
     def deactivate(self) -> None:
-        """Fall silent."""
+        """Stop publishing."""
         for ticker in self._tickers:
             self.destroy_timer(ticker)
         for subscription in self._inputs:

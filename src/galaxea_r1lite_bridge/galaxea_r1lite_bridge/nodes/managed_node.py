@@ -22,7 +22,7 @@ from std_msgs.msg import String
 from galaxea_r1lite_bridge.robot.config import Qos
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # the last message waits for who comes later
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # late subscribers receive the last message
 PARAMETERS_TOPIC = "~/parameters"
 PRIVATE_DOMAIN = "R1LITE_PRIVATE_DOMAIN"  # environment variable: the ROS domain that its setter reserved
 _FAILED = 2  # exit status of a node that could not be configured
@@ -91,8 +91,8 @@ class ManagedNode(LifecycleNode):
     def refuse_beside_others(self, topics: Iterable[str]) -> None:
         """Wait until other publishers are known, and raise ConfigError where one has any of `topics` already.
 
-        For what takes the robot's place: two sources of joint feedback would be followed in turn. Who reserved a ROS
-        domain for the processes that it starts names it in `PRIVATE_DOMAIN`: nobody is waited for in there.
+        For nodes that take the robot's place: two sources of joint feedback would be followed in turn. A process that
+        reserved a ROS domain for its nodes names it in `PRIVATE_DOMAIN`: there nothing has to be waited for.
         """
         topics = list(topics)
         domain = os.environ.get("ROS_DOMAIN_ID")
@@ -126,7 +126,7 @@ class ManagedNode(LifecycleNode):
         """Let what deactivation began come to its end, before the process ends."""
 
     def _publish_parameters(self) -> None:
-        """Tell the parameters in force, as `ros2 param dump` would: for recordings, and to start this node alike."""
+        """Publish the parameters in use, in the form of `ros2 param dump`: for recordings, and to start it again."""
         values = {name: parameter.value for name, parameter in self.get_parameters_by_prefix("").items()}
         plain = {
             name: list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value

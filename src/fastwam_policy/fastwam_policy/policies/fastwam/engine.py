@@ -3,7 +3,7 @@
 What is constant is computed once: for the schedule (time embeddings, all modulations, rotary tables), for the prompt
 (the text MLP and the cross-attention keys and values of its tokens, in every layer of both experts), and for the
 observation (the video expert's keys and values, the joint state's token). All-true masks vanish, the modulation of a
-single frame is one row and not a copy for each token, and what nobody reads of the video expert's last layer is
+single frame is one row and not a copy for each token, and what is not used of the video expert's last layer is
 skipped. The arithmetic is that of :mod:`fastwam_policy.model`; only the order of some sums differs (1e-6 in float32).
 """
 

@@ -61,7 +61,7 @@ def serve(policy: Policy, host: str, port: int, ready: Callable[[int], None]) ->
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing: a line for each inference helps nobody."""
+            """Log nothing: a line for each inference would be too much."""
 
     try:
         server = HTTPServer((host, port), Handler)
