@@ -1,4 +1,4 @@
-"""What varies from one seed to the next, and by how much."""
+"""What a seed varies, and by how much."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Conditions:
         table_color: two colours of its texture.
         table_texture: edge length of the texture's squares, 0: plain.
         light: direction the light comes from, and its share; the rest is ambient light.
-        camera_shift: of the cameras in turn, [3, 6] metres and rad in its own frame.
+        camera_shift: of each camera in its own frame, [3, 6] m and rad; a fourth camera has the first one's, and so on.
         friction: of towel and table.
         servo_lag: s, time constant of the joints' controller.
         start_noise: rad, added to the start pose of each arm joint, [12].

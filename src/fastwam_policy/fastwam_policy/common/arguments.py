@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 STDOUT = Path("-")
-"""Value of `--json -`: the figures go to standard output, and all that is for people to standard error."""
+"""Value of `--json -`: the figures go to standard output, and everything for people to standard error."""
 
 Number = TypeVar("Number", int, float)
 
@@ -68,7 +68,7 @@ def add_json(parser: argparse.ArgumentParser, about: str = "write the figures as
 
 
 def write_figures(path: Path | None, figures: Any) -> None:
-    """Write what a command has found where `--json` says, if it does."""
+    """Write a command's figures to the place that `--json` names, if any."""
     if path == STDOUT:
         print(json.dumps(figures, indent=2), file=sys.__stdout__, flush=True)
     elif path is not None:

@@ -68,7 +68,7 @@ class Dataset:
         return self._part(index).exists()
 
     def sources(self) -> set[str]:
-        """What the episodes that are there were made from, as :meth:`write` was told."""
+        """The sources of the episodes that are there, as given to :meth:`write`."""
         return {json.loads(path.read_text()).get("source", "") for path in self._parts()}
 
     def write(self, index: int, episode: Episode, source: str = "") -> None:
@@ -280,7 +280,7 @@ def _image_statistics(images: Sequence[Pixels]) -> dict[str, Any]:
 
 
 def claim(folder: Path, writer: str, settings: object) -> None:
-    """Note in a dataset's folder what writes it and how, a dataclass; it is continued as it was begun.
+    """Note in a dataset's folder what writes it, and its settings (a dataclass); it is continued as it was begun.
 
     Raises:
         ConfigError: the folder belongs to something else, or was begun with other settings, which are named.

@@ -79,7 +79,7 @@ def extremes(stamps: NDArray[np.int64], positions: NDArray[np.float64], limits: 
 
 
 def time_to_hold(times: Sequence[float], speeds: Sequence[float], since: float) -> float | None:
-    """S from `since` to the last command that moved; None when the last one still does, 0 when none moved."""
+    """Time, s, from `since` to the last command that moved; None when the last one still does, 0 when none moved."""
     moving = [time for time, speed in zip(times, speeds, strict=True) if time >= since and speed > _RESTING]
     if not moving:
         return 0.0
@@ -120,7 +120,7 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def around_table(path: Path) -> tuple[str, str]:
-    """What stands before and after the table in a Markdown file; ConfigError where its marks are missing."""
+    """The text before and after the table in a Markdown file; ConfigError where its marks are missing."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

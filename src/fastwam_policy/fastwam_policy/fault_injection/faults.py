@@ -53,7 +53,7 @@ class _Sent:
 
 
 class _World(Rig):
-    """The nodes, one after the other for each fault, and a record of what the bridge says and sends."""
+    """The nodes, started again for each fault, and a record of what the bridge publishes."""
 
     def __init__(self, robot: RobotConfig, bundle: Path, log: Path, robot_file: Path | None) -> None:
         super().__init__("safety_check", robot, log, robot_file)

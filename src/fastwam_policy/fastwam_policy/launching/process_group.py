@@ -1,4 +1,4 @@
-"""Processes that are started, watched and ended together: whatever starts nodes does it through this."""
+"""Processes that are started, watched and ended together. Everything that starts nodes uses it."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Rig:
         return "\n".join(["The nodes' last lines:", *lines[-_LINES:]])
 
     def pause(self) -> None:
-        """Let a moment pass; all waiting consists of it."""
+        """Wait for a moment; all waiting is done through it."""
         time.sleep(0.01)
 
     def arm(self, *, wanted: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Who may attend to whom. True = may attend, rows are queries."""
+"""Attention masks. True = may attend, rows are queries."""
 
 from __future__ import annotations
 

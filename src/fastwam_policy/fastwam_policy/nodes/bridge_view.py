@@ -1,4 +1,4 @@
-"""What the policy node knows of the bridge: its newest status."""
+"""What the policy node knows about the bridge: its newest status."""
 
 from __future__ import annotations
 

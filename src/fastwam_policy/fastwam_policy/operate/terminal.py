@@ -43,7 +43,7 @@ def single_keys() -> Iterator[Callable[[float], str]]:
 
 
 def status_line(text: str) -> None:
-    """Write over the line that stands there."""
+    """Overwrite the current line."""
     width = shutil.get_terminal_size().columns - 1
     sys.stdout.write(f"\r\x1b[K{text[:width]}")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The arithmetic as the formulae read, nothing cached: what the engine is measured against."""
+"""The arithmetic exactly as in the formulae, nothing cached: what the engine is compared with."""
 
 from __future__ import annotations
 

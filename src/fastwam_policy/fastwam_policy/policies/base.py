@@ -38,7 +38,7 @@ class CameraInput:
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells a policy from others.
+    """What distinguishes a policy from others.
 
     Attributes:
         origin: where the weights come from; `random` means that the actions mean nothing.

@@ -1,4 +1,4 @@
-"""What a policy says of itself and what it does once: `fastwam check-policy`."""
+"""`fastwam check-policy`: a policy's info, and one inference."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def load_policy(source: str | Path, options: Mapping[str, Any] | None = None) ->
 
 
 def inspect_policy(source: str | Path, instruction: str = "") -> PolicyInfo:
-    """What a policy says of itself, without loading a bundle's weights; it knows `instruction` (empty: its default).
+    """A policy's info, without loading a bundle's weights. It must know `instruction` (empty: its default).
 
     Raises:
         ConfigError: as :func:`load_policy`, or it does not know the instruction.
@@ -68,7 +68,7 @@ def inspect_policy(source: str | Path, instruction: str = "") -> PolicyInfo:
 
 
 def policy_identity(policy: Policy, source: str | Path) -> dict[str, str]:
-    """What tells a policy from others, for records: name, origin, source, sha256 (empty: not known)."""
+    """What distinguishes a policy from others, for records: name, origin, source, sha256 (empty: not known)."""
     return _identity(policy.info, str(source))
 
 

@@ -30,7 +30,7 @@ def write_page(path: Path, template: str, **values: object) -> None:
 
 
 def style_figures() -> None:
-    """Make the figures that come next look alike."""
+    """Set the style that all figures share."""
     mpl.rcParams.update(
         {"font.size": 8, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
     )

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a session: figures, predicted against recorded joints, latency, cameras."""
+"""One self-contained HTML page for a session: figures, predicted and recorded joints, latency, cameras."""
 
 from __future__ import annotations
 

@@ -79,6 +79,6 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _equal(one: dict[str, Any], other: dict[str, Any]) -> float:
-    """How likely equal success rates give so different outcomes."""
+    """The p value of equal success rates (McNemar)."""
     folded = [{each["seed"] for each in row["outcomes"] if each["success"]} for row in (one, other)]
     return paired_p(len(folded[0] - folded[1]), len(folded[1] - folded[0]))

@@ -85,7 +85,7 @@ class Evaluation(EpisodeSettings):
     """How the figures of an evaluation came about.
 
     Attributes:
-        policy: what tells it from others.
+        policy: hash of its weights, or what takes its place.
         seeds: of the episodes.
         mode: way to infer, for a bundle whose variant has several.
         nodes: whether they went through the nodes.

@@ -106,7 +106,7 @@ class _Trials(TaskRig):
 
 
 def fold_progress(rig: TaskRig) -> FoldProgress:
-    """What the simulator says about the towel."""
+    """The towel's state, as the simulator publishes it."""
     status = rig.simulation
     assert status is not None
     grasps = dict(zip(rig.robot.workspace.arms, status.grasps, strict=True))

@@ -324,7 +324,7 @@ class _Trainer:
         write_text(self.output / _CONFIG_FILE, text)
 
     def _embeddings(self, tasks: set[str]) -> dict[str, tuple[Tensor, Tensor]]:
-        """By prompt."""
+        """Text embeddings by prompt."""
         policy = self.config.policy
         prompts = [policy.prompt_of(task) for task in sorted(tasks)]
         if self.config.text_embeddings is not None:
@@ -371,7 +371,7 @@ def _same_files(one: Path, other: Path) -> bool:
 
 
 def _random_embedding(prompt: str, policy: BundleConfig) -> tuple[Tensor, Tensor]:
-    """The same for a prompt everywhere."""
+    """A random embedding that depends on the prompt only."""
     seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:7], "big")
     shape = (policy.prompt.length, policy.model.video.text_dim)
     generator = torch.Generator().manual_seed(seed)
@@ -393,7 +393,7 @@ def check_output(config: TrainingConfig, output: Path) -> None:
 
 
 def split(samples: list[Sample], validation_share: float) -> tuple[list[Sample], list[Sample]]:
-    """For training, and left out of it: every n-th episode, at least one.
+    """Episodes for training, and every n-th one, at least one, for validation.
 
     Raises:
         ConfigError: fewer than two episodes.

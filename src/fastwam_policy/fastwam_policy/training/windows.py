@@ -146,7 +146,7 @@ def load_samples(
 
 
 def _cache_name(policy: BundleConfig, autoencoder: Path) -> str:
-    """Of everything that latents depend on."""
+    """Hash of everything that latents depend on."""
     stride = policy.video_stride if policy.frames_per_latent > 1 else 0
     about = [policy.layout.model_dump_json(), str(policy.video_frames), *([str(stride)] if stride else [])]
     digest = hashlib.sha256("".join(about).encode())

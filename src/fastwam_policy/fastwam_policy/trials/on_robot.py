@@ -69,7 +69,7 @@ class RealTrial(TrialRig):
         return TrialOutcome(success, self.elapsed, ended, self._interventions)
 
     def pause(self) -> None:
-        """Look at the keys, and show how things are."""
+        """Handle keys, and show the status."""
         if self._leaving:
             Rig.pause(self)
             return

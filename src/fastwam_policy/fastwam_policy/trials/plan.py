@@ -112,7 +112,7 @@ class TrialSession:
         return [trial for trial in self.trials if not (self.folder_of(trial) / _OUTCOME).exists()]
 
     def begin(self, trial: Trial) -> Path:
-        """Empty folder of a trial; what an attempt that was cut off has left is renamed, and kept."""
+        """Empty folder of a trial; what an interrupted attempt has left is renamed, and kept."""
         folder = self.folder_of(trial)
         if folder.exists():
             names = (folder.with_name(f"{folder.name}_{_UNFINISHED}{number}") for number in count(1))
@@ -137,7 +137,7 @@ class TrialSession:
 
     @property
     def unfinished(self) -> int:
-        """Attempts that were cut off and done again."""
+        """Attempts that were interrupted and done again."""
         return len(list(self.folder.glob(f"trials/*_{_UNFINISHED}*")))
 
 

@@ -1,1 +1,1 @@
-"""What people look at: paths, markers, viewers."""
+"""Visualization: paths, markers, viewers."""

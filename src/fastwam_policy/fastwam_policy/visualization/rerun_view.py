@@ -184,7 +184,7 @@ class SessionView:
         self._event("bridge", f"{State(message.state).name} {message.reason or ''} {message.reason_text}".strip())
 
     def _event(self, source: str, text: str) -> None:
-        """Log a line where it says something new."""
+        """Log a line where it differs from the last one."""
         if self._said.get(source) != text:
             self._said[source] = text
             self._to.log(f"events/{source}", rr.TextLog(text))

@@ -1,4 +1,4 @@
-"""What the D numbers of a command are: the joints that a policy moves, then the others."""
+"""The order of the D numbers of a command: the joints that a policy moves, then the others."""
 
 from __future__ import annotations
 

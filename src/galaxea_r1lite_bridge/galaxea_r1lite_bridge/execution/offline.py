@@ -49,7 +49,7 @@ class LaggingJoints:
 
 @dataclass
 class Clock:
-    """Time that passes only when it is told to."""
+    """A clock that is advanced by hand."""
 
     now_ns: int = 10 * _SECOND
     """The node's clock; at 0 it would not have begun."""

@@ -1,4 +1,4 @@
-"""What goes into a control tick and what comes out of it."""
+"""Inputs and result of a control tick."""
 
 from __future__ import annotations
 

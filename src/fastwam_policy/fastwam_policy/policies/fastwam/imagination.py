@@ -1,4 +1,4 @@
-"""The future that a bundle imagines for an observation."""
+"""The future video that a bundle predicts for an observation."""
 
 from __future__ import annotations
 
