@@ -54,7 +54,7 @@ class CollectSettings:
         version: of the LeRobot format.
         policy: source of the policy that drives until a random moment; the expert takes over where that has led
             (DAgger). Empty: the expert from the start.
-        policy_sha256: its weights, which :func:`collect` fills in.
+        policy_sha256: of its weights, or its source where that is not known; :func:`collect` fills it in.
         robot: file that describes the robot, which :func:`collect` fills in; empty for the installed one.
     """
 
@@ -86,7 +86,7 @@ def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int
         info = inspect_policy(settings.policy)
         check_robot(info, RobotConfig.load(robot), settings.policy)
         check_rendered(info, RobotConfig.load(robot), settings.policy)
-        settings = replace(settings, policy_sha256=info.identity.sha256)
+        settings = replace(settings, policy_sha256=info.identity.sha256 or settings.policy)
     with alone_in(folder):
         claim(folder, "collect", settings)
         dataset = Dataset(folder, RobotConfig.load(robot), FPS, settings.version)
