@@ -26,7 +26,7 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # la
 PARAMETERS_TOPIC = "~/parameters"
 PRIVATE_DOMAIN = "R1LITE_PRIVATE_DOMAIN"  # environment variable: the ROS domain that its setter reserved
 _FAILED = 2  # exit status of a node that could not be configured
-_DISCOVERY = 3.0  # s for other publishers in the domain to be seen, on a busy machine too
+_DISCOVERY = 5.0  # s for other publishers in the domain to be seen, on a busy machine too
 _SPIN = 0.1  # s, longest time until a signal or the node's own end is seen
 
 
