@@ -97,6 +97,8 @@ def policy_factory(source: str) -> Callable[..., Any]:
         return _scheme(match[1], source)
     place, colon, name = source.rpartition(":")
     if not colon or not place or not name.isidentifier():
+        if source.endswith(".py") and Path(source).expanduser().is_file():
+            raise ConfigError(f"{source}: name the policy's class as well, such as {source}:Hold")
         schemes = ", ".join(f"{scheme}://" for scheme in sorted(entry_points(group=GROUP).names))
         raise ConfigError(f"{source}: no such folder; {_FORMS % schemes}")
     module = _file(place) if place.endswith(".py") else _module(place)
