@@ -25,9 +25,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 settings.register_profile("long", max_examples=20_000)  # pytest --hypothesis-profile=long
 
-# A shell's background job ignores it, and so would all that the tests start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell's background job ignores SIGINT and SIGQUIT, nohup SIGHUP, and so would all that the tests start.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 TIMEOUT = 60.0  # s: generous, since two cores may be busy; nothing is measured against it
 
