@@ -24,6 +24,7 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", glob("launch/*.launch.py")),
         (f"share/{NAME}/config", [f"config/{name}.yaml" for name in (*NODES, "processes", "real", "sim", "replay")]),
+        (f"share/{NAME}/config", ["config/loopback.xml"]),
         (f"share/{NAME}/config/rviz", ["config/rviz/towel_fold.rviz"]),
         (f"share/{NAME}/bags/towel_fold_sample", glob("bags/towel_fold_sample/*")),
         (f"share/{NAME}/{BUNDLE}", [path for path in glob(f"{BUNDLE}/*") if isfile(path)]),

@@ -133,13 +133,46 @@ def test_bundles_for_another_robot_are_refused(bundle, change, expected):
         (lambda d: d["model"]["video"].update(num_layers=9), "num_layers must be equal in both experts"),
         (lambda d: d["layout"].update(height=385), "cover every pixel"),
         (lambda d: d["layout"]["tiles"][0].update(x=1), "lies outside the canvas"),
-        (lambda d: d["prompt"].update(template="fold"), "prompt.template"),
+        (lambda d: d["prompt"].update(template="fold"), "prompt: template: needs {task} once"),
+        (lambda d: d["prompt"].update(template="{task} {task.__class__}"), "template: .*no other braces"),
+        (lambda d: d["prompt"].update(template="{task} {task}"), "template: needs {task} once"),
+        (lambda d: d["prompt"].update(template="{task}" + "x" * 10**5), "prompt.template.*at most 4096"),
+        (lambda d: d.update(weights="../other/model.safetensors"), "weights: must be the name of a file"),
+        (lambda d: d.update(weights="/dev/zero"), "weights: must be the name of a file"),
+        (lambda d: d.update(weights=".."), "weights: must be the name of a file"),
+        (lambda d: d.update(horizon=10**12), "horizon.*less than or equal to 10000"),
+        (lambda d: d["layout"].update(width=32 * 10**9), "layout.width.*at most|layout.width.*less than or equal to"),
+        (lambda d: [d["model"][e].update(num_layers=10**9) for e in ("video", "action")], "num_layers must be above 0"),
+        (lambda d: d["model"].update(positions=[10**9, 10**9]), "rows of positions must be above 0 and at most"),
         (lambda d: d["model"]["video"].update(ffn_dim=64), "shape: video.blocks.0.ffn.0.weight"),
     ],
 )
 def test_wrong_descriptions_are_named(bundle, change, expected):
     edit(bundle, change)
     with pytest.raises(ConfigError, match=expected):
+        Bundle.load(bundle)
+
+
+def test_a_description_costs_no_more_than_its_length(bundle):
+    """Aliases, depth and length: each in one short line."""
+    path = bundle / "policy.yaml"
+    laughs = "a0: &a0 [x, x]\n" + "".join(f"a{k + 1}: &a{k + 1} [{', '.join([f'*a{k}'] * 9)}]\n" for k in range(9))
+    texts = {laughs: "aliases", "a: " + "[" * 50_000: "nested too deeply", "a: " + "x" * 2**21: "longer than"}
+    for text, expected in texts.items():
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=rf"^\S*policy.yaml: .*{expected}.{{0,100}}$"):
+            Bundle.read_config(bundle)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match=r"^.{1,200}$"):
+        Bundle.read_config(bundle)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "dataset_stats.json", "vae/config.json"])
+def test_a_link_out_of_the_folder_is_refused(bundle, tmp_path, name):
+    elsewhere = (bundle / name).rename(tmp_path / "elsewhere")
+    (bundle / name).symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match=f"{name} is a link to a file outside of the bundle"):
         Bundle.load(bundle)
 
 

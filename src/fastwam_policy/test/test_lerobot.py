@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import json
 import shutil
+import weakref
 from dataclasses import replace
 
 import av
@@ -14,9 +15,10 @@ import pytest
 
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.files import alone_in
-from fastwam_policy.data.convert import ConvertSettings
+from fastwam_policy.data.convert import ConvertSettings, read_episode
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim, write_video
+from fastwam_policy.policies.images import decode_image
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -222,7 +224,6 @@ def test_a_dataset_of_an_older_version_is_continued(tmp_path):
 
 
 def test_frames_hold_what_was_nearest(short_bag):
-    from fastwam_policy.data.convert import ConvertSettings, read_episode
     from fastwam_policy.data.recordings import open_recording, stamp_ns
 
     episode = read_episode(short_bag, ROBOT, ConvertSettings("fold", fps=30))
@@ -392,9 +393,33 @@ def test_images_of_another_size_are_refused(tmp_path):
     dataset = Dataset(tmp_path, ROBOT, 15)
     dataset.write(0, episode())
     smaller = {camera: [image[:18, :32] for image in images] for camera, images in episode().images.items()}
-    with pytest.raises(ConfigError, match=r"'head': \[18, 32, 3\].*'head': \[36, 64, 3\].*give all episodes one size"):
+    with pytest.raises(
+        ConfigError, match=r"head .* are \[18, 32, 3\], those before \[36, 64, 3\].*give all .* one size"
+    ):
         dataset.write(1, replace(episode(), images=smaller))
     assert not dataset.has(1)
+    with pytest.raises(ConfigError, match="images of head: 19, but the episode has 20 frames"):
+        dataset.write(1, replace(episode(), images={name: i[1:] for name, i in episode().images.items()}))
+    with pytest.raises(ConfigError, match="has images of head, .* of head, wrist_left, wrist_right"):
+        dataset.write(1, replace(episode(), images={"head": episode().images["head"]}))
+    assert not list(tmp_path.rglob("*00001*")), "nothing is left of them"
+
+
+def test_images_are_encoded_as_they_are_read(short_bag, tmp_path, monkeypatch):
+    """Never more than a few of a recording are held, however long it is."""
+    decoded, most = [], 0
+
+    def watched(data):
+        nonlocal most
+        image = decode_image(data)
+        decoded.append(weakref.ref(image))
+        most = max(most, sum(reference() is not None for reference in decoded))
+        return image
+
+    monkeypatch.setattr("fastwam_policy.data.convert.decode_image", watched)
+    Dataset(tmp_path, ROBOT, 15).write(0, read_episode(short_bag, ROBOT, ConvertSettings("fold")))
+    assert len(decoded) > 100
+    assert most <= 3
 
 
 def test_a_full_disk_is_named_and_what_is_there_goes_on(tmp_path, monkeypatch, capsys):

@@ -39,8 +39,8 @@ def run(given: argparse.Namespace) -> int:
     import itertools
 
     import torch
-    from rich.console import Console
 
+    from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.performance.inference import Setup, plot, run_benchmark, table
     from fastwam_policy.policies.fastwam.bundle import torch_device
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -49,7 +49,7 @@ def run(given: argparse.Namespace) -> int:
     if against and set(given.variant) - set(_PLAIN):
         raise ConfigError(f"--against plain is for the variants {' and '.join(_PLAIN)}")
     torch.set_num_threads(given.threads)
-    device, console, results = torch_device(given.device), Console(), []
+    device, console, results = torch_device(given.device), PlainConsole(), []
     try:
         for size, variant, engine, dtype, steps in itertools.product(
             given.size, given.variant, given.engine, given.dtype, given.steps

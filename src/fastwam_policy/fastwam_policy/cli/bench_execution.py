@@ -29,8 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Measure, and print the table."""
-    from rich.console import Console
-
+    from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.common.processes import sample_bag
     from fastwam_policy.performance.execution import bench_execution, table
     from galaxea_r1lite_bridge.execution.settings import BridgeSettings
@@ -42,6 +41,6 @@ def run(given: argparse.Namespace) -> int:
         raise ConfigError(f"--latency must be below {longest:g} ms: no plan is followed any more when a chunk comes")
     robot, latencies = RobotConfig.load(given.robot), [1e-3 * value for value in given.latency]
     results = bench_execution(robot, given.bag or sample_bag(), latencies, given.seeds)
-    Console().print(table(results))
+    PlainConsole().print(table(results))
     write_figures(given.json, results)
     return 0

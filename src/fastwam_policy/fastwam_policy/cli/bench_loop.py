@@ -22,20 +22,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Measure, and print the figures."""
-    from rich.console import Console
-
+    from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.launching.domain import private_domain
     from fastwam_policy.performance.control_step import measure_step
     from fastwam_policy.performance.loop_figures import plot, table
     from galaxea_r1lite_bridge.robot.config import RobotConfig
 
     step = measure_step(RobotConfig.load(given.robot))
-    Console().print(f"control step, nothing else running: p50 {step.p50:.2f} ms, p99 {step.p99:.2f} ms")
+    PlainConsole().print(f"control step, nothing else running: p50 {step.p50:.2f} ms, p99 {step.p99:.2f} ms")
     with private_domain():
         from fastwam_policy.performance.control_loop import bench_loop
 
         results = bench_loop(given.rate, given.seconds, given.robot)
-    Console().print(table(results))
+    PlainConsole().print(table(results))
     write_figures(given.json, {"step": vars(step), "rates": results})
     if given.plot:
         plot(results, given.plot)

@@ -21,11 +21,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Measure, and print the table."""
-    from rich.console import Console
-
+    from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.performance.engine_options import check_engine, table
 
     result = check_engine(given.folder, given.device)
-    Console().print(table(result))
+    PlainConsole().print(table(result))
     write_figures(given.json, result)
     return 0

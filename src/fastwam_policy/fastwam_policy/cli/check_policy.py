@@ -23,8 +23,7 @@ def run(given: argparse.Namespace) -> int:
     """Say what it is, or what is wrong with it."""
     from contextlib import closing
 
-    from rich.console import Console
-
+    from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.common.failure import RunError
     from fastwam_policy.policies.check import figures, table, try_once
     from fastwam_policy.policies.loading import load_policy, policy_factory
@@ -40,6 +39,6 @@ def run(given: argparse.Namespace) -> int:
             found = figures(policy.info, robot, *try_once(policy, robot))
     except (ConfigError, ValueError) as error:
         raise RunError(str(error)) from None
-    Console().print(table(found))
+    PlainConsole().print(table(found))
     write_figures(given.json, found)
     return 0

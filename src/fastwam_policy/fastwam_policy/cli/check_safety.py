@@ -24,8 +24,7 @@ def run(given: argparse.Namespace) -> int:
     import os
     import platform
 
-    from rich.console import Console
-
+    from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.fault_injection.fault_table import around_table, as_json, table, write_table
     from fastwam_policy.launching.domain import private_domain
 
@@ -35,7 +34,7 @@ def run(given: argparse.Namespace) -> int:
         from fastwam_policy.fault_injection.faults import check_safety
 
         rows = check_safety(given.robot)
-    Console().print(table(rows))
+    PlainConsole().print(table(rows))
     write_figures(given.json, as_json(rows))
     if given.write:
         write_table(given.write, rows, f"Measured on {platform.system()} {platform.machine()}, {os.cpu_count()} cores.")

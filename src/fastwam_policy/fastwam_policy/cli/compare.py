@@ -37,8 +37,8 @@ def run(given: argparse.Namespace) -> int:
 
     require_simulator()
     import torch
-    from rich.console import Console
 
+    from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.simulation.compare import compare, table
     from fastwam_policy.simulation.episode import EpisodeSettings
     from fastwam_policy.training.config import read_config
@@ -47,6 +47,6 @@ def run(given: argparse.Namespace) -> int:
         torch.set_num_threads(given.threads)
     config, settings = read_config(given.config, given.set), EpisodeSettings(given.randomization)
     rows = compare(config, given.output, range(given.episodes), settings, robot=given.robot)
-    Console().print(table(rows))
+    PlainConsole().print(table(rows))
     write_figures(given.json, rows)
     return 0

@@ -62,8 +62,7 @@ def run(given: argparse.Namespace) -> int:
     from fastwam_policy.common.processes import require_simulator
 
     require_simulator()
-    from rich.console import Console
-
+    from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.simulation.episode import EpisodeSettings
     from fastwam_policy.simulation.evaluate import evaluate, table
     from galaxea_r1lite_bridge.execution.settings import BridgeSettings
@@ -92,7 +91,7 @@ def run(given: argparse.Namespace) -> int:
             summary = evaluate_nodes(source, seeds, settings, given.log, figures, given.robot)
     else:
         summary = evaluate(source, seeds, settings, given.workers, given.videos, figures=figures, robot=given.robot)
-    Console().print(table(summary, f"{Path(source).name}, randomization {given.randomization}"))
+    PlainConsole().print(table(summary, f"{Path(source).name}, randomization {given.randomization}"))
     if given.json == STDOUT:
         write_figures(STDOUT, summary)
     return 0

@@ -22,15 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write report.html and print the summary."""
-    from rich.console import Console
-
+    from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.reports.report import report_session
     from fastwam_policy.reports.summary import table
     from galaxea_r1lite_bridge.robot.config import RobotConfig
 
     robot = RobotConfig.load(given.robot)
     summary = report_session(given.session, robot, f"Session {given.session.name}", given.bag)
-    Console().print(table(summary))
+    PlainConsole().print(table(summary))
     write_figures(given.json, summary)
     print(f"report: {given.session / 'report.html'}")
     return 0

@@ -47,8 +47,8 @@ def run(given: argparse.Namespace) -> int:
     if given.mode == "sim":
         require_simulator()
     import numpy as np
-    from rich.console import Console
 
+    from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.launching.domain import private_domain
     from fastwam_policy.trials.plan import LETTERS, TrialSession, TrialSettings, with_policies
     from fastwam_policy.trials.report import table, write_reports
@@ -71,7 +71,7 @@ def run(given: argparse.Namespace) -> int:
         from fastwam_policy.trials.run import run_trials
 
         run_trials(session, robot)
-    console, figures = Console(), write_reports(session, robot)
+    console, figures = PlainConsole(), write_reports(session, robot)
     console.print(table(figures))
     console.print(f"report: {session.folder / 'report.html'}")
     write_figures(given.json, figures)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Sequence
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,28 +51,33 @@ class ConvertSettings:
     version: Version = "v2.1"
 
 
-@dataclass
 class _Stream:
-    """Messages of one topic by their stamps; those without one, or older than the last, are left out."""
+    """Stamps of one topic's messages, and their numbers [N, width]; stamps that are 0 or not newer are left out."""
 
-    stamps: list[int] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
+    def __init__(self, width: int = 0) -> None:
+        self.stamps, self._values, self._width = array("q"), array("d"), width
 
-    def add(self, stamp: int, value: Any) -> None:
+    def add(self, stamp: int, values: Iterable[float] = ()) -> None:
         if stamp and (not self.stamps or stamp > self.stamps[-1]):
             self.stamps.append(stamp)
-            self.values.append(value)
+            self._values.extend(values)
 
-    def nearest(self, time_ns: int) -> tuple[Any, int]:
-        """Value nearest to a time, and its distance in ns."""
+    def nearest(self, times: Sequence[int]) -> list[int]:
+        """Index of the message nearest to each time."""
+        return [self._nearest(time) for time in times]
+
+    def _nearest(self, time_ns: int) -> int:
         place = bisect.bisect(self.stamps, time_ns)
         around = range(max(0, place - 1), min(len(self.stamps), place + 1))
-        best = min(around, key=lambda index: abs(self.stamps[index] - time_ns))
-        return self.values[best], abs(self.stamps[best] - time_ns)
+        return min(around, key=lambda index: abs(self.stamps[index] - time_ns))
 
-    def last(self, time_ns: int) -> Any:
-        """Value in force at a time: the last one before it, or the first."""
-        return self.values[max(0, bisect.bisect(self.stamps, time_ns) - 1)]
+    def last(self, times: Sequence[int]) -> list[int]:
+        """Index of the message in force at each time: the last one before it, or the first."""
+        return [max(0, bisect.bisect(self.stamps, time) - 1) for time in times]
+
+    def rows(self, indices: Sequence[int]) -> NDArray[np.float64]:
+        """Numbers of these messages, [len(indices), width]."""
+        return np.array(self._values).reshape(-1, self._width)[indices]
 
 
 def convert(
@@ -122,63 +129,82 @@ def _convert_one(
 def read_episode(path: Path, robot: RobotConfig, settings: ConvertSettings) -> Episode:
     """One recording at `fps`: for each frame the nearest message of every stream, and the target in force.
 
+    Its images are read from the recording again, one after the other, when they are iterated.
+
     Raises:
-        ConfigError: topics are missing, nothing overlaps, or a stream has a gap; names stream and time.
+        ConfigError: topics are missing, nothing overlaps, or a stream has a gap; names stream and time. Iterating the
+            images raises it where one cannot be decoded.
     """
-    with closing(open_recording(path)) as reader:
-        check_topics(reader, robot, path)
-        cameras = {f"/{camera.topic}": (name, camera.type) for name, camera in robot.cameras.items()}
-        raw = [name for name, kind in cameras.values() if not kind.endswith("CompressedImage")]
-        if raw:
-            raise ConfigError(f"cameras.{raw[0]}: only CompressedImage is converted")
-        feedback = {f"/{group.feedback}": (f"state {n}", len(group.joints)) for n, group in robot.commanded.items()}
-        targets = {f"/{group.target}": (f"action {n}", len(group.joints)) for n, group in robot.commanded.items()}
-        streams = {name: _Stream() for name, _ in (*cameras.values(), *feedback.values(), *targets.values())}
-        for connection, _, data in reader.messages():
-            topic = connection.topic
-            message: Any = None
-            if topic in cameras:
-                message = reader.deserialize(data, connection.msgtype)
-                if not is_cut_off(image := bytes(message.data)):  # the frame before it is taken, as in the policy node
-                    streams[cameras[topic][0]].add(stamp_ns(message), image)
-            elif topic in feedback or topic in targets:
-                name, count = (feedback | targets)[topic]
-                message = reader.deserialize(data, connection.msgtype)
-                values = positions(message, count)
-                if len(values) == count and np.isfinite(values).all():
-                    streams[name].add(stamp_ns(message), values)
-    empty = [name for name, stream in streams.items() if not stream.stamps]
-    if empty:
-        raise ConfigError(f"{path}: no usable messages of {', '.join(empty)}")
-    return _resample(path, robot, settings, streams)
-
-
-def _resample(path: Path, robot: RobotConfig, settings: ConvertSettings, streams: dict[str, _Stream]) -> Episode:
+    streams = _read_streams(path, robot)
     begin = max(stream.stamps[0] for stream in streams.values())
     end = min(stream.stamps[-1] for stream in streams.values())
     count = (end - begin) * settings.fps // _NS + 1
     if count < _SHORTEST:
         raise ConfigError(f"{path}: the streams have less than {_SHORTEST} frames in common")
     times = [begin + k * _NS // settings.fps for k in range(count)]
-    images: dict[str, list[Pixels]] = {camera: [] for camera in robot.cameras}
-    state: dict[str, list[NDArray[np.float64]]] = {group: [] for group in robot.commanded}
+    nearest = {name: stream.nearest(times) for name, stream in streams.items() if not name.startswith("action ")}
+    for name, indices in nearest.items():
+        for time_ns, index in zip(times, indices, strict=True):
+            skew = abs(streams[name].stamps[index] - time_ns)
+            if skew > settings.max_skew * _NS:
+                raise ConfigError(
+                    f"{path}: {name} has a gap of {skew / _NS:.2f} s at {(time_ns - begin) / _NS:.2f} s (max_skew "
+                    f"{settings.max_skew:g} s)"
+                )
+    images = {
+        camera: _images(path, robot, camera, [streams[camera].stamps[index] for index in nearest[camera]], settings)
+        for camera in robot.cameras
+    }
+    state = {group: streams[f"state {group}"].rows(nearest[f"state {group}"]) for group in robot.commanded}
+    actions = {group: streams[f"action {group}"] for group in robot.commanded}
+    return Episode(settings.task, images, state, {group: s.rows(s.last(times)) for group, s in actions.items()})
 
-    def nearest(name: str, time_ns: int) -> Any:
-        value, skew = streams[name].nearest(time_ns)
-        if skew > settings.max_skew * _NS:
-            raise ConfigError(
-                f"{path}: {name} has a gap of {skew / _NS:.2f} s at {(time_ns - begin) / _NS:.2f} s (max_skew "
-                f"{settings.max_skew:g} s)"
-            )
-        return value
 
-    for time_ns in times:
-        for camera, frames in images.items():
-            frames.append(_decode(path, camera, nearest(camera, time_ns), settings.height))
-        for group, rows in state.items():
-            rows.append(nearest(f"state {group}", time_ns))
-    action = {group: np.array([streams[f"action {group}"].last(t) for t in times]) for group in state}
-    return Episode(settings.task, images, {group: np.array(rows) for group, rows in state.items()}, action)
+def _read_streams(path: Path, robot: RobotConfig) -> dict[str, _Stream]:
+    """Stamps of the cameras' usable images, and stamps and positions of `state GROUP` and `action GROUP`."""
+    with closing(open_recording(path)) as reader:
+        check_topics(reader, robot, path)
+        cameras = {f"/{camera.topic}": name for name, camera in robot.cameras.items()}
+        raw = [name for name in cameras.values() if not robot.cameras[name].type.endswith("CompressedImage")]
+        if raw:
+            raise ConfigError(f"cameras.{raw[0]}: only CompressedImage is converted")
+        feedback = {f"/{group.feedback}": (f"state {n}", len(group.joints)) for n, group in robot.commanded.items()}
+        joints = feedback | {f"/{g.target}": (f"action {n}", len(g.joints)) for n, g in robot.commanded.items()}
+        streams = {name: _Stream() for name in cameras.values()}
+        streams |= {name: _Stream(count) for name, count in joints.values()}
+        wanted = [connection for connection in reader.connections if connection.topic in cameras | joints]
+        for connection, _, data in reader.messages(wanted):
+            message: Any = reader.deserialize(data, connection.msgtype)
+            if connection.topic in cameras:
+                if not is_cut_off(bytes(message.data)):  # the frame before it is taken, as in the policy node
+                    streams[cameras[connection.topic]].add(stamp_ns(message))
+                continue
+            name, count = joints[connection.topic]
+            values = positions(message, count)
+            if len(values) == count and np.isfinite(values).all():
+                streams[name].add(stamp_ns(message), values)
+    empty = [name for name, stream in streams.items() if not stream.stamps]
+    if empty:
+        raise ConfigError(f"{path}: no usable messages of {', '.join(empty)}")
+    return streams
+
+
+def _images(
+    path: Path, robot: RobotConfig, camera: str, stamps: Sequence[int], settings: ConvertSettings
+) -> Iterator[Pixels]:
+    """The camera's images of these ascending stamps; one that is asked for twice is decoded once."""
+    waiting = deque(stamps)
+    with closing(open_recording(path)) as reader:
+        wanted = [c for c in reader.connections if c.topic == f"/{robot.cameras[camera].topic}"]
+        for connection, _, data in reader.messages(wanted):
+            message: Any = reader.deserialize(data, connection.msgtype)
+            stamp = stamp_ns(message)
+            if not waiting or stamp != waiting[0] or is_cut_off(image := bytes(message.data)):
+                continue
+            pixels = _decode(path, camera, image, settings.height)
+            while waiting and waiting[0] == stamp:
+                waiting.popleft()
+                yield pixels
 
 
 def _decode(path: Path, camera: str, data: bytes, height: int) -> Pixels:

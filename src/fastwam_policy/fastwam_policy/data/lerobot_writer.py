@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _IMAGES_COUNTED = 10  # of an episode, for the statistics of its images
+_VALUES = 256  # of a pixel's colour
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,13 @@ class Episode:
 
     Attributes:
         task: instruction.
-        images: by camera, T images RGB uint8 [h, w, 3].
+        images: by camera, T images RGB uint8 [h, w, 3]; read once, one camera after the other.
         state: measured positions by joint group [T, joints], rad and mm.
         action: targets by joint group, in the same form.
     """
 
     task: str
-    images: Mapping[str, Sequence[Pixels]]
+    images: Mapping[str, Iterable[Pixels]]
     state: Mapping[str, NDArray[np.float64]]
     action: Mapping[str, NDArray[np.float64]]
 
@@ -76,27 +77,31 @@ class Dataset:
 
         Raises:
             ConfigError: no frames, unequal lengths, numbers that are not finite, or images of another size than the
-                dataset's.
+                dataset's; nothing is left of it.
         """
         _check(episode)
-        shape = {camera: list(images[0].shape) for camera, images in episode.images.items()}
-        for part in self._parts()[:1]:
-            if (before := json.loads(part.read_text())["shape"]) != shape:
-                raise ConfigError(
-                    f"images of {source or 'this episode'} are {shape}, those of {self.folder} {before} (height, "
-                    "width, channels): give all episodes one size (convert --height)"
-                )
         columns = self._columns(index, episode)
-        path = self._path(self._layout.data, index)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table({key: _column(values) for key, values in columns.items()}), path)
         statistics = {key: _statistics(values) for key, values in columns.items()}
-        for camera, images in episode.images.items():
-            key = self._image_key(camera)
-            video = self._path(self._layout.video, index, key)
-            video.parent.mkdir(parents=True, exist_ok=True)
-            write_video(video, images, self._fps)
-            statistics[key] = _image_statistics(images)
+        path = self._path(self._layout.data, index)
+        videos = {camera: self._path(self._layout.video, index, self._image_key(camera)) for camera in episode.images}
+        before, shape = self._shape(), dict[str, list[int]]()
+        if before and before.keys() != videos.keys():
+            raise ConfigError(
+                f"{source or 'this episode'} has images of {', '.join(videos)}, {self.folder} of {', '.join(before)}: "
+                "write it into another folder"
+            )
+        try:
+            for camera, video in videos.items():
+                video.parent.mkdir(parents=True, exist_ok=True)
+                images = _Counted(camera, episode, before.get(camera), source)
+                write_video(video, images, self._fps)
+                shape[camera], statistics[self._image_key(camera)] = images.shape, images.statistics()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table({key: _column(values) for key, values in columns.items()}), path)
+        except BaseException:
+            for written in (path, *videos.values()):
+                written.unlink(missing_ok=True)
+            raise
         part = self._part(index)
         part.parent.mkdir(parents=True, exist_ok=True)
         about = {
@@ -222,6 +227,12 @@ class Dataset:
     def _path(self, pattern: str, index: int, video_key: str = "") -> Path:
         return self.folder / pattern.format(**self._layout.place(index), video_key=video_key)
 
+    def _shape(self) -> dict[str, list[int]]:
+        """Of the images in the dataset, [height, width, 3] by camera; empty before the first episode."""
+        return {
+            key: value for part in self._parts()[:1] for key, value in json.loads(part.read_text())["shape"].items()
+        }
+
     def _parts(self) -> list[Path]:
         return sorted((self.folder / "meta" / "parts").glob("episode_*.json"))
 
@@ -244,9 +255,6 @@ def _check(episode: Episode) -> None:
                 raise ConfigError(
                     f"{kind}.{name}: NaN or infinity in row {int(np.argwhere(~np.isfinite(values))[0, 0])}"
                 )
-    for camera, images in episode.images.items():
-        if len(images) != episode.length:
-            raise ConfigError(f"images of {camera}: {len(images)}, but the episode has {episode.length} frames")
 
 
 def _column(values: NDArray[Any]) -> pa.Array:
@@ -266,17 +274,53 @@ def _statistics(values: NDArray[Any]) -> dict[str, list[float]]:
     }
 
 
-def _image_statistics(images: Sequence[Pixels]) -> dict[str, Any]:
-    """Of each colour channel, 0..1, shaped [3, 1, 1]."""
-    chosen = np.unique(np.linspace(0, len(images) - 1, _IMAGES_COUNTED).round().astype(int))
-    pixels = np.concatenate([images[k].reshape(-1, 3) for k in chosen]).astype(np.float64) / 255
-    figures = {
-        "min": pixels.min(axis=0),
-        "max": pixels.max(axis=0),
-        "mean": pixels.mean(axis=0),
-        "std": pixels.std(axis=0),
-    }
-    return {name: value.reshape(3, 1, 1).tolist() for name, value in figures.items()} | {"count": [len(chosen)]}
+class _Counted:
+    """The images of one camera, whose colours are counted while they pass.
+
+    Iterating raises ConfigError where there are too many or too few, or one has another size than those before.
+    """
+
+    def __init__(self, camera: str, episode: Episode, shape: list[int] | None, source: str) -> None:
+        self._name, self._images, self._length = f"images of {camera}", episode.images[camera], episode.length
+        self._shape, self._source = shape, source or "this episode"
+        self._chosen = set(np.linspace(0, self._length - 1, _IMAGES_COUNTED).round().astype(int).tolist())
+        self._counts = np.zeros((3, _VALUES), np.int64)
+
+    def __iter__(self) -> Iterator[Pixels]:
+        count = 0
+        for image in self._images:
+            if self._shape is None:
+                self._shape = list(image.shape)
+            if list(image.shape) != self._shape:
+                raise ConfigError(
+                    f"{self._name} in {self._source} are {list(image.shape)}, those before {self._shape} (height, "
+                    "width, channels): give all episodes one size (convert --height)"
+                )
+            if count in self._chosen:
+                self._counts += [np.bincount(image[..., color].ravel(), minlength=_VALUES) for color in range(3)]
+            count += 1
+            yield image
+        if count != self._length:
+            raise ConfigError(f"{self._name}: {count}, but the episode has {self._length} frames")
+
+    @property
+    def shape(self) -> list[int]:
+        """Of every image: [height, width, 3]."""
+        assert self._shape is not None
+        return self._shape
+
+    def statistics(self) -> dict[str, Any]:
+        """Of each colour channel, 0..1, shaped [3, 1, 1]."""
+        values, count = np.arange(_VALUES) / (_VALUES - 1), self._counts.sum(axis=1)
+        mean = self._counts @ values / count
+        figures = {
+            "min": [values[channel > 0].min() for channel in self._counts],
+            "max": [values[channel > 0].max() for channel in self._counts],
+            "mean": mean,
+            "std": np.sqrt((self._counts * (values - mean[:, None]) ** 2).sum(axis=1) / count),
+        }
+        found = {name: np.reshape(value, (3, 1, 1)).tolist() for name, value in figures.items()}
+        return found | {"count": [len(self._chosen)]}
 
 
 def claim(folder: Path, writer: str, settings: object) -> None:

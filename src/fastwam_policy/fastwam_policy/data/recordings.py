@@ -6,10 +6,12 @@ import logging
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
 from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
@@ -18,7 +20,7 @@ from fastwam_policy.data.unfinished_mcap import UnfinishedMcap, is_finished
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-JOINT_STATE = "sensor_msgs/msg/JointState"
+JOINT_STATE, COMPRESSED_IMAGE = "sensor_msgs/msg/JointState", "sensor_msgs/msg/CompressedImage"
 
 
 def typestore(kinds: Collection[str] = ()) -> Typestore:
@@ -106,6 +108,14 @@ def check_topics(
             + f"\nThe recording has: {', '.join(sorted(have)) or 'no messages at all'}"
         )
     return missing
+
+
+def usable(reader: AnyReader, connection: Connection, data: bytes) -> Any:
+    """The message in `data`, None where it is none of its type: a broken or foreign publisher was recorded."""
+    try:
+        return reader.deserialize(data, connection.msgtype)
+    except Exception:  # noqa: BLE001  rosbags and NumPy fail in many ways on such bytes
+        return None
 
 
 def stamp_ns(message: object) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
 from galaxea_r1lite_bridge.robot.config import LimitArrays
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -92,7 +93,7 @@ def table(rows: Sequence[Row]) -> Table:
     for name in ("fault", "afterwards", "reasons and drops", "time to hold", "velocity", "acceleration", "violations"):
         shown.add_column(name, overflow="fold")
     for row in rows:
-        state = row.state if row.as_expected else f"[red]{row.state}, unexpected[/red]"
+        state = row.state if row.as_expected else Text(f"{row.state}, unexpected", "red")
         hold = "continues" if row.to_hold is None else f"{row.to_hold:.2f} s"
         use = (f"{row.velocity:.2f}", f"{row.acceleration:.2f}", str(row.violations))
         shown.add_row(row.fault, state, row.reasons.replace(", ", "\n"), hold, *use)

@@ -10,8 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from fastwam_policy.common.console import PlainConsole
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import write_json
 from fastwam_policy.common.processes import Argument, processes, require_viewer, shipped_bundle
@@ -48,7 +47,7 @@ def run_demo(
         ConfigError: bag or policy do not fit.
         RunError: a process failed.
     """
-    console = Console()
+    console = PlainConsole()
     if view:
         require_viewer()
     robot = RobotConfig.load(robot_file)
@@ -94,7 +93,7 @@ def run_demo(
     return summary
 
 
-def _first_to_end(commands: Mapping[str, Sequence[str]], console: Console, session: Path) -> tuple[str, int]:
+def _first_to_end(commands: Mapping[str, Sequence[str]], console: PlainConsole, session: Path) -> tuple[str, int]:
     """Run all until one ends, and then end the others; that one's name and exit status."""
     with private_domain() as domain, ProcessGroup() as group:
         console.print(f"ROS_DOMAIN_ID {domain}, on this machine only; session in {session}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import asdict, dataclass
 from typing import Any
 
+_MOST_LAYERS, _LARGEST = 256, 65_536  # beyond them it is a mistake, which would cost hours or all memory
 _FORBID_UNKNOWN = {"extra": "forbid"}  # read by pydantic where a bundle's YAML is checked
 
 
@@ -50,6 +52,13 @@ class ModelConfig:
     __pydantic_config__ = _FORBID_UNKNOWN
 
     def __post_init__(self) -> None:
+        shared = {"action_dim": self.action_dim, "latent_channels": self.latent_channels, "patch": self.patch}
+        rows, columns = self.positions or (1, 1)
+        shared |= {"proprio_dim": self.proprio_dim or 1, "rows of positions": rows, "columns of positions": columns}
+        for name, value in itertools.chain(shared.items(), *(asdict(e).items() for e in (self.video, self.action))):
+            most = _MOST_LAYERS if name == "num_layers" else _LARGEST
+            if not 0 < value <= most:
+                raise ValueError(f"{name} must be above 0 and at most {most}, got {value}")
         for name in ("num_heads", "head_dim", "num_layers", "text_dim"):
             video, action = getattr(self.video, name), getattr(self.action, name)
             if video != action:

@@ -13,10 +13,10 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
-from rich.console import Console
 from rich.progress import Progress
 from rosgraph_msgs.msg import Clock
 
+from fastwam_policy.common.console import PlainConsole
 from fastwam_policy.data.recordings import check_topics, open_recording
 from galaxea_r1lite_bridge.nodes.conversions import message_class, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, run
@@ -138,7 +138,7 @@ class ReplayNode(ManagedNode):
         span, rate = self._end_ns - self._start_ns, self._values["rate"]
         self.get_logger().info(f"playing {span / _NS:.1f} s of {self._path} at {rate:g} x")
         logged = 0
-        with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        with Progress(console=PlainConsole(stderr=True), disable=not sys.stderr.isatty()) as progress:
             task = progress.add_task("replay", total=span / _NS)
             begin = time.monotonic_ns()
             for connection, stamp, data in self._reader.messages(self._connections, self._start_ns, self._end_ns + 1):

@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from fastwam_policy.data.recordings import open_recording
+from fastwam_policy.data.recordings import COMPRESSED_IMAGE, open_recording, usable
+from fastwam_policy.policies.base import Pixels
+from fastwam_policy.policies.images import ImageError, decode_image
 from fastwam_policy.reports.page import data_url, png, style_figures, write_page
 from fastwam_policy.reports.session import STAGES, Session, read_session
 from fastwam_policy.reports.summary import open_loop_error, rows, summarise
@@ -120,7 +122,8 @@ def _errors(session: Session, robot: RobotConfig) -> Figure | None:
         axes[int(unit == "mm")].set(xlabel="step of the chunk", ylabel=f"mean absolute error [{unit}]")
     for axis in axes:
         axis.set_ylim(bottom=0)
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     return figure
 
 
@@ -172,23 +175,32 @@ def _thumbnails(source: Path, robot: RobotConfig) -> list[tuple[str, list[str]]]
     try:
         times = np.linspace(reader.start_time, reader.end_time, _THUMBNAILS + 1)[:-1].astype(np.int64)
         for name, camera in robot.cameras.items():
-            connections = [c for c in reader.connections if c.topic == f"/{camera.topic}"]
-            if not camera.type.endswith("CompressedImage") or not connections:
+            connections = [
+                c for c in reader.connections if c.topic == f"/{camera.topic}" and c.msgtype == COMPRESSED_IMAGE
+            ]
+            if not connections:
                 continue
             images = []
             for time_ns in times:
-                for _, _, data in reader.messages(connections, start=int(time_ns)):
-                    message: Any = reader.deserialize(data, camera.type)
-                    image = cv2.imdecode(message.data, cv2.IMREAD_COLOR)
-                    if image is not None:
-                        height = round(image.shape[0] * _THUMBNAIL_WIDTH / image.shape[1])
-                        small = cv2.resize(image, (_THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
-                        images.append(data_url("image/jpeg", cv2.imencode(".jpg", small)[1].tobytes()))
-                        break
+                for connection, _, data in reader.messages(connections, start=int(time_ns)):
+                    message = usable(reader, connection, data)
+                    try:
+                        image = decode_image(bytes(message.data) if message else b"")
+                    except ImageError:
+                        continue
+                    images.append(data_url("image/jpeg", _thumbnail(image)))
+                    break
             result.append((name, images))
     finally:
         reader.close()
     return result
+
+
+def _thumbnail(image: Pixels) -> bytes:
+    """A small JPEG of an image, which of a strip is as high as wide."""
+    height = min(max(1, round(image.shape[0] * _THUMBNAIL_WIDTH / image.shape[1])), _THUMBNAIL_WIDTH)
+    small = cv2.resize(image, (_THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def _strips(session: Session) -> list[str]:

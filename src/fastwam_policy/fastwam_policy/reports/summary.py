@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastwam_policy.reports.session import STAGES, Session
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
+_LONGEST = 1000  # letters of a text: those of messages may have any length
 _UNARMED = (State.INACTIVE, State.DISARMED)
 _ALARMS = {Reason.PLAN_STALE, Reason.CLOCK_JUMPED_BACK, Reason.CLOCK_JUMPED_AHEAD} | {
     reason for reason in Reason if Reason.FEEDBACK_MISSING <= reason <= Reason.ESTOP_PRESSED
@@ -23,12 +25,14 @@ _ALARMS = {Reason.PLAN_STALE, Reason.CLOCK_JUMPED_BACK, Reason.CLOCK_JUMPED_AHEA
 def open_loop_error(session: Session, robot: RobotConfig) -> dict[str, NDArray[np.float64]]:
     """Absolute difference between predicted and recorded targets, by group: [chunks, H, joints], NaN past the end."""
     result = {}
+    horizon = max((len(chunk.times) for chunk in session.chunks), default=0)
     for group, place in robot.slices.items():
         if group in session.recorded and session.chunks:
             reference = session.recorded[group]
-            result[group] = np.stack(
-                [np.abs(chunk.actions[:, place] - reference.at(chunk.times)) for chunk in session.chunks]
-            )
+            errors = np.full((len(session.chunks), horizon, place.stop - place.start), np.nan)
+            for row, chunk in zip(errors, session.chunks, strict=True):  # chunks of two policies may differ in length
+                row[: len(chunk.times)] = np.abs(chunk.actions[:, place] - reference.at(chunk.times))
+            result[group] = errors
     return result
 
 
@@ -37,7 +41,7 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
     status = session.policy_status[-1] if session.policy_status else None
     tracking = [s for s in session.bridge_status if s.state == State.TRACKING]
     latency = np.array([chunk.latency_ms for chunk in session.chunks])
-    skews = np.array([[abs(s.skew) for s in message.streams] for message in session.policy_status if message.chunks])
+    skews = np.array([max(abs(s.skew) for s in m.streams) for m in session.policy_status if m.chunks and m.streams])
     error = open_loop_error(session, robot)
     return {
         "duration_s": session.duration,
@@ -53,13 +57,12 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
         }
         if len(latency)
         else {},
-        "skew": {"p50": 1e3 * float(np.percentile(skews.max(axis=1), 50)), "max": 1e3 * float(skews.max())}
-        if skews.size
-        else {},
+        "skew": {"p50": 1e3 * float(np.percentile(skews, 50)), "max": 1e3 * float(skews.max())} if skews.size else {},
         "drops": {
             "policy": _counted(session.policy_status, "drops"),
             "bridge": _counted(session.bridge_status, "drops"),
         },
+        "unusable": dict(session.unusable),
         "states": _shares(session.bridge_status),
         "interventions": _counted(session.bridge_status, "interventions"),
         "watchdogs": _watchdogs(session.bridge_status),
@@ -75,13 +78,17 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
             group: {
                 "unit": robot.groups[group].unit,
                 "mean": float(np.nanmean(values)),
-                "first_step": float(np.nanmean(values[:, 0])),
-                "last_step": float(np.nanmean(values[:, -1])) if np.isfinite(values[:, -1]).any() else None,
+                "first_step": _mean(values[:, 0]),
+                "last_step": _mean(values[:, -1]),
             }
             for group, values in error.items()
             if np.isfinite(values).any()
         },
     }
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
 def _fold(statuses: Sequence[Any]) -> dict[str, Any]:
@@ -123,10 +130,14 @@ def _watchdogs(statuses: Sequence[Any]) -> dict[str, int]:
 def _shares(statuses: Sequence[Any]) -> dict[str, float]:
     """Share of the status messages by state, and by reason where it is not simply tracking."""
     names = Counter(
-        State(status.state).name + (f" ({status.reason} {Reason(status.reason).name})" if status.reason else "")
+        _name(State, status.state) + (f" ({status.reason} {_name(Reason, status.reason)})" if status.reason else "")
         for status in statuses
     )
     return {name: count / len(statuses) for name, count in names.most_common()}
+
+
+def _name(kind: type[IntEnum], number: int) -> str:
+    return kind(number).name if number in list(kind) else f"unknown {kind.__name__.lower()} {number}"
 
 
 def table(summary: dict[str, Any]) -> Table:
@@ -149,8 +160,8 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("chunks", str(summary["chunks"])),
     ]
     if policy := summary["identity"]:
-        source = policy.get("source") or policy.get("folder", "")
-        lines.insert(1, ("weights", f"{policy['origin']}, {source}, sha256 {policy['sha256'] or 'not known'}"))
+        source, origin = policy.get("source") or policy.get("folder", ""), policy.get("origin", "origin not known")
+        lines.insert(1, ("weights", f"{origin}, {source}, sha256 {policy.get('sha256') or 'not known'}"))
     if fold := summary["simulation"]:
         text = f"yes, after {fold['fold_time_s']:.1f} s" if fold["success"] else "no"
         lines.append(
@@ -168,6 +179,8 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         )
     for side, drops in summary["drops"].items():
         lines.append((f"drops, {side}", "; ".join(f"{count} x {reason}" for reason, count in drops.items()) or "none"))
+    if unusable := summary["unusable"]:
+        lines.append(("unusable, left out", "; ".join(f"{count} x {topic}" for topic, count in unusable.items())))
     states = (f"{state} {100 * share:.0f} %" for state, share in summary["states"].items())
     lines.append(("bridge states", ", ".join(states) or "no status"))
     limits = (f"{count} x {limit}" for limit, count in summary["interventions"].items())
@@ -185,12 +198,13 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         )
     for group, error in summary["open_loop_error"].items():
         digits = 3 if error["unit"] == "rad" else 1
-        last = "-" if error["last_step"] is None else f"{error['last_step']:.{digits}f}"
+        first, last = (
+            "-" if error[step] is None else f"{error[step]:.{digits}f}" for step in ("first_step", "last_step")
+        )
         lines.append(
             (
                 f"open-loop error {group}",
-                f"mean {error['mean']:.{digits}f} {error['unit']} "
-                f"(first step {error['first_step']:.{digits}f}, last {last})",
+                f"mean {error['mean']:.{digits}f} {error['unit']} (first step {first}, last {last})",
             )
         )
-    return lines
+    return [(name, text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...") for name, text in lines]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
-from fastwam_policy.data.recordings import open_recording
+from fastwam_policy.data.recordings import COMPRESSED_IMAGE, open_recording, usable
 from fastwam_policy.data.video import write_video
 from fastwam_policy.policies.base import Pixels
 from fastwam_policy.policies.images import ImageError, decode_image
@@ -21,27 +22,29 @@ _WIDTH = 480  # px
 
 def session_video(recording: Path, robot: RobotConfig, target: Path) -> bool:
     """Write an mp4 of a recording's camera images, a frame for each of the first camera; False when it has none."""
-    newest: dict[str, Pixels] = {}
-    frames: list[Pixels] = []
-    with closing(open_recording(recording)) as reader:
-        recorded = {c.topic: c for c in reader.connections if c.msgcount and c.msgtype.endswith("CompressedImage")}
-        cameras = {f"/{camera.topic}": name for name, camera in robot.cameras.items() if f"/{camera.topic}" in recorded}
-        if not cameras:
+    with closing(_frames(recording, robot)) as frames:
+        if (first := next(frames, None)) is None:
             return False
-        main, *others = cameras.values()
-        for connection, _, data in reader.messages([recorded[topic] for topic in cameras]):
-            message: Any = reader.deserialize(data, connection.msgtype)
+        same = (frame for frame in frames if frame.shape == first.shape)  # no camera changes its shape in a session
+        write_video(target, itertools.chain([first], same), _FPS)
+    return True
+
+
+def _frames(recording: Path, robot: RobotConfig) -> Generator[Pixels, None, None]:
+    newest: dict[str, Pixels] = {}
+    with closing(open_recording(recording)) as reader:
+        recorded = {c.topic: c for c in reader.connections if c.msgcount and c.msgtype == COMPRESSED_IMAGE}
+        cameras = {f"/{camera.topic}": name for name, camera in robot.cameras.items() if f"/{camera.topic}" in recorded}
+        main, *others = cameras.values() or [""]
+        for connection, _, data in reader.messages([recorded[topic] for topic in cameras]) if cameras else ():
+            message = usable(reader, connection, data)
             try:
-                newest[cameras[connection.topic]] = decode_image(bytes(message.data))
+                newest[cameras[connection.topic]] = decode_image(bytes(message.data) if message else b"")
             except ImageError:
                 continue
             if cameras[connection.topic] == main and len(newest) == len(cameras):
                 rows = [_row([newest[name] for name in names]) for names in ([main], others) if names]
-                frames.append(np.concatenate(rows))
-    if not frames:
-        return False
-    write_video(target, frames, _FPS)
-    return True
+                yield np.concatenate(rows)
 
 
 def _row(images: list[Pixels]) -> Pixels:
@@ -56,4 +59,5 @@ def _row(images: list[Pixels]) -> Pixels:
 
 def _scaled(image: Pixels, width: int) -> Pixels:
     height = 2 * round(image.shape[0] * width / image.shape[1] / 2)  # the codec wants even numbers
+    height = min(max(height, 2), 4 * width)  # of a strip, too, it makes an image
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from fastwam_policy.common.console import PlainConsole
 from fastwam_policy.common.statistics import paired_p
 from fastwam_policy.model.variants import VARIANTS, VariantName
 from fastwam_policy.simulation.episode import EpisodeSettings
@@ -40,7 +41,7 @@ def compare(
         own = of_variant(config, name)
         check_output(own, folder)
         if not (folder / SUMMARY_FILE).exists():
-            Console().print(f"[bold]{name}[/bold]")
+            PlainConsole().print(Text(name, "bold"))
             train(own, folder, robot)
         trained = json.loads((folder / SUMMARY_FILE).read_text())
         for mode in variant.modes:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, validate
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, read_text, read_yaml, validate
 
 
 class TrainingConfig(StrictModel):
@@ -69,10 +68,7 @@ def read_config(path: Path, entries: Sequence[str] = ()) -> TrainingConfig:
     Raises:
         ConfigError: with one line for each wrong key.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
+    data = read_yaml(read_text(path), str(path))
     return validate(changed(data, entries), TrainingConfig, path.name)
 
 
@@ -86,8 +82,5 @@ def changed(data: Any, entries: Sequence[str]) -> Any:
             place = place.get(parent) if isinstance(place, dict) else None
         if not separator or not isinstance(place, dict):
             raise ConfigError(f"--set {entry}: expected KEY=VALUE with a key of the configuration")
-        try:
-            place[last] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {entry}: the value is not YAML") from None
+        place[last] = read_yaml(value, f"--set {entry}")
     return data

@@ -10,6 +10,7 @@ text_embeddings/       one .safetensors for each instruction: context [L, text_d
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -36,13 +37,16 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, loa
 FORMAT = 1
 POLICY_FILE = "policy.yaml"
 _BLOCK = 2**20  # bytes read at a time
-PROMPT_TEMPLATE = "A video recorded from a robot's point of view executing the following instruction: {task}"
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_NAMES, _STEPS, _CHARACTERS = 1024, 10_000, 4096  # most of each in a policy.yaml
+_TASK = "{task}"
+PROMPT_TEMPLATE = f"A video recorded from a robot's point of view executing the following instruction: {_TASK}"
 
 
 class Vector(StrictModel):
     """Meaning of each number of the state or action: its joint and unit, in the checkpoint's order."""
 
-    names: list[str] = Field(min_length=1)
+    names: list[str] = Field(min_length=1, max_length=_NAMES)
     units: list[Unit]
     normalization: Normalization
     stepwise: bool = False
@@ -71,9 +75,15 @@ class Vector(StrictModel):
 class Prompt(StrictModel):
     """How an instruction becomes the text the model was trained with."""
 
-    template: Annotated[str, Field(pattern=r"\{task\}")]
-    length: PositiveInt = 128
-    default_instruction: str
+    template: Annotated[str, Field(max_length=_CHARACTERS)]
+    length: Annotated[int, Field(gt=0, le=_STEPS)] = 128
+    default_instruction: Annotated[str, Field(max_length=_CHARACTERS)]
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Prompt:
+        if self.template.count(_TASK) != 1 or set("{}") & set(self.template.replace(_TASK, "")):
+            raise ValueError(f"template: needs {_TASK} once and no other braces, got {self.template[:100]!r}")
+        return self
 
 
 class BundleConfig(StrictModel):
@@ -88,9 +98,10 @@ class BundleConfig(StrictModel):
     variant: VariantName
     model: ModelConfig
     weights: str
-    horizon: PositiveInt
+    """A file of the bundle's folder."""
+    horizon: Annotated[int, Field(gt=0, le=_STEPS)]
     fps: PositiveFloat
-    denoise_steps: PositiveInt
+    denoise_steps: Annotated[int, Field(gt=0, le=_STEPS)]
     sigma_shift: PositiveFloat
     """Of the actions: 5.0 in the first released checkpoints, 1.0 in later ones."""
     video_sigma_shift: PositiveFloat
@@ -107,6 +118,13 @@ class BundleConfig(StrictModel):
     state: Vector
     action: Vector
     prompt: Prompt
+
+    @field_validator("weights")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if not _FILE_NAME.fullmatch(name):
+            raise ValueError(f"must be the name of a file in the bundle's folder, not a path, got {name[:100]!r}")
+        return name
 
     @model_validator(mode="after")
     def _sizes(self) -> BundleConfig:
@@ -147,7 +165,7 @@ class BundleConfig(StrictModel):
 
     def prompt_of(self, instruction: str) -> str:
         """Full prompt of an instruction; white space is collapsed as in training."""
-        return self.prompt.template.format(task=" ".join(instruction.split()))
+        return self.prompt.template.replace(_TASK, " ".join(instruction.split()))
 
     def info(
         self, prompts: Iterable[str] = (), mode: InferenceMode | None = None, identity: Identity | None = None
@@ -159,7 +177,7 @@ class BundleConfig(StrictModel):
             mode: how it infers; None: the variant's first way.
             identity: of its weights.
         """
-        before, _, after = self.prompt.template.partition("{task}")
+        before, _, after = self.prompt.template.partition(_TASK)
         known = [prompt for prompt in prompts if prompt.startswith(before) and prompt.endswith(after)]
         variant = VARIANTS[self.variant]
         abilities: set[Ability] = {"imagination"} if variant.lambda_video else set()
@@ -180,10 +198,12 @@ class BundleConfig(StrictModel):
         )
 
     def check_files(self, folder: Path) -> None:
-        """ConfigError where files are missing from the bundle in `folder`."""
+        """ConfigError where files are missing from the bundle in `folder`, or are links to places outside of it."""
         needed = ("vae/config.json", "dataset_stats.json", self.weights)
         if missing := [name for name in needed if not (folder / name).is_file()]:
             raise ConfigError(f"{folder}: files missing from the bundle: {', '.join(missing)}")
+        if outside := [name for name in needed if not (folder / name).resolve().is_relative_to(folder.resolve())]:
+            raise ConfigError(f"{folder}: {outside[0]} is a link to a file outside of the bundle: copy the file there")
 
     def identity(self, folder: Path) -> Identity:
         """Of this bundle's weights in `folder`; ConfigError where they cannot be read."""
@@ -262,7 +282,7 @@ class Bundle:
             raise ConfigError(
                 f"{folder}: not a policy bundle: {POLICY_FILE} is missing. `fastwam make-bundle DIR` writes one to try"
             )
-        return load_yaml(folder / POLICY_FILE, BundleConfig)
+        return load_yaml(folder / POLICY_FILE, BundleConfig, aliases=False)
 
     @staticmethod
     def read_info(folder: Path) -> PolicyInfo:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from fastwam_policy.policies.base import Pixels
 from galaxea_r1lite_bridge.robot.yaml_model import StrictModel
+
+_LARGEST, _TILES = 4096, 64  # px of a side of the canvas, and tiles
 
 
 class Tile(StrictModel):
@@ -44,9 +47,9 @@ class Tile(StrictModel):
 class Layout(StrictModel):
     """The canvas [height, width] and its tiles. Each image is resized to its tile; the aspect ratio is not kept."""
 
-    width: PositiveInt
-    height: PositiveInt
-    tiles: list[Tile]
+    width: Annotated[int, Field(gt=0, le=_LARGEST)]
+    height: Annotated[int, Field(gt=0, le=_LARGEST)]
+    tiles: list[Tile] = Field(max_length=_TILES)
 
     @model_validator(mode="after")
     def _covers(self) -> Layout:
