@@ -61,7 +61,7 @@ class World:
         self.loop = InferenceLoop(
             make_policy or (lambda: self.policy),
             lambda _: FrameSource(self.buffer, {"arm": ["j1", "j2"]}, {"head": self.decode}),
-            lambda: self.now, self.published.append, replan_interval=0.5, epoch=7, realtime=True,
+            lambda: self.now, self.published.append, replan_interval=0.5, realtime=True,
         )  # fmt: skip
 
     def decode(self, data):
@@ -96,7 +96,7 @@ def test_replans_by_time_on_one_thread(world):
     assert world.policy.threads == {world.loop._thread.ident}
     assert world.loop.state == PolicyState.RUNNING
     result = world.published[0]
-    assert result.epoch == 8, "activation begins a new epoch"
+    assert (result.session, result.epoch) == (world.loop.session, 1), "activation begins a new epoch"
     assert result.latency_ms[1:4] == (2, 3, 4)
     assert result.chunk.actions[0].tolist() == [0.1, 0.2]
 
@@ -181,7 +181,7 @@ def test_the_running_plan_is_what_the_bridge_says_it_follows(world):
 
     first = world.published[1].chunk
     loop.latencies[-1] = (0, 0, 0, 0, 100.0)
-    loop._executing = lambda: Executing(loop.epoch, 2, 33 * MS)
+    loop._executing = lambda: Executing(loop.session, loop.epoch, 2, 33 * MS)
     world.now += 400 * MS
     world.advance(100)
     until(lambda: len(world.published) == 3)
@@ -191,7 +191,7 @@ def test_the_running_plan_is_what_the_bridge_says_it_follows(world):
     loop.latencies.append((0, 0, 0, 0, 20.0))
     old = replace(world.published[2], chunk=replace(first, actions=np.arange(64.0).reshape(32, 2)))
     loop._results[-1] = old
-    loop._executing = lambda: Executing(loop.epoch, 3, 33 * MS)
+    loop._executing = lambda: Executing(loop.session, loop.epoch, 3, 33 * MS)
     stamp = old.chunk.stamp_ns
     world.advance(500)
     until(lambda: len(world.published) == 4)
@@ -202,11 +202,27 @@ def test_the_running_plan_is_what_the_bridge_says_it_follows(world):
     assert running.committed == 2, "20 ms of inference and 20 ms of transport are one step, and the next one"
 
 
-def test_another_epoch_is_not_ours_to_continue(world):
+def test_every_activation_is_a_session_of_its_own(world):
+    loop = world.loop
+    loop.activate()
+    first = loop.session
+    world.advance(10)
+    until(lambda: world.published)
+    loop.deactivate()
+    loop.activate()
+    world.advance(600)
+    until(lambda: len(world.published) == 2)
+    assert [result.chunk_id for result in world.published] == [1, 1]
+    assert [result.session for result in world.published] == [first, loop.session]
+    assert first != loop.session
+
+
+@pytest.mark.parametrize("foreign", ["session", "epoch"])
+def test_what_is_not_ours_is_not_continued(world, foreign):
     loop, seen = world.loop, []
     infer = world.policy.infer
     world.policy.infer = lambda observation: seen.append(observation.running) or infer(observation)
-    loop._executing = lambda: Executing(loop.epoch - 1, 1, 0)
+    loop._executing = lambda: Executing(loop.session - (foreign == "session"), loop.epoch - (foreign == "epoch"), 1, 0)
     loop.activate()
     for _ in range(3):
         world.advance(500)
@@ -260,7 +276,7 @@ def test_a_policy_with_a_memory_is_given_what_was_seen_and_executed():
     assert not policy.told
     old = world.published[0].chunk
     loop._results[-1] = replace(world.published[0], chunk=replace(old, actions=np.arange(64.0).reshape(32, 2)))
-    loop._executing = lambda: Executing(loop.epoch, 1, 0)
+    loop._executing = lambda: Executing(loop.session, loop.epoch, 1, 0)
     for _ in range(10):
         world.advance(50)
     until(lambda: len(world.published) == 2)

@@ -64,12 +64,13 @@ class Rig(OfflineBridge):
             command = self.tick(period)
         return command
 
-    def chunk(self, offset, chunk_id=1, epoch=1, age=0.0, rows=32, ramp=False):
+    def chunk(self, offset, chunk_id=1, epoch=1, session=1, age=0.0, rows=32, ramp=False):
         """A chunk that holds `home` + `offset` (a number for all arm joints, or [14]), or goes there on a ramp."""
         offset = np.where(ROBOT.is_arm, offset, 0.0) if np.isscalar(offset) else np.asarray(offset)
         share = np.linspace(0, 1, rows)[:, None] if ramp else np.ones((rows, 1))
         positions = self.home[:14] + share * offset
-        return Chunk(chunk_id, epoch, self.clock.now_ns - round(age * S), STEP, ROBOT.joint_names, positions)
+        stamp = self.clock.now_ns - round(age * S)
+        return Chunk(chunk_id, epoch, stamp, STEP, ROBOT.joint_names, positions, session=session)
 
     def accept(self, *args, **kwargs):
         return self.controller.accept(self.chunk(*args, **kwargs), self.clock.now_ns)

@@ -54,8 +54,8 @@ def start(ros, **parameters):
     return ros.start("galaxea_r1lite_bridge", "bridge_node", **(SLOW_MACHINE | parameters))
 
 
-def chunk(target, *, chunk_id=1, epoch=1, age=0.0, names=None):
-    message = ActionChunk(chunk_id=chunk_id, epoch=epoch, step=duration_message(STEP))
+def chunk(target, *, chunk_id=1, epoch=1, session=1, age=0.0, names=None):
+    message = ActionChunk(session=session, chunk_id=chunk_id, epoch=epoch, step=duration_message(STEP))
     message.header.stamp = time_message(time.time_ns() - round(age * 1e9))
     message.trajectory.joint_names = names or ROBOT.joint_names
     message.trajectory.points = [JointTrajectoryPoint(positions=target)] * 32

@@ -41,6 +41,28 @@ def test_a_clock_that_jumps_ahead_discards_the_plan(armed):
     assert shown(armed.run(0.3)) == (State.HOLDING, Reason.CLOCK_JUMPED_AHEAD)
 
 
+@pytest.mark.parametrize("offset", [0.05, 5.0, 1e6])
+def test_a_clock_with_two_publishers_is_refused_within_a_second(armed, offset):
+    armed.accept(0.4, ramp=True)
+    armed.run(0.2)
+    begin = len(armed.sent)
+    for tick in range(200):
+        armed.clock.now_ns += round((-1) ** tick * offset * S)
+        if tick % 10 == 0:
+            armed.accept(0.4, chunk_id=2 + tick)
+        armed.tick()
+    reasons = [command.reason for command in armed.sent[begin:]]
+    assert Reason.CLOCK_INTERLEAVED in reasons[:20]
+    assert set(reasons[20:]) == {Reason.CLOCK_INTERLEAVED}
+    assert not any(command.motion.velocity.any() for command in armed.sent[begin + 50 :])
+    armed.controller.disarm()
+    armed.tick()
+    assert armed.controller.arm() == Reason.CLOCK_INTERLEAVED
+    armed.run(1.0)
+    assert armed.controller.arm() == Reason.NONE
+    check_limits(armed.sent[:begin], armed.controller.limiter)
+
+
 def test_the_beginning_of_a_simulated_clock_is_no_jump():
     rig = Rig()
     rig.clock.now_ns = 0

@@ -89,6 +89,10 @@ class _World(Rig):
     def state(self) -> State | None:
         return State(self.statuses[-1][1].state) if self.statuses else None
 
+    def dropped(self, reason: Reason) -> bool:
+        """Whether a chunk has been dropped for it."""
+        return bool(self.statuses) and any(drop.reason == reason for drop in self.statuses[-1][1].drops)
+
     def emulator_is_ready(self) -> bool:
         return bool(self._set.service_is_ready())
 
@@ -112,7 +116,7 @@ class _Chunks:
     """Chunks of one smooth motion, published from a thread; `spoil` may change, hold back or multiply them."""
 
     world: _World
-    epoch: int = 1
+    session: int = 1
     direction: float = 1.0
     now_ns: Callable[[], int] = time.time_ns
     latency: float = _LATENCY
@@ -143,7 +147,9 @@ class _Chunks:
         t = (stamp_ns - self._begin_ns + _STEP_NS * np.arange(_HORIZON)) / 1e9
         swing = self.direction * _SWING * np.sin(2 * math.pi * t / _PERIOD)
         rows = world.home + np.where(world.arms, swing[:, None] * np.resize([1.0, 0.3, -0.5, 1.0, 0.5, 1.0], 14), 0.0)
-        chunk = ActionChunk(chunk_id=number, epoch=self.epoch, policy_id="smooth", step=duration_message(_STEP_NS))
+        chunk = ActionChunk(
+            session=self.session, chunk_id=number, epoch=1, policy_id="smooth", step=duration_message(_STEP_NS)
+        )
         chunk.header.stamp = time_message(stamp_ns)
         chunk.trajectory.joint_names = world.robot.joint_names
         chunk.trajectory.points = [JointTrajectoryPoint(positions=row.tolist()) for row in rows]
@@ -240,8 +246,8 @@ def _renamed(chunks: list[ActionChunk]) -> list[ActionChunk]:
 
 
 def _second_policy(world: _World, chunks: _Chunks) -> None:
-    """A newer policy with the opposite motion: it is followed, the older one is dropped."""
-    _Chunks(world, epoch=2, direction=-1.0, _ended=chunks._ended).__enter__()  # noqa: SLF001
+    """Another policy with the opposite motion: it is dropped, the one followed since arming goes on."""
+    _Chunks(world, session=2, direction=-1.0, _ended=chunks._ended).__enter__()  # noqa: SLF001
 
 
 def _restart_policy(world: _World) -> None:
@@ -249,7 +255,7 @@ def _restart_policy(world: _World) -> None:
     world.group.end("policy_node")
     time.sleep(2.0)
     world.start_policy()
-    world.until(lambda: world.state == State.TRACKING, "motion after the restart")
+    world.until(lambda: world.dropped(Reason.CHUNK_OTHER_SESSION), "chunks after the restart")
 
 
 def _restart_bridge(world: _World, _: _Chunks) -> None:
@@ -289,8 +295,8 @@ FAULTS = [
         {Reason.PLAN_STALE, Reason.STARVED},
     ),
     _Fault(
-        "policy_node killed and started again", _policy_fault(_restart_policy, 2.0), {State.TRACKING},
-        {Reason.PLAN_STALE, Reason.STARVED},
+        "policy_node killed and started again", _policy_fault(_restart_policy, 2.0), _STILL,
+        {Reason.CHUNK_OTHER_SESSION},
     ),
     _Fault(
         "SIGKILL of the robot", _smooth_fault(lambda w, _: w.kill("emulator_node"), 2.0), _STILL,
@@ -324,7 +330,7 @@ FAULTS = [
     _Fault("chunks with NaN", _smooth_fault(_spoilt(_with_nan), 3.5), _STILL, {Reason.CHUNK_NOT_FINITE}),
     _Fault("wrong joint names", _smooth_fault(_spoilt(_renamed), 3.5), _STILL, {Reason.CHUNK_WRONG_JOINTS}),
     _Fault(
-        "two publishers of chunks", _smooth_fault(_second_policy, 3.0), {State.TRACKING}, {Reason.CHUNK_OLD_EPOCH}
+        "two publishers of chunks", _smooth_fault(_second_policy, 3.0), {State.TRACKING}, {Reason.CHUNK_OTHER_SESSION}
     ),
     _Fault("/clock jumps back by 5 s", _clock_back, _STILL, {Reason.CLOCK_JUMPED_BACK}),
     _Fault(

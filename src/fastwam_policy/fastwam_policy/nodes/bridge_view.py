@@ -37,7 +37,13 @@ class BridgeView:
     @property
     def armed(self) -> bool:
         """Whether chunks would move the arms."""
-        return self.state in _ARMED
+        status = self.status
+        return status is not None and status.state in _ARMED and not status.arm_again
+
+    def follows_another(self, session: int) -> bool:
+        """Whether chunks of a policy session would be dropped, because the bridge follows those of another."""
+        status = self.status
+        return status is not None and status.session not in (0, session)
 
     @property
     def text(self) -> str:
@@ -45,11 +51,12 @@ class BridgeView:
         status = self.status
         if status is None:
             return "no status from the bridge"
-        return f"{State(status.state).name}, {status.reason} {status.reason_text}"
+        again = "; arm again: it was stopped before it followed a policy" if status.arm_again else ""
+        return f"{State(status.state).name}, {status.reason} {status.reason_text}{again}"
 
     def executing(self) -> Executing | None:
         """Which chunk is being followed."""
         status = self.status
         if status is None or status.state != State.TRACKING or not status.chunk_id:
             return None
-        return Executing(status.epoch, status.chunk_id, round(1e9 * status.plan_lag))
+        return Executing(status.session, status.epoch, status.chunk_id, round(1e9 * status.plan_lag))

@@ -24,6 +24,7 @@ from fastwam_policy.runtime.observation_buffer import Snapshot
 from fastwam_policy.runtime.outcome import ObservedFuture
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from fastwam_policy.visualization.strip import comparison_strip
+from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.conversions import time_message
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
@@ -74,7 +75,7 @@ class ImaginationNode(ManagedNode):
         self._forget()
         self._publisher = self.create_publisher(CompressedImage, names.imagination, 5)
         self._inputs = ObservationInputs(self, self._robot, self._buffer, self._forget)
-        self._policy_input = self.create_subscription(PolicyStatus, names.policy_status, self._on_policy, 10)
+        self._policy_input = BoundedSubscription(self, PolicyStatus, names.policy_status, self._on_policy, 10)
         # Steady: a simulated clock may stand still while a video is computed.
         self._ticker = self.create_timer(_TICK, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -82,7 +83,7 @@ class ImaginationNode(ManagedNode):
         """Release all topics; a video that is being computed is dropped."""
         self.destroy_timer(self._ticker)
         self._inputs.destroy()
-        self.destroy_subscription(self._policy_input)
+        self._policy_input.destroy()
         self.destroy_publisher(self._publisher)
 
     def cleanup(self) -> None:
@@ -98,7 +99,7 @@ class ImaginationNode(ManagedNode):
         self._video: Future[CompressedImage | None] | None = None
 
     def _on_policy(self, status: PolicyStatus) -> None:
-        if status.epoch != self._policy.epoch:
+        if (status.session, status.epoch) != (self._policy.session, self._policy.epoch):
             self._forget()
         self._policy = status
 

@@ -22,14 +22,17 @@ from fastwam_policy.nodes.bridge_view import BridgeView
 from fastwam_policy.runtime.reasons import PolicyState
 from fastwam_policy.visualization.markers import MarkerFactory
 from fastwam_policy.visualization.scene import ArmGeometry
+from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.reasons import State
-from galaxea_r1lite_bridge.nodes.conversions import nanoseconds, time_message
+from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
+from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, nanoseconds, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions, limit_arrays
 
 _STATUS_PERIOD = 0.1  # s between two updates of the executed path and the text
 _SILENT = 1.0  # s after which a policy counts as gone
+_END_OF_TIME = 2**31 * 10**9  # ns, the last stamp that a message can hold
 _ALARMS = (State.FAULT, State.ESTOP)
 
 
@@ -58,17 +61,17 @@ class MonitorNode(ManagedNode):
         self._measured: dict[str, NDArray[np.float64]] = {}
         self._newest_ns = 0
         self._executed: deque[tuple[int, dict[str, NDArray[np.float64]]]] = deque()
-        self._chunk: tuple[ActionChunk, NDArray[np.float64]] | None = None
+        self._chunk: Chunk | None = None
         self._bridge, self._policy, self._policy_at = BridgeView(), PolicyStatus(), 0.0
         sensor = qos_profile(robot.qos.sensor)
         self._inputs = [
             *(
-                self.create_subscription(JointState, group.feedback, self._callback(name), sensor)
+                BoundedSubscription(self, JointState, group.feedback, self._callback(name), sensor)
                 for name, group in robot.groups.items()
             ),
-            self.create_subscription(ActionChunk, names.action_chunk, self._on_chunk, 5),
-            self.create_subscription(BridgeStatus, names.bridge_status, self._bridge.store, 10),
-            self.create_subscription(PolicyStatus, names.policy_status, self._on_policy, 10),
+            BoundedSubscription(self, ActionChunk, names.action_chunk, self._on_chunk, 5),
+            BoundedSubscription(self, BridgeStatus, names.bridge_status, self._bridge.store, 10),
+            BoundedSubscription(self, PolicyStatus, names.policy_status, self._on_policy, 10),
         ]
         self._joints = self.create_publisher(JointState, "joint_states", 10)
         self._markers = self.create_publisher(MarkerArray, names.markers, 10)
@@ -86,7 +89,7 @@ class MonitorNode(ManagedNode):
         for ticker in self._tickers:
             self.destroy_timer(ticker)
         for subscription in self._inputs:
-            self.destroy_subscription(subscription)
+            subscription.destroy()
         for publisher in (self._joints, self._markers, *self._paths.values()):
             self.destroy_publisher(publisher)
 
@@ -129,17 +132,15 @@ class MonitorNode(ManagedNode):
             positions = np.concatenate([self._measured[name] for name in robot.actuated])
         return positions[: len(robot.joint_names)], positions[len(robot.joint_names) :]
 
-    def _on_chunk(self, chunk: ActionChunk) -> None:
+    def _on_chunk(self, message: ActionChunk) -> None:
         """Show where the newest chunk leads, and what of the one before it replaced."""
-        pose, names = self._pose(), list(chunk.trajectory.joint_names)
-        if pose is None or not set(self._robot.joint_names) <= set(names) or not chunk.trajectory.points:
+        pose, chunk = self._pose(), chunk_from_message(message).ordered(self._robot.joint_names)
+        if pose is None or chunk is None or chunk.end_ns >= _END_OF_TIME:
             return
-        order = [names.index(name) for name in self._robot.joint_names]
-        actions = np.array([point.positions for point in chunk.trajectory.points])[:, order]
-        factory = MarkerFactory(self._robot.workspace.frame, chunk.header.stamp)
-        begin_ns, step_ns = nanoseconds(chunk.header.stamp), nanoseconds(chunk.step)
-        stamps = [time_message(begin_ns + k * step_ns) for k in range(len(actions))]
-        before = self._rest_of_last(begin_ns, chunk.epoch)
+        actions = chunk.positions
+        factory = MarkerFactory(self._robot.workspace.frame, message.header.stamp)
+        stamps = [time_message(chunk.stamp_ns + k * chunk.step_ns) for k in range(len(actions))]
+        before = self._rest_of_last(chunk)
         markers = factory.ghost(self._geometry.bars(actions[-1], pose[1]))
         replaced = self._geometry.tool_paths(before, pose[1]) if len(before) else {}
         for number, (arm, points) in enumerate(self._geometry.tool_paths(actions, pose[1]).items()):
@@ -149,15 +150,14 @@ class MonitorNode(ManagedNode):
             markers.append(factory.replaced(number, replaced.get(arm, np.empty((0, 3)))))
             self._paths[arm].publish(factory.path(points, stamps))
         self._markers.publish(MarkerArray(markers=markers))
-        self._chunk = (chunk, actions)
+        self._chunk = chunk
 
-    def _rest_of_last(self, now_ns: int, epoch: int) -> NDArray[np.float64]:
-        """The steps [M, D] of the chunk before that lie after a time; none where it belongs to another epoch."""
-        if self._chunk is None or self._chunk[0].epoch != epoch:
+    def _rest_of_last(self, chunk: Chunk) -> NDArray[np.float64]:
+        """The steps [M, D] of the one before that lie after its stamp; none where its session or epoch is another."""
+        last = self._chunk
+        if last is None or (last.session, last.epoch) != (chunk.session, chunk.epoch):
             return np.empty((0, 0))
-        chunk, actions = self._chunk
-        done = max(0, -(-(now_ns - nanoseconds(chunk.header.stamp)) // max(1, nanoseconds(chunk.step))))
-        return actions[done:]
+        return last.positions[max(0, -(-(chunk.stamp_ns - last.stamp_ns) // last.step_ns)) :]
 
     def _publish_status(self) -> None:
         pose = self._pose()

@@ -14,6 +14,7 @@ from fastwam_policy.policies.base import PolicyInfo
 from fastwam_policy.runtime.frames import FrameSource
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason
+from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -63,12 +64,12 @@ class ObservationInputs:
         self._node, self._buffer = node, buffer
         sensor = qos_profile(robot.qos.sensor)
         self._subscriptions = [
-            node.create_subscription(_IMAGE_TYPES[camera.type], camera.topic, self._image_callback(name), sensor)
+            BoundedSubscription(node, _IMAGE_TYPES[camera.type], camera.topic, self._image_callback(name), sensor)
             for name, camera in robot.cameras.items()
             if name in buffer.streams
         ]
         self._subscriptions += [
-            node.create_subscription(JointState, group.feedback, self._joint_callback(name), sensor)
+            BoundedSubscription(node, JointState, group.feedback, self._joint_callback(name), sensor)
             for name, group in robot.commanded.items()
         ]
 
@@ -84,7 +85,7 @@ class ObservationInputs:
         """Release all topics."""
         self._jump.unregister()
         for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+            subscription.destroy()
 
     def _image_callback(self, camera: str) -> Callable[[Any], None]:
         def store(message: Any) -> None:

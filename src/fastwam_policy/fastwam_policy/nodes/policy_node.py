@@ -27,6 +27,7 @@ from fastwam_policy.runtime.frames import FrameSource
 from fastwam_policy.runtime.inference_loop import ChunkResult, InferenceLoop
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.nodes import diagnostics
+from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.conversions import duration_message, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import LATCHED, ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
@@ -80,8 +81,6 @@ class PolicyNode(ManagedNode):
             lambda: self.get_clock().now().nanoseconds,
             self._publish_chunk,
             values["replan_interval"],
-            # A restarted node must not reuse epochs that the bridge has seen: they begin at the wall clock's seconds.
-            epoch=int(time.time()) % 2**32,
             executing=self._bridge.executing,
             realtime=realtime,
         )
@@ -89,8 +88,8 @@ class PolicyNode(ManagedNode):
         self._info = info = self._loop.info
         if info.identity.origin == "random":
             self.get_logger().warning(f"policy {info.name} has RANDOM weights: its actions mean nothing")
-        self._bridge_input = self.create_subscription(
-            BridgeStatus, self._robot.interfaces.bridge_status, self._bridge.store, 10
+        self._bridge_input = BoundedSubscription(
+            self, BridgeStatus, self._robot.interfaces.bridge_status, self._bridge.store, 10
         )
         self._tasks = TaskServer(self, self._robot, self._loop, self._bridge)
         self.get_logger().info(f"policy {info.name}, task: {self._loop.instruction}")
@@ -142,7 +141,7 @@ class PolicyNode(ManagedNode):
     def cleanup(self) -> None:
         """End the inference thread and free the model."""
         self._tasks.destroy()
-        self.destroy_subscription(self._bridge_input)
+        self._bridge_input.destroy()
         self._loop.stop()
         del self._tasks, self._loop
 
@@ -167,6 +166,7 @@ class PolicyNode(ManagedNode):
     def _publish_chunk(self, result: ChunkResult) -> None:
         chunk = result.chunk
         message = ActionChunk(
+            session=result.session,
             chunk_id=result.chunk_id,
             epoch=result.epoch,
             policy_id=self._info.name,
@@ -215,6 +215,7 @@ class PolicyNode(ManagedNode):
             policy_id=self._info.name,
             random_weights=self._info.identity.origin == "random",
             instruction=loop.instruction,
+            session=loop.session,
             epoch=loop.epoch,
             chunks=loop.chunks,
             chunk_rate=len(recent) / _RATE_WINDOW,
@@ -246,6 +247,7 @@ class PolicyNode(ManagedNode):
                     {
                         "chunks": status.chunks,
                         "chunk rate [Hz]": status.chunk_rate,
+                        "session": f"{status.session:016x}",
                         "epoch": status.epoch,
                         "committed steps": status.committed_steps,
                         **{f"latency p50 {stage} [ms]": value for stage, value in latency.items()},

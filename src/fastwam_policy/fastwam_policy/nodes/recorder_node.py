@@ -15,6 +15,7 @@ from fastwam_policy.common.processes import node_names
 from fastwam_policy.data.recording_writer import QUEUE_BYTES, RecordingWriter
 from fastwam_policy.data.recordings import JOINT_STATE, typestore
 from galaxea_r1lite_bridge.nodes import diagnostics
+from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.conversions import message_class
 from galaxea_r1lite_bridge.nodes.managed_node import LATCHED, PARAMETERS_TOPIC, ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
@@ -72,14 +73,14 @@ class RecorderNode(ManagedNode):
         """Finish the file."""
         self.destroy_timer(self._timer)
         for subscription in self._inputs:
-            self.destroy_subscription(subscription)
+            subscription.destroy()
         self._writer.close()
         self._publish_diagnostics()
         self.destroy_publisher(self._diagnostics)
         dropped = f", dropped {self._writer.dropped}" if self._writer.dropped else ""
         self.get_logger().info(f"wrote {self._writer.written} messages to {self._output}{dropped}")
 
-    def _record(self, topic: str) -> Any:
+    def _record(self, topic: str) -> BoundedSubscription:
         kind, qos = self._topics[topic]
         full_name = self.resolve_topic_name(topic)
 
@@ -88,7 +89,7 @@ class RecorderNode(ManagedNode):
             if now_ns:  # a simulated clock stands at zero until its first message
                 self._writer.put(full_name, now_ns, data)
 
-        return self.create_subscription(message_class(kind), topic, write, qos, raw=True)
+        return BoundedSubscription(self, message_class(kind), topic, write, qos, raw=True)
 
     def _on_timer(self) -> None:
         self._publish_diagnostics()

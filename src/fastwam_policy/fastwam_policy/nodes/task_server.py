@@ -125,6 +125,9 @@ class TaskServer:
             return _Code.FAULT, f"bridge: {self._bridge.text}"
         if not self._bridge.armed:
             return _Code.BRIDGE_NOT_ARMED, f"bridge: {self._bridge.text}"
+        if self._bridge.follows_another(self._loop.session):
+            text = "the bridge follows another policy, or this one before it was activated again: arm again"
+            return _Code.BRIDGE_NOT_ARMED, text
         return None
 
     def _result(self, code: int, text: str) -> RunTask.Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import Counter, deque
@@ -39,6 +40,7 @@ _TRANSPORT_NS = 20_000_000  # from the chunk's publication to its first command
 class Executing:
     """Which chunk the bridge follows, and how far its plan lies behind the clock."""
 
+    session: int
     epoch: int
     chunk_id: int
     lag_ns: int
@@ -49,8 +51,9 @@ class ChunkResult:
     """A chunk with what the message about it says besides."""
 
     chunk: ActionChunk
-    chunk_id: int
+    session: int
     epoch: int
+    chunk_id: int
     instruction: str
     inference_start_ns: int
     decode_ms: float
@@ -72,9 +75,12 @@ class InferenceLoop:
         now_ns: the node's clock.
         publish: called on the thread with each chunk of the current epoch.
         replan_interval: s of the node's clock between the starts of two inferences.
-        epoch: first epoch; later ones count up from it.
         executing: what the bridge follows now; None: nothing.
         realtime: whether chunks continue what is being executed (real-time chunking).
+
+    Attributes:
+        session: random number of this activation, by which the bridge tells it from any other.
+        epoch: counts up with every reset, new instruction and activation.
     """
 
     def __init__(
@@ -84,7 +90,6 @@ class InferenceLoop:
         now_ns: Callable[[], int],
         publish: Callable[[ChunkResult], None],
         replan_interval: float,
-        epoch: int,
         executing: Callable[[], Executing | None] = lambda: None,
         *,
         realtime: bool = False,
@@ -104,8 +109,8 @@ class InferenceLoop:
         self._instruction = ""
         self._last_stamp_ns = 0
         self._started_ns: int | None = None
-        self._policy_epoch = epoch
-        self.epoch = epoch
+        self._policy_epoch = self.epoch = 0
+        self.session = 0
         self.chunks = 0
         self.reason, self.detail = PolicyReason.NONE, ""
         self._busy, self._resting = PolicyState.WAITING, PolicyState.INACTIVE
@@ -132,8 +137,8 @@ class InferenceLoop:
         return self._busy if self._active.is_set() else self._resting
 
     def activate(self, *, start: bool = True) -> None:
-        """Begin to compute chunks in a new epoch, or with `start` False wait for :meth:`start`."""
-        self.chunks = 0
+        """Begin to compute chunks in a new session, or with `start` False wait for :meth:`start`."""
+        self.chunks, self.session = 0, secrets.randbits(64)
         self.pause()
         if start:
             self.start()
@@ -258,7 +263,7 @@ class InferenceLoop:
                 return
             self._last_stamp_ns, self._started_ns = frame.stamp_ns, now_ns
             self.chunks += 1
-            result = ChunkResult(chunk, self.chunks, epoch, instruction, now_ns, decode_ms, total_ms)
+            result = ChunkResult(chunk, self.session, epoch, self.chunks, instruction, now_ns, decode_ms, total_ms)
             self._results.append(result)
         self._publish(result)
         self.latencies.append(result.latency_ms)
@@ -290,7 +295,8 @@ class InferenceLoop:
         if executing is None:
             return None
         with self._lock:
-            mine = [r for r in self._results if (r.epoch, r.chunk_id) == (executing.epoch, executing.chunk_id)]
+            followed = (executing.session, executing.epoch, executing.chunk_id)
+            mine = [r for r in self._results if (r.session, r.epoch, r.chunk_id) == followed]
         if not mine:
             return None
         chunk = mine[0].chunk

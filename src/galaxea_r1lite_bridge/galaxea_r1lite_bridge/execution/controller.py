@@ -64,6 +64,7 @@ class MotionController:
         self._yield_to: NDArray[np.float64] | None = None  # where arms that could not follow were when that was noticed
         self._disarming = self._homing = self._home_torso = False
         self._before: Inputs | None = None
+        self._now_ns = 0  # node clock at the last control tick
         self._findings: Sequence[Finding] = ()
         self._limiting: frozenset[Reason] = frozenset()
 
@@ -90,8 +91,14 @@ class MotionController:
         return reason
 
     def arm(self) -> Reason:
-        """Begin to command from the pose measured last; return NONE, or why it was refused. Ends a fault."""
+        """Begin to command from the pose measured last; return NONE, or why it was refused. Ends a fault.
+
+        Only chunks observed since the last control tick will count, of the first policy session that has one. Arming
+        arms that are armed already lets them follow another session, unless a plan is being followed.
+        """
         if self._in_charge:
+            if not self.plan:
+                self.chunks.open(self._now_ns)
             return Reason.NONE
         reason = self._arming.refusal(self._findings)
         if reason == Reason.NONE:
@@ -99,25 +106,27 @@ class MotionController:
             self._reset(Reason.ARMED)
             self._motion = self._arming.start()
             self._watchdogs.reset()
+            self.chunks.open(self._now_ns)
         return reason
 
     def disarm(self) -> None:
         """Come to rest and then command no more; the robot's own controller keeps its last target."""
+        self.chunks.close()
         if self._motion is not None:
             self._disarming = True
             if self._latched is None:
                 self._reset(Reason.NOT_ARMED)
 
     def stop(self) -> None:
-        """Brake and hold, and ignore the chunks of all epochs seen so far."""
-        self.chunks.block_epochs()
+        """Brake and hold until the policy that is followed begins a newer epoch, or the arms are armed again."""
+        self.chunks.stop(self._now_ns)
         if self._in_charge:
             self._reset(Reason.STOP_REQUESTED)
 
     def home(self, now_ns: int, *, torso: bool = False) -> Reason:
         """Move slowly to the start pose: arms and grippers, or what no policy moves; return NONE, or why not.
 
-        Like :meth:`stop` it ignores the chunks of all epochs seen so far.
+        Like :meth:`stop` it ends the epoch of the policy that is followed.
         """
         if self._motion is None or not self._in_charge:
             return self._reason if self._latched is not None else Reason.NOT_ARMED
@@ -130,7 +139,7 @@ class MotionController:
         speed = np.where(self.joints.angular, np.minimum(fastest, self.settings.home_speed), fastest)
         self._reset(Reason.HOMING)
         self.plan.add(slow_move(self._motion.position, goal, speed, now_ns), now_ns)
-        self.chunks.block_epochs()
+        self.chunks.end_epoch(now_ns)
         self._homing, self._home_torso = True, torso
         return Reason.NONE
 
@@ -150,6 +159,7 @@ class MotionController:
 
     def step(self, inputs: Inputs) -> Command:
         """Advance one control tick and return what to send."""
+        self._now_ns = inputs.now_ns
         before, self._before = self._before or inputs, inputs
         pose = inputs.pose(self.joints.groups, self.settings.watchdog.feedback_age.limit)
         self._arming.see(inputs.steady_ns, pose)
@@ -157,7 +167,7 @@ class MotionController:
         elapsed = inputs.now_ns - before.now_ns
         for jump in (finding.reason for finding in findings if finding.reason in _CLOCK_JUMPS):
             elapsed = inputs.steady_ns - before.steady_ns
-            self.chunks.restart_ids()
+            self.chunks.clock_jumped(inputs.now_ns)
             if self._motion is not None and self._latched is None:
                 self._reset(jump)
         dt = min(max(elapsed / _SECOND, 0.0), self.settings.max_dt)
@@ -269,6 +279,7 @@ class MotionController:
         if self._latched in (State.ESTOP, state):
             return False
         self._latched, self._yield_to = state, None
+        self.chunks.close()
         self._reset(reason)
         self._detail = detail
         return True

@@ -18,13 +18,14 @@ class Chunk:
     """An action chunk as it arrives.
 
     Attributes:
-        chunk_id: counts up within an epoch.
-        epoch: changes with every reset, stop or new instruction.
+        chunk_id: counts up within a session.
+        epoch: counts up within a session with every reset, task or new instruction.
         stamp_ns: time of the observation it was computed from.
         step_ns: time between two steps.
         names: joint name of each column.
         positions: absolute targets [H, D] in rad and mm; row k is for stamp_ns + k * step_ns.
         committed_steps: leading rows that were taken over unchanged from the plan that was running.
+        session: which activation of which policy it comes from, a random number; 0 like any other.
     """
 
     chunk_id: int
@@ -34,12 +35,13 @@ class Chunk:
     names: Sequence[str]
     positions: NDArray[np.float64]
     committed_steps: int = 0
+    session: int = 0
 
     def ordered(self, names: Sequence[str]) -> Chunk | None:
         """The same chunk with its columns in the order of `names`; None where joints or shape do not match."""
-        if sorted(self.names) != sorted(names) or self.positions.ndim != 2 or len(self.positions) == 0:
+        if self.positions.ndim != 2 or len(self.positions) == 0 or self.step_ns <= 0:
             return None
-        if self.positions.shape[1] != len(names) or self.step_ns <= 0:
+        if not len(self.names) == len(names) == self.positions.shape[1] or sorted(self.names) != sorted(names):
             return None
         order = [list(self.names).index(name) for name in names]
         return replace(self, names=list(names), positions=self.positions[:, order])

@@ -37,6 +37,7 @@ class Reason(IntEnum):
     CLOCK_JUMPED_BACK = 202
     STOP_REQUESTED = 203
     CLOCK_JUMPED_AHEAD = 204
+    CLOCK_INTERLEAVED = 205
     HOMING = 210
     AT_HOME = 211
     FEEDBACK_MISSING = 300
@@ -56,6 +57,9 @@ class Reason(IntEnum):
     CHUNK_WRONG_JOINTS = 404
     CHUNK_FROM_FUTURE = 405
     CHUNK_WHILE_HOMING = 406
+    CHUNK_OTHER_SESSION = 407
+    CHUNK_NOT_ASKED_FOR = 408
+    CHUNK_UNREADABLE = 409
     LIMIT_POSITION = 500
     LIMIT_VELOCITY = 501
     LIMIT_ACCELERATION = 502
@@ -94,8 +98,9 @@ _TEXTS = {
     Reason.STARVED: "the last step of the newest chunk is over; no newer chunk came",
     Reason.PLAN_STALE: "the newest chunk's observation is older than watchdog.chunk_age",
     Reason.CLOCK_JUMPED_BACK: "time went backwards; the plan was discarded",
-    Reason.STOP_REQUESTED: "stop requested; chunks of the epochs seen so far are ignored",
+    Reason.STOP_REQUESTED: "stop requested; a newer task or instruction of the policy ends it, or ~/arm",
     Reason.CLOCK_JUMPED_AHEAD: "time jumped ahead; the plan was discarded",
+    Reason.CLOCK_INTERLEAVED: "time goes back and forth: /clock has two publishers, end one of them",
     Reason.HOMING: "moving slowly to the start pose; chunks are ignored meanwhile",
     Reason.AT_HOME: "the move to the start pose is over",
     Reason.FEEDBACK_MISSING: "a joint stream has not been received",
@@ -115,6 +120,11 @@ _TEXTS = {
     Reason.CHUNK_WRONG_JOINTS: "chunk's joint names or shape do not match the robot",
     Reason.CHUNK_FROM_FUTURE: "chunk's observation stamp is ahead of this clock: synchronise the machines' clocks",
     Reason.CHUNK_WHILE_HOMING: "chunk during the move to the start pose",
+    Reason.CHUNK_OTHER_SESSION: "chunk of another policy session than the one followed since arming: "
+    "arm again to follow it",
+    Reason.CHUNK_NOT_ASKED_FOR: "chunk observed before the last arming, stop or move to the start pose, "
+    "or after a stop with no policy to follow: arm again",
+    Reason.CHUNK_UNREADABLE: "chunk longer than 256 kB, or malformed",
     Reason.LIMIT_POSITION: "joint position limit",
     Reason.LIMIT_VELOCITY: "joint velocity limit",
     Reason.LIMIT_ACCELERATION: "joint acceleration limit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ Vector = NDArray[np.float64]
 _SECOND = 1_000_000_000
 _FROZEN_TRAVEL = 0.05  # rad commanded while the feedback stands still: above what friction and backlash hide
 _TRACKING_TIME = 0.2  # s that the tracking error must last: a servo's normal lag passes its limit for moments
+_INTERLEAVED = 3  # steps back of the node's clock within a second: one may be a clock that was set
 _OVERRUN_MEMORY = 1.0  # s for which a late control loop counts as late
 
 
@@ -118,15 +120,26 @@ class Heartbeat(Watchdog):
 
 
 class ClockJump(Watchdog):
-    """Difference between the node's clock and the steady clock over one tick, s; any step back counts."""
+    """Difference between the node's clock and the steady clock over one tick, s; any step back counts.
+
+    A clock that goes back several times a second has two publishers.
+    """
 
     _before: Inputs | None = None
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._backwards: deque[int] = deque(maxlen=_INTERLEAVED)
 
     def _findings(self, tick: Tick) -> Iterator[Finding]:
         now, before, self._before = tick.inputs, self._before, tick.inputs
         if before is None:
             return
         jump = (now.now_ns - before.now_ns - (now.steady_ns - before.steady_ns)) / _SECOND
+        if now.now_ns < before.now_ns:
+            self._backwards.append(now.steady_ns)
+        if len(self._backwards) == _INTERLEAVED and now.steady_ns - self._backwards[0] < _SECOND:
+            yield self._found(Reason.CLOCK_INTERLEAVED, "")
         if now.now_ns < before.now_ns:
             yield self._found(Reason.CLOCK_JUMPED_BACK, f"{(before.now_ns - now.now_ns) / _SECOND:.2f} s")
         elif before.now_ns and jump > self.watch.limit:  # at 0 a simulated clock has not begun

@@ -55,7 +55,9 @@ def status_message(command: Command, controller: MotionController, loop: PeriodS
         state=int(command.state),
         reason=int(command.reason),
         reason_text=reason_text(command),
+        session=controller.chunks.session or 0,
         epoch=controller.chunks.epoch,
+        arm_again=controller.chunks.needs_arming,
         plan_age=-1.0,
         plan_remaining=-1.0,
         plan_lag=command.lag,
@@ -132,7 +134,7 @@ def _chunk_diagnostic(node: str, status: BridgeStatus, publishers: int, latency:
     level, text = diagnostics.OK, "ok"
     if publishers != 1:
         level = diagnostics.WARN
-        text = f"{publishers} publishers of chunks; the bridge follows the newest epoch only"
+        text = f"{publishers} publishers of chunks; the bridge follows one session of them"
     elif status.plan_age < 0:
         text = "no plan"
     values = {

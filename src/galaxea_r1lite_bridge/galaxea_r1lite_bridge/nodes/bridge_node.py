@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Empty
 from std_srvs.srv import SetBool, Trigger
@@ -22,6 +23,7 @@ from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings
 from galaxea_r1lite_bridge.execution.types import Command, Inputs
 from galaxea_r1lite_bridge.nodes import diagnostics
+from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.bridge_messages import (
     command_message,
     driver_error_text,
@@ -35,9 +37,12 @@ from galaxea_r1lite_bridge.nodes.deadline_loop import DeadlineLoop
 from galaxea_r1lite_bridge.nodes.joint_stream import JointStream
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
+from galaxea_r1lite_bridge.nodes.side_node import SideNode
 from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions
 
 _WARN_PERIOD = 2.0  # s between two equal warnings
+_CHUNKS = 5  # that wait to be taken
+_SHOWN = 40  # characters or numbers of a message that are logged
 _REST_TIME = 1.0  # s within which the arms come to rest when the node ends
 
 
@@ -64,6 +69,7 @@ class BridgeNode(ManagedNode):
         self._tick_count = 0
         self._shown: tuple[State, Reason] | None = None
         self._chunk_latency = 0.0
+        self._leaving = False
         target_qos, sensor_qos = qos_profile(robot.qos.target), qos_profile(robot.qos.sensor)
         self._targets: dict[str, Publisher] = {
             name: self.create_publisher(JointState, group.target, target_qos) for name, group in robot.actuated.items()
@@ -74,28 +80,31 @@ class BridgeNode(ManagedNode):
         self._status = self.create_publisher(BridgeStatus, robot.interfaces.bridge_status, 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._inputs = [
-            self.create_subscription(JointState, group.feedback, self._feedback_callback(name), sensor_qos)
-            for name, group in robot.actuated.items()
+            self._subscribe_feedback(name, group.feedback, sensor_qos) for name, group in robot.actuated.items()
         ]
-        self._inputs += [
-            self.create_subscription(ActionChunk, robot.interfaces.action_chunk, self._on_chunk, 5),
-            self.create_subscription(Bool, robot.interfaces.estop, self._on_estop, 10),
-            self.create_subscription(Empty, robot.interfaces.heartbeat, self._on_heartbeat, 10),
-            *self._driver_error_subscriptions(),
-        ]
+        self._inputs += self._driver_error_subscriptions(sensor_qos)
+        # On threads of their own: chunks must not delay feedback, and neither of them what brakes.
+        self._chunks = SideNode(self, "chunks", self._on_thread_error)
+        self._chunks.subscribe(
+            ActionChunk, robot.interfaces.action_chunk, self._on_chunk, _CHUNKS, self._on_unreadable_chunk
+        )
         self._service_servers = [
-            self.create_service(SetBool, "~/arm", self._on_arm),
-            self.create_service(Trigger, "~/stop", self._on_stop),
             self.create_service(Trigger, "~/home", self._home_callback(torso=False)),
             self.create_service(Trigger, "~/home_torso", self._home_callback(torso=True)),
         ]
+        self._brakes = SideNode(self, "brakes", self._on_thread_error)
+        self._brakes.subscribe(Bool, robot.interfaces.estop, self._on_estop, 10)
+        self._brakes.subscribe(Empty, robot.interfaces.heartbeat, self._on_heartbeat, 10)
+        self._brakes.serve(SetBool, "~/arm", self._on_arm)
+        self._brakes.serve(Trigger, "~/stop", self._on_stop)
         # Diagnostics must be published when a simulated clock stands still, too.
         self._diagnostics_timer = self.create_timer(
             diagnostics.PERIOD, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
         self._last_status = BridgeStatus()
-        self._loop = DeadlineLoop(self._settings.control_rate, self._tick, self._on_control_error)
-        self._loop.start()
+        self._loop = DeadlineLoop(self._settings.control_rate, self._tick, self._on_thread_error)
+        for thread in (self._chunks, self._brakes, self._loop):
+            thread.start()
         self.get_logger().info(
             f"active at {self._settings.control_rate:g} Hz, disarmed: call ~/arm to let chunks move the arms"
         )
@@ -104,24 +113,31 @@ class BridgeNode(ManagedNode):
         """Come to rest, stop commanding and release all topics."""
         self._arm_wanted = False
         with self._lock:
+            self._leaving = True
             self._controller.disarm()
         give_up = time.monotonic() + _REST_TIME
         while self._controller.commanding and time.monotonic() < give_up:
             time.sleep(1.0 / self._settings.control_rate)
         self._loop.stop()
+        for side in (self._chunks, self._brakes):
+            side.close()
         self._hold_base()
         inactive = Command(State.INACTIVE, Reason.NONE, "", None, np.zeros(len(self._robot.joint_names), int))
         self._publish_status(inactive, self.get_clock().now().nanoseconds)
         self.destroy_timer(self._diagnostics_timer)
         for subscription in self._inputs:
-            self.destroy_subscription(subscription)
+            subscription.destroy()
         for service in self._service_servers:
             self.destroy_service(service)
         for publisher in (*self._targets.values(), self._base, self._command, self._status, self._diagnostics):
             self.destroy_publisher(publisher)
 
-    def _feedback_callback(self, group: str) -> Callable[[JointState], None]:
+    def _subscribe_feedback(self, group: str, topic: str, qos: QoSProfile) -> BoundedSubscription:
         stream = self._feedback[group]
+
+        def refuse() -> None:
+            with self._lock:
+                stream.store(None)
 
         def store(message: JointState) -> None:
             positions = joint_positions(message.position, stream.count)
@@ -129,21 +145,20 @@ class BridgeNode(ManagedNode):
                 stream.store(positions)
             if positions is None:
                 self.get_logger().warning(
-                    f"{self._robot.groups[group].feedback}: expected {stream.count} finite positions, got "
-                    f"{list(message.position)}; the bridge holds until a good message comes",
+                    f"{topic}: expected {stream.count} finite positions, got {list(message.position[:_SHOWN])}; "
+                    "the bridge holds until a good message comes",
                     throttle_duration_sec=_WARN_PERIOD,
                 )
 
-        return store
+        return BoundedSubscription(self, JointState, topic, store, qos, refuse)
 
-    def _driver_error_subscriptions(self) -> list[Any]:
+    def _driver_error_subscriptions(self, qos: QoSProfile) -> list[BoundedSubscription]:
         kind = message_class(self._robot.driver_errors.type)
         if kind is None:
             self.get_logger().info(f"{self._robot.driver_errors.type} is not installed: driver errors are not watched")
             return []
-        qos = qos_profile(self._robot.qos.sensor)
         return [
-            self.create_subscription(kind, topic, self._driver_error_callback(topic), qos)
+            BoundedSubscription(self, kind, topic, self._driver_error_callback(topic), qos)
             for topic in self._robot.driver_errors.topics
         ]
 
@@ -158,12 +173,19 @@ class BridgeNode(ManagedNode):
     def _on_chunk(self, message: ActionChunk) -> None:
         now_ns = self.get_clock().now().nanoseconds
         self._chunk_latency = (now_ns - nanoseconds(message.header.stamp)) / 1e9
+        chunk = chunk_from_message(message)
         with self._lock:
-            reason = self._controller.accept(chunk_from_message(message), now_ns)
+            reason = self._controller.accept(chunk, now_ns)
         if reason != Reason.NONE:
             self.get_logger().warning(
-                f"chunk {message.chunk_id} dropped, {int(reason)}: {reason.text}", throttle_duration_sec=_WARN_PERIOD
+                f"chunk {message.chunk_id} of {message.policy_id[:_SHOWN]!r}, session {message.session:016x}, dropped, "
+                f"{int(reason)}: {reason.text}",
+                throttle_duration_sec=_WARN_PERIOD,
             )
+
+    def _on_unreadable_chunk(self) -> None:
+        with self._lock:
+            self._controller.chunks.drops[Reason.CHUNK_UNREADABLE] += 1
 
     def _on_estop(self, message: Bool) -> None:
         with self._lock:
@@ -189,12 +211,14 @@ class BridgeNode(ManagedNode):
         """As MotionController.arm, of which two must never command the same arms."""
         if self.count_publishers(self._robot.interfaces.bridge_status) > 1:
             return Reason.ANOTHER_BRIDGE
-        return self._controller.arm()
+        return Reason.NOT_ARMED if self._leaving else self._controller.arm()
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self._lock:
             self._controller.stop()
-        return self._answer(response, Reason.NONE, "stopping; chunks of the epochs seen so far are ignored")
+        return self._answer(
+            response, Reason.NONE, "stopping, until a newer task or instruction of the policy, or ~/arm"
+        )
 
     def _home_callback(self, *, torso: bool) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
         def home(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -275,8 +299,9 @@ class BridgeNode(ManagedNode):
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
-    def _on_control_error(self, error: BaseException) -> None:
-        self.get_logger().fatal(f"control thread ended, no command is sent any more: {error!r}")
+    def _on_thread_error(self, error: BaseException) -> None:
+        """What commands or what brakes has ended: so must the node."""
+        self.get_logger().fatal(f"thread {threading.current_thread().name} ended: {error!r}")
         self.exit_status = 1
         self.finished.set()
 

@@ -50,4 +50,5 @@ def chunk_from_message(message: ActionChunk) -> Chunk:
         names=list(message.trajectory.joint_names),
         positions=np.empty((0, 0)) if ragged else np.array(rows, np.float64),
         committed_steps=message.committed_steps,
+        session=message.session,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CompressedImage, JointState
 
+from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
@@ -47,7 +48,7 @@ class EmulatorNode(ManagedNode):
         }
         target = qos_profile(robot.qos.target)
         self._inputs = [
-            self.create_subscription(JointState, group.target, self._joints[name].follow, target)
+            BoundedSubscription(self, JointState, group.target, self._joints[name].follow, target)
             for name, group in robot.actuated.items()
         ]
         self._before = time.monotonic()
@@ -63,7 +64,7 @@ class EmulatorNode(ManagedNode):
         for ticker in self._tickers:
             self.destroy_timer(ticker)
         for subscription in self._inputs:
-            self.destroy_subscription(subscription)
+            subscription.destroy()
         for publisher in (*self._feedback.values(), *self._cameras.values()):
             self.destroy_publisher(publisher)
 

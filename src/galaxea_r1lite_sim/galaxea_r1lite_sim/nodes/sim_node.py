@@ -21,6 +21,7 @@ from std_msgs.msg import Bool
 
 from fastwam_msgs.msg import SimulationStatus
 from fastwam_msgs.srv import ResetSimulation
+from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.conversions import time_message
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
@@ -81,7 +82,7 @@ class SimNode(ManagedNode):
         self._status = self.create_publisher(SimulationStatus, robot.interfaces.simulation, 10)
         target = qos_profile(robot.qos.target)
         self._targets = [
-            self.create_subscription(JointState, g.target, self._target_callback(n), target)
+            BoundedSubscription(self, JointState, g.target, self._target_callback(n), target)
             for n, g in robot.commanded.items()
         ]
         self._reset_service = self.create_service(ResetSimulation, "~/reset", self._on_reset)
@@ -98,7 +99,7 @@ class SimNode(ManagedNode):
             self._window.close()
             time.sleep(_WINDOW_END)
         for subscription in self._targets:
-            self.destroy_subscription(subscription)
+            subscription.destroy()
         self.destroy_service(self._reset_service)
         clock = [] if self._time is None else [self._time]
         for publisher in (*self._feedback.values(), *self._images.values(), self._success, self._status, *clock):

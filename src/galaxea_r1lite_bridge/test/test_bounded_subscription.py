@@ -1,0 +1,115 @@
+"""What is too long or malformed is refused, and no message holds up the threads of a process."""
+
+import threading
+import time
+
+import pytest
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import JointState
+
+from fastwam_msgs.msg import ActionChunk
+from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
+from galaxea_r1lite_bridge.nodes.side_node import SideNode
+
+GOOD = serialize_message(JointState(position=[1.0, 2.0]))
+LONG = serialize_message(JointState(position=[0.0] * 9000))
+HUGE = serialize_message(JointState(position=[0.0] * 4_000_000))
+
+
+class Topic:
+    """A publisher, and what came of its messages."""
+
+    def __init__(self, ros):
+        self.ros = ros
+        self.publisher = ros.node.create_publisher(JointState, "joints", 10)
+        self.taken, self.refused, self.errors = [], 0, []
+
+    def take(self, message):
+        self.taken.append(message if isinstance(message, bytes) else list(message.position))
+
+    def refuse(self):
+        self.refused += 1
+
+    def publish(self, *messages):
+        self.ros.until(self.publisher.get_subscription_count)
+        for message in messages:
+            self.publisher.publish(message)
+
+
+@pytest.fixture
+def topic(ros):
+    return Topic(ros)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_what_is_within_its_bound_is_read(ros, topic, raw):
+    subscription = BoundedSubscription(ros.node, JointState, "joints", topic.take, 10, topic.refuse, raw=raw)
+    topic.publish(LONG, GOOD[:30], GOOD)
+    ros.until(lambda: topic.taken == ([GOOD[:30], GOOD] if raw else [[1.0, 2.0]]))
+    assert topic.refused == (1 if raw else 2)
+    subscription.destroy()
+    ros.until(lambda: ros.node.count_subscribers("joints") == 0)
+    topic.publisher.publish(GOOD)
+
+
+def test_a_side_node_has_a_thread_of_its_own_and_the_names_of_its_owner(ros, topic):
+    side = SideNode(ros.node, "side", topic.errors.append)
+    threads = []
+    side.subscribe(JointState, "joints", lambda m: (threads.append(threading.current_thread().name), topic.take(m)), 10)
+    side.start()
+    topic.publish(LONG, GOOD)
+    ros.until(lambda: topic.taken == [[1.0, 2.0]])
+    assert threads == ["side"]
+    side.close()
+    ros.until(lambda: ros.node.count_subscribers("joints") == 0)
+    assert not topic.errors
+
+
+def test_a_side_node_says_when_it_has_ended(ros, topic):
+    side = SideNode(ros.node, "side", topic.errors.append)
+    side.subscribe(JointState, "joints", lambda _: 1 / 0, 10)
+    side.start()
+    topic.publish(GOOD)
+    ros.until(lambda: topic.errors)
+    assert isinstance(topic.errors[0], ZeroDivisionError)
+    side.close()
+
+
+def test_other_threads_go_on_while_a_long_message_is_taken(ros, topic):
+    side = SideNode(ros.node, "never_started", topic.errors.append)
+    subscription = BoundedSubscription(side._node, JointState, "/joints", topic.take, 10, topic.refuse)
+    ticks, ended = [], threading.Event()
+
+    def tick():
+        while not ended.wait(0.0005):
+            ticks.append(time.monotonic())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+
+    def others_went_on():
+        before = topic.refused
+        topic.publish(HUGE)
+        while topic.refused == before:
+            begin = time.monotonic()
+            assert subscription.take_data() is None
+        end = time.monotonic()
+        return sum(begin < at < end for at in ticks) > 5
+
+    ros.until(others_went_on)
+    ended.set()
+    thread.join()
+
+
+def test_another_quality_of_service_is_still_warned_of(ros, topic, capfd):
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    ros.node.create_publisher(JointState, "others", best_effort)
+    subscription = BoundedSubscription(ros.node, JointState, "others", topic.take, 10)
+    ros.until(lambda: "incompatible QoS" in capfd.readouterr().err)
+    subscription.destroy()
+
+
+def test_a_chunk_may_be_longer_than_a_joint_state(ros):
+    bounds = [BoundedSubscription(ros.node, kind, kind.__name__, print, 1).bound for kind in (JointState, ActionChunk)]
+    assert bounds == [64 * 1024, 256 * 1024]
