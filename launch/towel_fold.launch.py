@@ -8,6 +8,7 @@ from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch_ros.actions import Node
 
+from fastwam_policy.common.lifetime import launch_prefix
 from fastwam_policy.common.processes import ARGUMENTS, parse_argument, processes
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -27,6 +28,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             name=process.name,
             namespace=given["namespace"],
             parameters=[str(process.params_file), dict(process.parameters)],
+            exec_name=process.name,
+            prefix=launch_prefix(),
             output="screen",
         )
         actions.append(node)

@@ -1,33 +1,46 @@
 """A command of the package at a terminal that a test reads and types on."""
 
+import fcntl
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
+import termios
 import threading
 import time
 
 
 class Terminal:
-    """A command of `fastwam` on a pseudo-terminal."""
+    """A command of `fastwam` on a pseudo-terminal, which is its controlling one."""
 
     def __init__(self, *arguments):
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fastwam_policy.cli", *map(str, arguments)],
             stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"COLUMNS": "200"},
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         os.close(slave)
         self.text = ""
-        threading.Thread(target=self._read, daemon=True).start()
+        self._closing = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self):
-        while True:
+        while not self._closing.is_set():  # a read that waits would keep the terminal open
             try:
-                self.text += os.read(self._master, 4096).decode(errors="replace")
+                if select.select([self._master], [], [], 0.05)[0]:
+                    self.text += os.read(self._master, 4096).decode(errors="replace")
             except OSError:
                 return
+
+    def close(self):
+        """As when its window is closed, or the ssh connection that it came from."""
+        self._closing.set()
+        self._reader.join()
+        os.close(self._master)
 
     def press(self, key):
         os.write(self._master, key.encode())

@@ -90,6 +90,20 @@ def test_a_process_does_not_begin_when_its_parent_has_ended_already(tmp_path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+def test_what_a_launch_file_has_started_ends_with_it(tmp_path):
+    """As launch does: it splits the prefix and puts it before the command."""
+    code = f"""
+import shlex, subprocess, time
+from fastwam_policy.common.lifetime import launch_prefix
+subprocess.Popen([*shlex.split(launch_prefix()), *{sh(f"trap 'exit' TERM; echo $$; {FOREVER}")}])
+time.sleep(1000)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as launch:
+        pid = int(launch.stdout.readline())
+        launch.kill()
+        assert has_ended(pid)
+
+
 def test_the_first_failure_ends_all(tmp_path):
     with ProcessGroup(tmp_path / "log") as group:
         group.start("good", sh(f"echo $$; {FOREVER}"))

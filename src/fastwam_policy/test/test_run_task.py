@@ -1,18 +1,20 @@
 """The RunTask action and `fastwam operate`, with the real nodes and emulator_node in the robot's place."""
 
+import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 from action_msgs.msg import GoalStatus
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.action import ActionClient
 from std_msgs.msg import Bool
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
 from fastwam_msgs.action import RunTask
-from fastwam_msgs.msg import ActionChunk, BridgeStatus, PolicyStatus
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, Heartbeat, PolicyStatus
 from fastwam_policy.runtime.reasons import PolicyState
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
@@ -23,7 +25,12 @@ from .pseudo_terminal import Terminal
 ROBOT = RobotConfig.load()
 CODE = RunTask.Result
 # Two shared cores are not a robot's: what is tested here is not its timing.
-PATIENT = {"watchdog.feedback_age.limit": 1.0, "watchdog.overrun.limit": 1.0, "watchdog.feedback_jump.limit": 2.0}
+PATIENT = {
+    "watchdog.feedback_age.limit": 1.0, "watchdog.overrun.limit": 1.0, "watchdog.feedback_jump.limit": 2.0,
+    "watchdog.heartbeat.limit": 1.5,
+}  # fmt: skip
+SOON = 5 * 1.8  # s: five times the limit above and the time to brake
+STILL = (State.DISARMED, State.HOLDING, State.FAULT)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +41,11 @@ def nodes(shared_ros, random_bundle):
     ros.start("galaxea_r1lite_bridge", "bridge_node", blending="rtc", **PATIENT)
     ros.start_policy = lambda: ros.start(
         "fastwam_policy", "policy_node", policy=random_bundle, run_on_start=False, realtime="guidance",
-        max_observation_age=2.0, max_skew=0.2,
+        max_observation_age=2.0, max_skew=0.2, task_time_limit=2.0,
     )  # fmt: skip
     ros.policy_process = ros.start_policy()
+    beat = ros.node.create_publisher(Heartbeat, ROBOT.interfaces.heartbeat, 10)
+    ros.heartbeat = ros.node.create_timer(0.04, lambda: beat.publish(Heartbeat(session=1, pressed=True)))
     ros.estop = ros.node.create_publisher(Bool, ROBOT.interfaces.estop, 10)
     ros.bridge = ros.collect(BridgeStatus, ROBOT.interfaces.bridge_status)
     ros.policy = ros.collect(PolicyStatus, ROBOT.interfaces.policy_status)
@@ -57,7 +66,9 @@ def arm(world):
 
 @pytest.fixture
 def world(nodes):
-    """The nodes, disarmed."""
+    """The nodes, disarmed, and a heartbeat."""
+    nodes.heartbeat.reset()
+    nodes.until(lambda: nodes.bridge[-1].heartbeat_age >= 0)
     nodes.estop.publish(Bool(data=False))
     arm(nodes)  # which ends an emergency stop
     switch(nodes, on=False)
@@ -67,13 +78,33 @@ def world(nodes):
     return nodes
 
 
+def no_heartbeat(world):
+    """End our own one, and wait until nobody's counts any more."""
+    world.heartbeat.cancel()
+    world.until(lambda: world.bridge[-1].heartbeat_age < 0)
+
+
+@contextmanager
+def operate(world):
+    """The operator's console, once it shows the status."""
+    terminal = Terminal("operate", "--instruction", "fold the towel", "--time-limit", "60")
+    try:
+        world.until(lambda: terminal.shows("SPACE emergency stop"))
+        world.until(lambda: terminal.shows(r"DISARMED, 100 .*policy IDLE"))
+        yield terminal
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+        no_heartbeat(world)
+
+
 class Client:
     def __init__(self, world):
         self.world, self.feedback = world, []
         self.client = ActionClient(world.node, RunTask, ROBOT.interfaces.run_task)
         assert self.client.wait_for_server(20)
 
-    def start(self, instruction="fold the towel", limit=0.0):
+    def start(self, instruction="fold the towel", limit=60.0):
         goal = RunTask.Goal(instruction=instruction, time_limit=duration_message(round(limit * 1e9)))
         sent = self.client.send_goal_async(goal, lambda message: self.feedback.append(message.feedback))
         self.world.until(sent.done)
@@ -99,9 +130,10 @@ def test_cancel_time_limit_and_fault(world):
     assert (status, result.code) == (GoalStatus.STATUS_CANCELED, CODE.CANCELED)
     world.until(lambda: world.bridge[-1].state == State.HOLDING)
 
-    status, result = client.run(limit=1.0)
-    assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.TIME_LIMIT)
-    assert "1 s" in result.message
+    for limit, text in ((1.0, "1 s"), (0.0, "2 s")):  # the second is the node's
+        status, result = client.run(limit=limit)
+        assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.TIME_LIMIT)
+        assert text in result.message
 
     goal = client.start()
     world.until(lambda: world.bridge[-1].state == State.TRACKING)
@@ -113,10 +145,7 @@ def test_cancel_time_limit_and_fault(world):
 
 
 def test_operate(world):
-    terminal = Terminal("operate", "--instruction", "fold the towel")
-    try:
-        world.until(lambda: terminal.shows("SPACE emergency stop"))
-        world.until(lambda: terminal.shows(r"DISARMED, 100 .*policy IDLE"))
+    with operate(world) as terminal:
         terminal.press_until(world, "a", "arm: armed")
         terminal.press_until(world, "s", r"task \d+ s, \d+ chunks")
         world.until(lambda: world.bridge[-1].state == State.TRACKING)
@@ -139,10 +168,108 @@ def test_operate(world):
         world.until(lambda: world.bridge[-1].state == State.TRACKING)
         terminal.press("q")
         assert terminal.process.wait(20) == 0
-        assert terminal.shows("the bridge stays armed")
-        world.until(lambda: world.bridge[-1].state == State.HOLDING)
-    finally:
-        terminal.process.kill()
+        assert terminal.shows(r"\x1b\[Kdisarmed")
+        assert world.bridge[-1].state == State.DISARMED
+
+
+@pytest.fixture
+def console(world):
+    """`operate`, whose heartbeat is the only one, with a task that moves the arms."""
+    no_heartbeat(world)
+    with operate(world) as terminal:
+        terminal.press_until(world, "a", "arm: armed")
+        terminal.press_until(world, "s", r"task \d+ s, \d+ chunks")
+        runs(world)
+        yield terminal
+
+
+def runs(world):
+    """Wait until a task moves the arms."""
+    world.until(lambda: world.bridge[-1].state == State.TRACKING and world.policy[-1].state == PolicyState.RUNNING)
+
+
+def ends(world):
+    """Wait until the arms are held and the task is over."""
+    world.until(lambda: world.bridge[-1].state in STILL, SOON)
+    world.until(lambda: world.policy[-1].state == PolicyState.IDLE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_arms_are_held_when_operate_is_gone(world, console, number):
+    console.process.send_signal(number)
+    ends(world)
+    assert (world.bridge[-1].state, world.bridge[-1].reason) == (State.FAULT, Reason.HEARTBEAT_LOST)
+
+
+def test_arms_are_disarmed_when_the_terminal_is_closed(world, console):
+    console.close()
+    ends(world)
+    world.until(lambda: world.bridge[-1].state == State.DISARMED, SOON)
+    assert console.process.wait(SOON) is not None
+
+
+def test_ctrl_z_stops_the_arms_and_suspends_nothing(world, console):
+    console.press("\x1a")
+    ends(world)
+    assert (world.bridge[-1].state, world.bridge[-1].reason) == (State.HOLDING, Reason.STOP_REQUESTED)
+    console.press("\x13")  # Ctrl-S
+    console.process.send_signal(signal.SIGTSTP)
+    world.until(lambda: len(re.findall("Ctrl-Z stops", console.text)) == 2)
+    console.press("q")
+    assert console.process.wait(20) == 0
+
+
+def test_operate_cancels_the_task_of_another_client(world):
+    with operate(world) as terminal:
+        arm(world)
+        goal = Client(world).start()
+        runs(world)
+        terminal.press_until(world, "x", "stop: stopping")
+        world.until(lambda: world.policy[-1].state == PolicyState.IDLE)
+        assert Client(world).result(goal)[1].code in (CODE.CANCELED, CODE.STOPPED)
+
+
+DOOMED = f"""
+import rclpy
+from builtin_interfaces.msg import Duration
+from rclpy.action import ActionClient
+from fastwam_msgs.action import RunTask
+from fastwam_msgs.msg import Heartbeat
+rclpy.init()
+node = rclpy.create_node("doomed")
+beat = node.create_publisher(Heartbeat, "{ROBOT.interfaces.heartbeat}", 1)
+node.create_timer(0.04, lambda: beat.publish(Heartbeat(session=2, pressed=True)))
+client = ActionClient(node, RunTask, "{ROBOT.interfaces.run_task}")
+client.wait_for_server()
+client.send_goal_async(RunTask.Goal(time_limit=Duration(sec=60)))
+rclpy.spin(node)
+"""
+
+
+def test_a_task_ends_with_its_client_and_the_next_one_is_taken(world):
+    """Even though another client's heartbeat goes on."""
+    arm(world)
+    client = subprocess.Popen([sys.executable, "-c", DOOMED])
+    runs(world)
+    client.kill()
+    client.wait()
+    ends(world)
+    assert world.bridge[-1].reason == Reason.HEARTBEAT_LOST
+    arm(world)
+    goal = Client(world).start()
+    world.until(lambda: world.bridge[-1].state == State.TRACKING)
+    assert world.call(Trigger, ROBOT.interfaces.stop, Trigger.Request()).success
+    status, result = Client(world).result(goal)
+    assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.STOPPED)
+    assert Client(world).run(limit=1.0)[1].code == CODE.TIME_LIMIT, "the stop before does not end it"
+
+
+def test_without_a_heartbeat_a_task_is_refused(world):
+    no_heartbeat(world)
+    world.until(lambda: Client(world).run()[1].code == CODE.NO_HEARTBEAT)  # once the policy node knows
+    message = Client(world).run()[1].message
+    assert "fastwam operate" in message
+    assert "\n" not in message
 
 
 def test_a_task_from_refusal_to_success_and_the_end_of_the_policy(world):

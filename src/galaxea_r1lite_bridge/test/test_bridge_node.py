@@ -14,11 +14,11 @@ from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Empty
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from fastwam_msgs.msg import ActionChunk, BridgeStatus
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, Heartbeat
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.nodes.conversions import duration_message, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import PRIVATE_DOMAIN, qos_profile
@@ -139,15 +139,15 @@ def test_arm_track_stop_home_disarm(ros, robot, chunks, status, commands):
     ros.until(in_state(status, State.INACTIVE))
 
 
-@pytest.mark.parametrize("how", ["signal", "lifecycle"])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, "lifecycle"])
 def test_a_node_that_is_ended_in_motion_decelerates_first(ros, robot, chunks, status, how):
     sent = ros.collect(JointState, ROBOT.interfaces.command)
     bridge = start(ros)
     arm_when_ready(ros, status)
     chunks.publish(chunk(near(1.2)))
     ros.until(lambda: sent and abs(sent[-1].velocity[0]) > 0.5)
-    if how == "signal":
-        bridge.send_signal(signal.SIGINT)
+    if how != "lifecycle":
+        bridge.send_signal(how)
     else:
         ros.change_state("bridge_node", Transition.TRANSITION_ACTIVE_SHUTDOWN)
     ros.finish(bridge)
@@ -182,14 +182,42 @@ def test_bad_feedback_and_bad_chunks(ros, chunks, status, commands):
     assert all(math.isfinite(value) for message in commands for value in message.position)
 
 
+class Sender:
+    """Heartbeats at 50 Hz, since a busy machine is late."""
+
+    def __init__(self, ros, session):
+        self.pressed, publisher = True, ros.node.create_publisher(Heartbeat, ROBOT.interfaces.heartbeat, 10)
+        self.timer = ros.node.create_timer(
+            0.02, lambda: publisher.publish(Heartbeat(session=session, pressed=self.pressed))
+        )
+
+
+def test_every_heartbeat_that_is_heard_must_go_on_and_be_pressed(ros, robot, chunks, status):
+    """Of a bridge that requires none, too."""
+    start(ros)
+    arm_when_ready(ros, status)
+    assert status[-1].heartbeat_age == -1.0
+    first, _second = Sender(ros, 1), Sender(ros, 2)
+    ros.until(lambda: status[-1].heartbeat_age >= 0.0)
+    first.pressed = False
+    ros.until(in_state(status, State.HOLDING, Reason.HEARTBEAT_RELEASED))
+    first.pressed = True
+    ros.until(in_state(status, State.HOLDING, Reason.ARMED))
+    first.timer.cancel()
+    ros.until(in_state(status, State.FAULT, Reason.HEARTBEAT_LOST))
+    ros.until(lambda: arm(ros).success)  # the second one goes on
+    before = status[-1].revocations
+    assert trigger(ros, "stop").success
+    ros.until(lambda: status[-1].revocations > before)
+
+
 def test_estop_heartbeat_and_diagnostics(ros, robot, chunks, status):
     diagnostics = ros.collect(DiagnosticArray, "/diagnostics")
     estop = ros.node.create_publisher(Bool, ROBOT.interfaces.estop, 10)
-    heartbeat = ros.node.create_publisher(Empty, ROBOT.interfaces.heartbeat, 10)
     bridge = start(ros, require_heartbeat=True)
     ros.until(lambda: status and all(stream.received > 50 for stream in status[-1].feedback))
     assert "307" in arm(ros).message
-    timer = ros.node.create_timer(0.05, lambda: heartbeat.publish(Empty()))
+    sender = Sender(ros, 1)
     arm_when_ready(ros, status)
 
     chunks.publish(chunk(near(0.4)))
@@ -199,7 +227,7 @@ def test_estop_heartbeat_and_diagnostics(ros, robot, chunks, status):
     assert "309" in arm(ros).message
     estop.publish(Bool(data=False))
     ros.until(lambda: arm(ros).success)
-    timer.cancel()
+    sender.timer.cancel()
     ros.until(in_state(status, State.FAULT, Reason.HEARTBEAT_LOST))
     assert "ESTOP, 309" in ros.output(bridge)
 

@@ -153,6 +153,33 @@ def test_heartbeat_is_needed_when_it_is_required():
     assert rig.tick().state == State.FAULT, "latched"
 
 
+def test_a_heartbeat_that_was_heard_must_go_on_where_none_is_required(armed):
+    armed.accept(0.2)
+    assert armed.tick().state == State.TRACKING
+    armed.heartbeat_age = 0.4
+    assert armed.tick().state == State.TRACKING
+    armed.heartbeat_age = 0.6
+    assert shown(armed.run(0.3)) == (State.FAULT, Reason.HEARTBEAT_LOST)
+
+
+def test_a_released_deadman_switch_holds_at_once_and_the_plan_goes_on_when_it_is_pressed(armed):
+    armed.heartbeat_age = 0.0
+    armed.accept(np.eye(14)[0] * 1.2, ramp=True)
+    armed.run(0.4)
+    armed.released = True
+    assert shown(armed.tick()) == (State.STOPPING, Reason.HEARTBEAT_RELEASED)
+    assert shown(armed.run(0.4)) == (State.HOLDING, Reason.HEARTBEAT_RELEASED)
+    armed.released = False
+    assert armed.tick().state == State.TRACKING
+    check_limits(armed.sent, armed.controller.limiter)
+
+
+def test_arming_needs_every_deadman_switch_pressed(rig):
+    rig.heartbeat_age, rig.released = 0.0, True
+    rig.tick()
+    assert rig.controller.arm() == Reason.HEARTBEAT_RELEASED
+
+
 @pytest.mark.parametrize("reaction", ["hold", "fault"])
 def test_the_reaction_of_a_watchdog_is_configured(reaction):
     rig = Rig({"watchdog.feedback_age.reaction": reaction}).armed()

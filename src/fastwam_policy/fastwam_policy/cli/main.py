@@ -23,6 +23,7 @@ from typing import NoReturn, Protocol, cast
 from fastwam_policy import cli
 from fastwam_policy.common.arguments import STDOUT
 from fastwam_policy.common.failure import RunError
+from galaxea_r1lite_bridge.nodes.ending import ENDING
 
 GROUPS = ("run", "data", "train", "evaluate", "check", "bundles")
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -97,8 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         options = [option for action in each[given.command]._actions for option in action.option_strings]  # noqa: SLF001
         each[given.command].error(f"unknown argument {rest[0]}{_nearest(rest[0], options)}")
     if arguments is None:  # a process of its own, which ends what it has started
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+        for number in ENDING:
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and SIGINT raises KeyboardInterrupt
                 signal.signal(number, lambda received, _: sys.exit(128 + received))
     sys.exit(_run(given))
 

@@ -15,14 +15,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--instruction", default="", help="task; the policy node's by default")
     parser.add_argument(
-        "--time-limit", type=number(float, least=0), default=0.0, metavar="S", help="of a task; 0 for none"
+        "--time-limit", type=number(float, least=0), default=0.0, metavar="S", help="of a task; 0 for the policy node's"
     )
     parser.add_argument("--namespace", default="", help="namespace of the nodes")
     add_robot(parser)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Run until q, Ctrl-C or the terminal's end."""
+    """Run until q, a signal or the terminal's end."""
     from fastwam_policy.operate.operator import operate
     from galaxea_r1lite_bridge.robot.config import RobotConfig
 

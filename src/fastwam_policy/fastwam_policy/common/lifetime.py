@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,11 @@ def with_parent(command: Sequence[str]) -> list[str]:
     if sys.platform != "linux":
         return list(command)
     return ["setpriv", "--pdeathsig", "TERM", "sh", "-c", _IF_PARENT_LIVES, str(os.getpid()), *command]
+
+
+def launch_prefix() -> str:
+    """What makes a launch file's process end with `ros2 launch`, as its action's `prefix`; see :func:`with_parent`."""
+    return shlex.join(with_parent([]))
 
 
 def end_with_parent(parent: int) -> None:

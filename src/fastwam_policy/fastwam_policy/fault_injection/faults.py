@@ -24,10 +24,10 @@ from rcl_interfaces.srv import SetParameters
 from rich.progress import Progress
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Empty
+from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from fastwam_msgs.msg import ActionChunk, BridgeStatus
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, Heartbeat
 from fastwam_policy.fault_injection.fault_table import Row, extremes, time_to_hold
 from fastwam_policy.launching.rig import Rig
 from fastwam_policy.policies.fastwam.random_bundle import write_random_bundle
@@ -67,7 +67,7 @@ class _World(Rig):
         )
         self.chunks = self.node.create_publisher(ActionChunk, names.action_chunk, 5)
         self.estop = self.node.create_publisher(Bool, names.estop, 10)
-        self.heartbeat = self.node.create_publisher(Empty, names.heartbeat, 10)
+        self.heartbeat = self.node.create_publisher(Heartbeat, names.heartbeat, 10)
         self.clock = self.node.create_publisher(Clock, "/clock", 10)
         self._set = self.node.create_client(SetParameters, "emulator_node/set_parameters")
         self.home, self.arms = robot.home, robot.is_arm
@@ -191,7 +191,9 @@ def _smooth_fault(
     inject: Callable[[_World, _Chunks], None], watch: float, **parameters: object
 ) -> Callable[[_World], Iterator[float]]:
     def run(world: _World) -> Iterator[float]:
-        beat = world.node.create_timer(0.1, lambda: world.heartbeat.publish(Empty()))
+        beat = world.node.create_timer(0.05, lambda: world.heartbeat.publish(Heartbeat(session=1, pressed=True)))
+        if not parameters:
+            beat.cancel()
         _robot_and_bridge(world, **parameters)
         with _Chunks(world) as chunks:
             world.wait_for_motion()

@@ -38,12 +38,23 @@ class BridgeView:
     def armed(self) -> bool:
         """Whether chunks would move the arms."""
         status = self.status
-        return status is not None and status.state in _ARMED and not status.arm_again
+        return self.commanding and status is not None and not status.arm_again
+
+    @property
+    def commanding(self) -> bool:
+        """Whether it is armed, also where it takes no chunks until it is armed again."""
+        return self.state in _ARMED
 
     def follows_another(self, session: int) -> bool:
         """Whether chunks of a policy session would be dropped, because the bridge follows those of another."""
         status = self.status
         return status is not None and status.session not in (0, session)
+
+    @property
+    def revocations(self) -> int:
+        """How often the bridge gave up all chunks seen so far, -1 without a status from it."""
+        status = self.status
+        return -1 if status is None else int(status.revocations)
 
     @property
     def text(self) -> str:

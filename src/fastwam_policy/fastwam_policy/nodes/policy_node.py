@@ -91,7 +91,10 @@ class PolicyNode(ManagedNode):
         self._bridge_input = BoundedSubscription(
             self, BridgeStatus, self._robot.interfaces.bridge_status, self._bridge.store, 10
         )
-        self._tasks = TaskServer(self, self._robot, self._loop, self._bridge)
+        self._tasks = TaskServer(
+            self, self._robot, self._loop, self._bridge, values["task_time_limit"],
+            require_heartbeat=values["require_heartbeat"],
+        )  # fmt: skip
         self.get_logger().info(f"policy {info.name}, task: {self._loop.instruction}")
 
     def activate(self) -> None:

@@ -135,7 +135,7 @@ def _topics(robot: RobotConfig, *, images: bool) -> dict[str, tuple[str, QoSProf
         own.simulation: "fastwam_msgs/msg/SimulationStatus",
         own.imagination: "sensor_msgs/msg/CompressedImage",
         own.estop: "std_msgs/msg/Bool",
-        own.heartbeat: "std_msgs/msg/Empty",
+        own.heartbeat: "fastwam_msgs/msg/Heartbeat",
         own.task_success: "std_msgs/msg/Bool",
         robot.base.target: robot.base.type,
     }

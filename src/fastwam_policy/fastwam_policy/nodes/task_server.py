@@ -17,7 +17,7 @@ from fastwam_policy.nodes.bridge_view import BridgeView
 from fastwam_policy.policies.robot_check import check_instruction
 from fastwam_policy.runtime.inference_loop import InferenceLoop
 from fastwam_policy.runtime.reasons import PolicyState
-from galaxea_r1lite_bridge.execution.reasons import State
+from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -31,9 +31,11 @@ _Code = RunTask.Result
 @dataclass
 class _Task:
     goal: Any
-    begin_ns: int
     limit_ns: int
+    seen_ns: int
     first_chunk: int
+    revocations: int
+    elapsed_ns: int = 0
     ended: Future = field(default_factory=Future)
     success: bool = False
 
@@ -46,10 +48,16 @@ class TaskServer:
         robot: their names.
         loop: what computes the chunks.
         bridge: what is known of the bridge.
+        time_limit: s, of a task whose goal has none.
+        require_heartbeat: whether a task only begins while somebody answers for the arms; the bridge ends it without.
     """
 
-    def __init__(self, node: Node, robot: RobotConfig, loop: InferenceLoop, bridge: BridgeView) -> None:
+    def __init__(
+        self, node: Node, robot: RobotConfig, loop: InferenceLoop, bridge: BridgeView,
+        time_limit: float, *, require_heartbeat: bool,
+    ) -> None:  # fmt: skip
         self._node, self._loop, self._bridge = node, loop, bridge
+        self._limit_ns, self._require_heartbeat = round(time_limit * 1e9), require_heartbeat
         self._task: _Task | None = None
         self._server = ActionServer(
             node,
@@ -84,22 +92,29 @@ class TaskServer:
             self._task.success = True
 
     async def _execute(self, goal: Any) -> RunTask.Result:
+        # One thread runs all callbacks, and nothing is awaited before the task is noted: of two goals one is refused.
         refusal = self._refusal(goal.request.instruction)
         if refusal is not None:
             goal.abort()
             return self._result(*refusal)
         instruction = goal.request.instruction or self._loop.instruction
         task = self._task = _Task(
-            goal, self._node.get_clock().now().nanoseconds, nanoseconds(goal.request.time_limit), self._loop.chunks
+            goal,
+            max(0, nanoseconds(goal.request.time_limit)) or self._limit_ns,
+            self._node.get_clock().now().nanoseconds,
+            self._loop.chunks,
+            self._bridge.revocations,
         )
-        self._loop.set_instruction(instruction)
-        self._loop.start()
-        self._node.get_logger().info(f"task started: {instruction}")
-        code, text = await task.ended
-        if self._loop.state != PolicyState.INACTIVE:
-            self._loop.pause()
-        await self._bring_to_rest()
-        self._task = None
+        try:
+            self._loop.set_instruction(instruction)
+            self._loop.start()
+            self._node.get_logger().info(f"task started: {instruction}")
+            code, text = await task.ended
+            if self._loop.state != PolicyState.INACTIVE:
+                self._loop.pause()
+            await self._bring_to_rest()
+        finally:  # else every later goal would find it running
+            self._task = None
         if code == _Code.SUCCEEDED:
             goal.succeed()
         elif code == _Code.CANCELED:
@@ -112,12 +127,15 @@ class TaskServer:
         if self._loop.state == PolicyState.INACTIVE:
             return _Code.FAULT, "the policy node is not active"
         if self._task is not None:
-            return _Code.BUSY, "another task is running: cancel it first"
+            return _Code.BUSY, "another task is running: cancel it first, as x in `fastwam operate` does"
         if instruction:
             try:
                 check_instruction(self._loop.info, instruction, self._loop.info.name)
             except ConfigError as error:
                 return _Code.NO_EMBEDDING, str(error)
+        status = self._bridge.status
+        if self._require_heartbeat and status is not None and status.heartbeat_age < 0:
+            return _Code.NO_HEARTBEAT, Reason.HEARTBEAT_LOST.text
         return self._bridge_problem()
 
     def _bridge_problem(self) -> tuple[int, str] | None:
@@ -139,7 +157,9 @@ class TaskServer:
         task = self._task
         if task is None or task.ended.done():
             return
-        elapsed_ns = max(0, self._node.get_clock().now().nanoseconds - task.begin_ns)
+        now_ns = self._node.get_clock().now().nanoseconds
+        task.elapsed_ns += max(0, now_ns - task.seen_ns)  # a clock that jumps back prolongs nothing
+        task.seen_ns, elapsed_ns = now_ns, task.elapsed_ns
         chunks = max(0, self._loop.chunks - task.first_chunk)
         latency = self._loop.latencies[-1][-1] if self._loop.latencies else 0.0
         task.goal.publish_feedback(
@@ -159,20 +179,24 @@ class TaskServer:
             task.ended.set_result((_Code.SUCCEEDED, f"done after {elapsed_ns / 1e9:.1f} s"))
         elif problem is not None:
             task.ended.set_result(problem)
+        elif task.revocations != self._bridge.revocations:
+            task.ended.set_result((_Code.STOPPED, f"ended by ~/stop, ~/home or disarming after {elapsed_ns / 1e9:.1f} s"))
         elif self._loop.state == PolicyState.FAULT:
             task.ended.set_result((_Code.FAULT, f"policy: {self._loop.reason.text}: {self._loop.detail}"))
         elif task.limit_ns and elapsed_ns > task.limit_ns:
             task.ended.set_result((_Code.TIME_LIMIT, f"not done within {task.limit_ns / 1e9:g} s"))
 
     async def _bring_to_rest(self) -> None:
-        """Let the bridge decelerate, and wait until it has."""
-        if self._stop_client.service_is_ready():
+        """Let the bridge decelerate, and wait until it has, and until its status says that it was told to."""
+        before, steady = self._bridge.revocations, Clock(clock_type=ClockType.STEADY_TIME)
+        told = self._stop_client.service_is_ready()
+        if told:
             self._stop_client.call_async(Trigger.Request())
-        rested, steady = Future(), Clock(clock_type=ClockType.STEADY_TIME)
-        give_up = steady.now().nanoseconds + round(_STOP_TIME * 1e9)
+        rested, give_up = Future(), steady.now().nanoseconds + round(_STOP_TIME * 1e9)
 
         def look() -> None:
-            if (self._bridge.state not in _MOVING or steady.now().nanoseconds > give_up) and not rested.done():
+            resting = self._bridge.state not in _MOVING and not (told and self._bridge.revocations == before >= 0)
+            if (resting or steady.now().nanoseconds > give_up) and not rested.done():
                 rested.set_result(None)
 
         timer = self._node.create_timer(_PERIOD / 2, look, clock=steady)

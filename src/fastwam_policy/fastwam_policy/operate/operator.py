@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from typing import Any
 
 import rclpy
 from action_msgs.msg import GoalStatus
+from action_msgs.srv import CancelGoal
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -22,13 +23,16 @@ from fastwam_msgs.action import RunTask
 from fastwam_msgs.msg import BridgeStatus, PolicyStatus
 from fastwam_policy.nodes.bridge_view import BridgeView
 from fastwam_policy.operate.signals import OperatorSignals
-from fastwam_policy.operate.terminal import QUIT, show, single_keys, status_line
+from fastwam_policy.operate.terminal import QUIT, SUSPEND, show, single_keys, status_line
 from fastwam_policy.runtime.reasons import PolicyState
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
+from galaxea_r1lite_bridge.nodes.ending import on_ending
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
-_LINE_PERIOD = 0.2  # s between two status lines
-_QUIT_TIME = 5.0  # s for a running task to come to its end when the operator quits
+_PERIOD = 0.04  # s between two heartbeats
+_LINE_TURNS = 5  # turns from one status line to the next
+_QUIT_TIME = 5.0  # s for the arms to be disarmed, and for a running task to come to its end, when the operator quits
+_ASK_TURNS = 12  # turns from one request to disarm to the next: one may be lost
 _HELP = (
     "SPACE emergency stop   r release it   a arm   d disarm   s start the task   x stop   y task is done   "
     "h arms to the start pose   t torso to it   q quit"
@@ -49,12 +53,14 @@ class Operator(Node):
         self.create_subscription(BridgeStatus, names.bridge_status, self._bridge.store, 10)
         self.create_subscription(PolicyStatus, names.policy_status, self._on_policy, 10)
         self._signals = OperatorSignals(self, names)
+        self.beat = self._signals.heartbeat.beat
         self._success = self.create_publisher(Bool, names.task_success, 10)
         self._arm = self.create_client(SetBool, names.arm)
         self._triggers = {
             name: self.create_client(Trigger, getattr(names, name)) for name in ("stop", "home", "home_torso")
         }
         self._task = ActionClient(self, RunTask, names.run_task)
+        self._cancel = self.create_client(CancelGoal, f"{names.run_task}/_action/cancel_goal")
 
     def press(self, key: str) -> None:
         """Do what a key means."""
@@ -71,15 +77,36 @@ class Operator(Node):
         }
         if key in actions:
             actions[key]()
+        elif key == SUSPEND:
+            self.stop()
+            self._show("Ctrl-Z stops the arms and suspends nothing: q quits")
         elif key.isprintable():
             self._show(_HELP)
 
     def stop(self) -> None:
-        """Let the bridge decelerate and hold, and end a running task."""
+        """Let the bridge decelerate and hold, and end a running task, also another client's."""
         self._call("stop", self._triggers["stop"], Trigger.Request())
-        goal = self._goal if self.running else None
-        if goal is not None:
-            goal.cancel_goal_async()
+        self._cancel_all()
+
+    def leave(self) -> None:
+        """Stop and disarm, and wait for that: nobody answers for the arms any more."""
+        armed, give_up, turn = self.armed, time.monotonic() + _QUIT_TIME, 0
+        while (self.armed or self.running) and time.monotonic() < give_up:
+            if turn % _ASK_TURNS == 0:
+                if self._arm.service_is_ready():
+                    self._arm.call_async(SetBool.Request(data=False))
+                self._cancel_all()
+            turn += 1
+            self.beat()
+            time.sleep(_PERIOD)
+        if self.armed:
+            self._show("the bridge does not answer: it brakes when it misses this console's heartbeat")
+        elif armed:
+            self._show("disarmed")
+
+    def _cancel_all(self) -> None:
+        if self._cancel.service_is_ready():
+            self._cancel.call_async(CancelGoal.Request())  # no id and no time: all goals
 
     @property
     def running(self) -> bool:
@@ -91,8 +118,8 @@ class Operator(Node):
 
     @property
     def armed(self) -> bool:
-        """Whether chunks would move the arms."""
-        return self._bridge.armed
+        """Whether the bridge is."""
+        return self._bridge.commanding
 
     def line(self) -> str:
         """Status in one line."""
@@ -161,7 +188,7 @@ class Operator(Node):
 
 
 def operate(robot: RobotConfig, instruction: str, time_limit: float, namespace: str) -> None:
-    """Run until q, Ctrl-C or the terminal's end; a running task is then canceled.
+    """Run until q, a signal or the terminal's end; then the arms come to rest and are disarmed.
 
     Raises:
         ConfigError: standard input is not a terminal.
@@ -170,8 +197,7 @@ def operate(robot: RobotConfig, instruction: str, time_limit: float, namespace: 
         arguments = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"] if namespace else []
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         ended = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: ended.set())
+        on_ending(ended.set)
         node = Operator(robot, instruction, time_limit, show)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
@@ -179,28 +205,29 @@ def operate(robot: RobotConfig, instruction: str, time_limit: float, namespace: 
         spinning = threading.Thread(target=_spin, args=(executor, closed), daemon=True)
         try:
             spinning.start()
-            show(_HELP)
-            while not ended.is_set():
-                keys = read(_LINE_PERIOD)
-                if QUIT in keys:
-                    break
-                for key in keys:
-                    node.press(key)
-                status_line(node.line())
-            if node.running:
-                show("stopping the task")
-                node.stop()
-                give_up = time.monotonic() + _QUIT_TIME
-                while node.running and time.monotonic() < give_up:
-                    time.sleep(0.05)
-            if node.armed:
-                show("the bridge stays armed and holds the arms: `operate` and d disarm it")
+            _read_keys(node, read, ended)
         finally:
+            node.leave()
             closed.set()
             spinning.join(2.0)
             executor.shutdown()
             node.destroy_node()
             rclpy.try_shutdown()
+
+
+def _read_keys(node: Operator, read: Callable[[float], str], ended: threading.Event) -> None:
+    """Until q, `ended`, or the end of the terminal's input or output."""
+    show(_HELP)
+    for turn in itertools.count():
+        for key in read(_PERIOD):
+            if key == QUIT:
+                return
+            node.press(key)
+        if ended.is_set():
+            return
+        node.beat()
+        if turn % _LINE_TURNS == 0 and not status_line(node.line()):
+            return
 
 
 def _spin(executor: SingleThreadedExecutor, closed: threading.Event) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from std_msgs.msg import Bool, Empty
+from std_msgs.msg import Bool
 
+from fastwam_policy.operate.heartbeat import Heartbeat
 from galaxea_r1lite_bridge.robot.config import Interfaces
 
 _PERIOD = 0.1  # s
 
 
 class OperatorSignals:
-    """Publishes both on timers of `node`: a bridge that starts later receives a pressed stop, too."""
+    """The caller sends the heartbeat; a timer the emergency stop, so that a bridge that starts later receives it."""
 
     def __init__(self, node: Node, names: Interfaces) -> None:
+        self.heartbeat = Heartbeat(node, names.heartbeat)
         self._pressed = False
         self._estop = node.create_publisher(Bool, names.estop, 10)
-        self._heartbeat = node.create_publisher(Empty, names.heartbeat, 10)
         node.create_timer(_PERIOD, self._send, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def set_estop(self, *, pressed: bool) -> str:
@@ -29,6 +30,5 @@ class OperatorSignals:
         return "EMERGENCY STOP pressed; r releases it" if pressed else "emergency stop released; a arms again"
 
     def _send(self) -> None:
-        self._heartbeat.publish(Empty())
         if self._pressed:
             self._estop.publish(Bool(data=True))

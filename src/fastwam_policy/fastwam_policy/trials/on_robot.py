@@ -17,7 +17,7 @@ from fastwam_msgs.msg import BridgeStatus
 from fastwam_policy.launching.rig import Rig
 from fastwam_policy.nodes.bridge_view import BridgeView
 from fastwam_policy.operate.signals import OperatorSignals
-from fastwam_policy.operate.terminal import QUIT, show, status_line
+from fastwam_policy.operate.terminal import QUIT, SUSPEND, show, status_line
 from fastwam_policy.trials.plan import Trial, TrialOutcome, TrialSettings
 from fastwam_policy.trials.rig import TrialRig
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
@@ -27,7 +27,7 @@ HELP = (
     "SPACE emergency stop   r release it   ENTER go on   while a trial runs: y success   n failure   "
     "i intervene: stop the arms   q quit"
 )
-_LOOK = 0.1  # s to wait for a key
+_LOOK = 0.03  # s to wait for a key, with which heartbeats come at 20 Hz or more
 _HOME = "Hands off, people clear. ENTER arms the bridge and moves the arms to the start pose, which disarms it again."
 _BEGIN = "Lay out the towel, step back, a hand on the red button. ENTER arms the bridge and starts the trial."
 
@@ -49,6 +49,7 @@ class RealTrial(TrialRig):
         self._signals = OperatorSignals(self.node, names)
         self._success = self.node.create_publisher(Bool, names.task_success, 10)
         self._homing = self.node.create_client(Trigger, names.home)
+        self._stopping = self.node.create_client(Trigger, names.stop)
 
     def run_trial(self, policy: str, trial: Trial, settings: TrialSettings) -> TrialOutcome:
         """Start pose, towel, task, disarm; the operator confirms each motion."""
@@ -69,14 +70,16 @@ class RealTrial(TrialRig):
         return TrialOutcome(success, self.elapsed, ended, self._interventions)
 
     def pause(self) -> None:
-        """Handle keys, and show the status."""
+        """Handle keys, show the status, and send a heartbeat."""
+        self._signals.heartbeat.beat()
         if self._leaving:
             Rig.pause(self)
             return
         super().pause()
         for key in self._keys(_LOOK):
             self._press(key)
-        status_line(self._bridge.text + (f" | trial {self.elapsed:.0f} s" if self.goal is not None else ""))
+        if not status_line(self._bridge.text + (f" | trial {self.elapsed:.0f} s" if self.goal is not None else "")):
+            raise KeyboardInterrupt
 
     def close(self) -> None:
         """Disarm, whatever happened, then end what was started."""
@@ -88,7 +91,7 @@ class RealTrial(TrialRig):
             super().close()
 
     def _press(self, key: str) -> None:
-        if key == QUIT:
+        if key in (QUIT, SUSPEND):
             raise KeyboardInterrupt
         if key == " ":
             show(self._signals.set_estop(pressed=True))
@@ -105,6 +108,8 @@ class RealTrial(TrialRig):
         elif self.goal is not None and key in "ni":
             self._interventions = int(key == "i")
             self._verdict = "stopped by the operator" if key == "i" else "failure, says the operator"
+            if self._stopping.service_is_ready():
+                self._stopping.call_async(Trigger.Request())
             self.goal.cancel_goal_async()
         else:
             show(HELP)

@@ -16,7 +16,10 @@ from fastwam_policy.trials.plan import Trial, TrialOutcome, TrialSettings
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 _WRITTEN = 60.0  # s for the recorder to finish its file
-_OUTCOMES = (RunTask.Result.SUCCEEDED, RunTask.Result.TIME_LIMIT, RunTask.Result.CANCELED, RunTask.Result.FAULT)
+_OUTCOMES = (
+    RunTask.Result.SUCCEEDED, RunTask.Result.TIME_LIMIT, RunTask.Result.CANCELED, RunTask.Result.FAULT,
+    RunTask.Result.STOPPED,
+)  # fmt: skip
 
 
 class TrialRig(TaskRig, ABC):

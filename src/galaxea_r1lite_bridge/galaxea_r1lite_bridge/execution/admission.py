@@ -47,12 +47,14 @@ class ChunkGate:
         max_age: s, oldest observation of a chunk.
         future_tolerance: s, how far an observation's stamp may lie ahead of this clock.
         drops: chunks that were refused.
+        revocations: how often all that could move the arms was told to end.
     """
 
     names: Sequence[str]
     max_age: float
     future_tolerance: float
     drops: Counter[Reason] = field(default_factory=Counter)
+    revocations: int = 0
     _consent: _Consent | None = None
 
     @property
@@ -76,6 +78,7 @@ class ChunkGate:
 
     def close(self) -> None:
         """The arms were disarmed, or stopped until they are armed again."""
+        self.revocations += 1
         self._consent = None
 
     def stop(self, now_ns: int) -> None:
@@ -89,6 +92,7 @@ class ChunkGate:
 
     def end_epoch(self, now_ns: int) -> None:
         """As :meth:`stop`, but before any session is followed the first one still may be."""
+        self.revocations += 1
         if self._consent is not None and self._consent.since_ns is not None:
             ended = -1 if self._consent.session is None else self._consent.epoch
             self._consent = replace(self._consent, since_ns=now_ns, ended_epoch=ended)

@@ -50,6 +50,7 @@ class Reason(IntEnum):
     HEARTBEAT_LOST = 307
     DRIVER_ERROR = 308
     ESTOP_PRESSED = 309
+    HEARTBEAT_RELEASED = 312
     CHUNK_OLD_EPOCH = 400
     CHUNK_OUT_OF_ORDER = 401
     CHUNK_TOO_OLD = 402
@@ -110,9 +111,11 @@ _TEXTS = {
     Reason.FEEDBACK_JUMPED: "measured positions changed faster than the arm can move",
     Reason.TRACKING_ERROR: "the arm does not follow its commands",
     Reason.CONTROL_OVERRUN: "the control loop was late",
-    Reason.HEARTBEAT_LOST: "the operator's heartbeat stopped",
+    Reason.HEARTBEAT_LOST: "no heartbeat of anybody who answers for the arms: "
+    "run `fastwam operate`, or send one (docs/on-the-robot.md)",
     Reason.DRIVER_ERROR: "the robot's driver reports an error",
     Reason.ESTOP_PRESSED: "emergency stop pressed",
+    Reason.HEARTBEAT_RELEASED: "a deadman switch is released: the arms move only while it is pressed",
     Reason.CHUNK_OLD_EPOCH: "chunk of an older epoch",
     Reason.CHUNK_OUT_OF_ORDER: "chunk not newer than the one in use",
     Reason.CHUNK_TOO_OLD: "chunk's observation older than watchdog.chunk_age on arrival",

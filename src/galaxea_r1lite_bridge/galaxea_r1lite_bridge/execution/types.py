@@ -34,7 +34,9 @@ class Inputs:
     """Steady clock."""
     feedback: Mapping[str, JointFeedback]
     heartbeat_age: float = -1.0
-    """s since the operator's last heartbeat, -1: never."""
+    """s since the heartbeat that is missing longest of those that must come, -1: none is heard."""
+    released: bool = False
+    """Whether a heartbeat says that its deadman switch is not pressed."""
 
     def pose(self, groups: Iterable[str], max_age: float) -> NDArray[np.float64] | None:
         """Measured positions [D] of `groups`; None where a stream is missing, invalid or older than `max_age` s."""

@@ -57,7 +57,7 @@ class Watchdogs:
         limits, closed = settings.watchdog, settings.closed_loop
         self._all: list[Watchdog] = [
             FeedbackAge(limits.feedback_age),
-            *([Heartbeat(limits.heartbeat)] if settings.require_heartbeat else []),
+            Heartbeat(limits.heartbeat, required=settings.require_heartbeat),
             ClockJump(limits.clock_jump),
             *([FeedbackJump(limits.feedback_jump, joints, velocity)] if closed else []),
             Overrun(limits.overrun),
@@ -111,12 +111,20 @@ class FeedbackAge(Watchdog):
 
 
 class Heartbeat(Watchdog):
-    """Time since the operator's last heartbeat, s."""
+    """Time since the last heartbeat of each sender that must go on, s; and whether all say that they are pressed."""
+
+    def __init__(self, watch: Watch, *, required: bool) -> None:
+        super().__init__(watch)
+        self._required = required
 
     def _findings(self, tick: Tick) -> Iterator[Finding]:
         age = tick.inputs.heartbeat_age
-        if not 0 <= age <= self.watch.limit:
+        if age > self.watch.limit:
             yield self._found(Reason.HEARTBEAT_LOST, f"{age:.2f} s")
+        elif age < 0 and self._required:
+            yield self._found(Reason.HEARTBEAT_LOST, "none is heard")
+        elif tick.inputs.released:
+            yield Finding(Reason.HEARTBEAT_RELEASED, Reaction.HOLD, "")
 
 
 class ClockJump(Watchdog):

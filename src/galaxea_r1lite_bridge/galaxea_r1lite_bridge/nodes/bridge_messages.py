@@ -63,6 +63,7 @@ def status_message(command: Command, controller: MotionController, loop: PeriodS
         plan_lag=command.lag,
         seam=controller.seam,
         limited=(command.limited[controller.joints.policy] != 0).tolist(),
+        revocations=controller.chunks.revocations,
         control_rate=loop.rate,
         control_period_p99=loop.p99,
         control_period_max=loop.longest,
@@ -112,7 +113,8 @@ def status_diagnostics(
             "state",
             level,
             f"{state.name}: {status.reason_text or state.text}",
-            {"reason": status.reason, "epoch": status.epoch} | diagnostics.counts(status.interventions),
+            {"reason": status.reason, "epoch": status.epoch, "heartbeat age [s]": status.heartbeat_age}
+            | diagnostics.counts(status.interventions),
         ),
         diagnostics.diagnostic(
             node,

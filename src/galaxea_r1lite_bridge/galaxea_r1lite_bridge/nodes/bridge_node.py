@@ -12,13 +12,14 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Empty
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
-from fastwam_msgs.msg import ActionChunk, BridgeStatus
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, Heartbeat
 from galaxea_r1lite_bridge.execution.controller import MotionController
+from galaxea_r1lite_bridge.execution.heartbeats import Heartbeats
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings
 from galaxea_r1lite_bridge.execution.types import Command, Inputs
@@ -44,6 +45,8 @@ _WARN_PERIOD = 2.0  # s between two equal warnings
 _CHUNKS = 5  # that wait to be taken
 _SHOWN = 40  # characters or numbers of a message that are logged
 _REST_TIME = 1.0  # s within which the arms come to rest when the node ends
+_ARMED = (State.HOLDING, State.TRACKING, State.STOPPING)
+_BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)  # receives from reliable senders, too
 
 
 class BridgeNode(ManagedNode):
@@ -65,7 +68,8 @@ class BridgeNode(ManagedNode):
         self._lock = threading.Lock()
         self._controller = MotionController(robot, self._settings)
         self._feedback = {name: JointStream(len(group.joints)) for name, group in robot.actuated.items()}
-        self._heartbeat_at: float | None = None
+        self._heartbeats = Heartbeats(self._settings.watchdog.heartbeat.limit)
+        self._armed, self._heartbeat_age = False, -1.0
         self._tick_count = 0
         self._shown: tuple[State, Reason] | None = None
         self._chunk_latency = 0.0
@@ -94,7 +98,7 @@ class BridgeNode(ManagedNode):
         ]
         self._brakes = SideNode(self, "brakes", self._on_thread_error)
         self._brakes.subscribe(Bool, robot.interfaces.estop, self._on_estop, 10)
-        self._brakes.subscribe(Empty, robot.interfaces.heartbeat, self._on_heartbeat, 10)
+        self._brakes.subscribe(Heartbeat, robot.interfaces.heartbeat, self._on_heartbeat, _BEST_EFFORT)
         self._brakes.serve(SetBool, "~/arm", self._on_arm)
         self._brakes.serve(Trigger, "~/stop", self._on_stop)
         # Diagnostics must be published when a simulated clock stands still, too.
@@ -191,9 +195,9 @@ class BridgeNode(ManagedNode):
         with self._lock:
             self._controller.set_estop(message.data)
 
-    def _on_heartbeat(self, _: Empty) -> None:
+    def _on_heartbeat(self, message: Heartbeat) -> None:
         with self._lock:
-            self._heartbeat_at = time.monotonic()
+            self._heartbeats.hear(message.session, time.monotonic_ns(), pressed=message.pressed)
 
     def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._arm_wanted = False
@@ -238,6 +242,7 @@ class BridgeNode(ManagedNode):
         now_ns = self.get_clock().now().nanoseconds
         with self._lock:
             command = self._controller.step(self._collect(now_ns))
+            self._armed = command.state in _ARMED
             refused = self._arm() if self._arm_wanted else Reason.NONE
         if refused == Reason.NONE and self._arm_wanted:
             self._arm_wanted = False
@@ -256,9 +261,10 @@ class BridgeNode(ManagedNode):
             self._publish_status(command, now_ns)
 
     def _collect(self, now_ns: int) -> Inputs:
-        heartbeat_age = -1.0 if self._heartbeat_at is None else time.monotonic() - self._heartbeat_at
+        steady_ns = time.monotonic_ns()
         feedback = {name: stream.feedback() for name, stream in self._feedback.items()}
-        return Inputs(now_ns, time.monotonic_ns(), feedback, heartbeat_age)
+        self._heartbeat_age, released = self._heartbeats.now(steady_ns, armed=self._armed)
+        return Inputs(now_ns, steady_ns, feedback, self._heartbeat_age, released)
 
     def _send(self, command: Command, now_ns: int) -> None:
         assert command.motion is not None
@@ -287,6 +293,7 @@ class BridgeNode(ManagedNode):
         with self._lock:
             message = status_message(command, self._controller, statistics, now_ns)
             message.feedback = [stream.status(name) for name, stream in self._feedback.items()]
+            message.heartbeat_age = self._heartbeat_age
         self._last_status = message
         self._status.publish(message)
 

@@ -19,6 +19,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
+from galaxea_r1lite_bridge.nodes.ending import on_ending
 from galaxea_r1lite_bridge.robot.config import Qos
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -156,12 +157,12 @@ def qos_profile(qos: Qos) -> QoSProfile:
 
 
 def run(make_node: Callable[[], ManagedNode]) -> None:
-    """Run one node until it ends or a signal comes, and exit with its status."""
+    """Run one node until it ends or a signal of `ending` comes, and exit with its status."""
     # rclpy's own handlers end the context at once; a node must first leave the active state: hold, close its files.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = make_node()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: node.finished.set())
+    on_ending(node.finished.set)
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # Ctrl-Z: a node that is suspended in motion cannot brake
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     status = _FAILED

@@ -1,0 +1,44 @@
+"""Which heartbeats must go on."""
+
+import pytest
+
+from galaxea_r1lite_bridge.execution.heartbeats import Heartbeats
+
+S = 1_000_000_000
+
+
+@pytest.fixture
+def heartbeats():
+    return Heartbeats(0.5)
+
+
+def test_none_was_heard(heartbeats):
+    assert heartbeats.now(9 * S, armed=False) == (-1.0, False)
+    assert heartbeats.now(9 * S, armed=True) == (-1.0, False)
+
+
+@pytest.mark.parametrize("heard_first", [True, False])
+def test_no_sender_keeps_alive_what_another_one_began(heartbeats, heard_first):
+    """Neither one that was there before, nor one that comes later."""
+    if heard_first:
+        heartbeats.hear(2, 0, pressed=True)
+    heartbeats.hear(1, 0, pressed=True)
+    assert heartbeats.now(0, armed=False) == (0.0, False)
+    heartbeats.hear(2, S, pressed=True)
+    assert heartbeats.now(S, armed=True) == (1.0, False)
+
+
+def test_whoever_is_not_needed_is_forgotten(heartbeats):
+    heartbeats.hear(1, 0, pressed=False)
+    heartbeats.hear(2, S, pressed=True)
+    assert heartbeats.now(S, armed=False) == (0.0, False)
+    assert heartbeats.now(3 * S, armed=True) == (2.0, False), "heard, so it must go on"
+    assert heartbeats.now(3 * S, armed=False) == (-1.0, False)
+
+
+def test_one_that_is_released_counts(heartbeats):
+    heartbeats.hear(1, 0, pressed=True)
+    heartbeats.hear(2, 0, pressed=False)
+    assert heartbeats.now(0, armed=True) == (0.0, True)
+    heartbeats.hear(2, 1, pressed=True)
+    assert heartbeats.now(1, armed=True) == (1e-9, False)
