@@ -7,6 +7,7 @@ SEED ?= 0
 VIEW ?=
 EPISODES ?= 500
 TESTS ?=
+SECONDS ?=
 PYTHONS ?=
 NUMPYS ?=
 MATRIX ?=
@@ -18,7 +19,7 @@ $(error BUNDLE is now called POLICY: make demo POLICY=$(BUNDLE))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data test test-fast ci matrix lint docs wheels lock clean
+.PHONY: help setup demo data test test-fast fuzz ci matrix lint docs wheels lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -38,6 +39,10 @@ test: setup lint ## lint, and all tests but the slow ones. TESTS="path or pytest
 
 test-fast: setup ## the tests without nodes and training, in a minute
 	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(PARALLEL) -m "not (nodes or training or slow)"'
+
+fuzz: setup ## generated histories against the rules of docs/safety.md: 1,000,000 control ticks, or SECONDS= of them. SEED= for the same again
+	@bash -c '. scripts/env.sh && OMP_NUM_THREADS=1 exec .venv/bin/python -m src.galaxea_r1lite_bridge.test.fuzz \
+	  $(if $(SECONDS),--seconds $(SECONDS)) $(if $(filter command,$(firstword $(origin SEED))),--seed $(SEED))'
 
 ci: PARALLEL += --cov
 ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation

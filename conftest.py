@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
-from hypothesis import settings
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 
@@ -22,8 +21,6 @@ from fastwam_policy.launching.domain import private_domain
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers and the nodes they start share the cores. Set before any of them imports torch or numba.
     os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-
-settings.register_profile("long", max_examples=20_000)  # pytest --hypothesis-profile=long
 
 # A shell's background job ignores SIGINT and SIGQUIT, nohup SIGHUP, and so would all that the tests start.
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):

@@ -118,3 +118,12 @@ def test_joint_positions_takes_the_first_entries():
     assert joint_positions([1.0], 6) is None
     assert joint_positions([1.0, np.nan], 2) is None
     assert joint_positions([1.0, np.nan], 1).tolist() == [1.0]
+
+
+def test_a_message_of_other_joints_is_told_from_one_with_the_vendors_names():
+    robot = RobotConfig.load()
+    own, other = robot.groups["left_arm"].joints, robot.groups["right_arm"].joints
+    for names in ([], own, [*own, "left_gripper"], ["joint1", "joint2"], ["", *own[1:]]):
+        assert not robot.misnames("left_arm", names)
+    for names in (other, own[::-1], [*own[:5], "torso_joint1"]):
+        assert robot.misnames("left_arm", names)

@@ -1,5 +1,6 @@
 """The messages and the code that is written without ROS must agree on numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,12 @@ from ament_index_python.packages import get_package_share_directory
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from fastwam_msgs.msg import ActionChunk, BridgeStatus
+from galaxea_r1lite_bridge.execution.limits import Motion
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
+from galaxea_r1lite_bridge.nodes.bridge_messages import target_messages
 from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, duration_message, nanoseconds, time_message
+
+from .rig import ROBOT
 
 
 @pytest.mark.parametrize(("enum", "prefix"), [(State, "STATE_"), (Reason, "REASON_")])
@@ -48,3 +53,16 @@ def test_ragged_chunks_become_empty_ones():
     message = ActionChunk()
     message.trajectory.points = [JointTrajectoryPoint(positions=[1.0]), JointTrajectoryPoint(positions=[1.0, 2.0])]
     assert chunk_from_message(message).positions.size == 0
+
+
+@pytest.mark.parametrize("state", [State.FAULT, State.ESTOP, State.HOLDING])
+def test_arms_that_come_free_after_a_fault_are_asked_to_be_slow(armed, state):
+    """While they brake as while they are fast: the limit of the robot's controller must not stop them dead."""
+    armed.accept(0.4)
+    moving = armed.run(0.2)
+    still = replace(moving, state=state, motion=Motion(moving.motion.position, 0 * moving.motion.velocity))
+    limits = ROBOT.groups["left_arm"].limits.velocity
+    for command, expected in ((replace(moving, state=state), limits), (still, [0.3] * 6)):
+        targets = dict(target_messages(ROBOT, command, 0, 0.3))
+        assert list(targets["left_arm"].velocity) == (limits if state == State.HOLDING else expected)
+        assert not targets["left_gripper"].velocity

@@ -112,19 +112,51 @@ def test_a_jump_of_the_feedback_is_a_fault(armed):
     assert command.detail.startswith("left_arm")
 
 
-def test_blocked_arms_are_a_fault_and_are_not_pushed_on(armed):
+def test_blocked_arms_are_a_fault_that_holds_until_they_are_armed_where_they_are(armed):
     armed.accept(1.0, ramp=True, rows=20)
     armed.run(0.3)
     armed.plant.lag = 1e9  # something holds them
     blocked_at = armed.joints.copy()
+    while armed.tick().state != State.FAULT:
+        pass
+    at_fault = armed.sent[-1].motion
     armed.run(2.0)
-    assert shown(armed.sent[-1]) == (State.FAULT, Reason.TRACKING_ERROR)
-    np.testing.assert_allclose(armed.sent[-1].motion.position[:14], blocked_at[:14], atol=1e-3)
-    armed.plant.lag = 0.05  # they come free
-    armed.run(0.5)
-    np.testing.assert_allclose(armed.joints[:14], blocked_at[:14], atol=1e-3)
-    assert armed.controller.arm() == Reason.NONE
+    held = armed.sent[-1]
+    assert shown(held) == (State.FAULT, Reason.TRACKING_ERROR)
+    stopping = at_fault.velocity**2 / (2 * armed.controller.limiter.acceleration)
+    moved = np.abs(held.motion.position - at_fault.position)
+    assert (moved <= stopping + 1e-9)[:14].all(), "braked, and not moved since"
+    assert np.abs(held.motion.position - blocked_at)[:14].max() <= 0.65, "limits.step and the way of braking"
     check_limits(armed.sent, armed.controller.limiter)
+    assert armed.controller.arm() == Reason.NONE
+    np.testing.assert_allclose(armed.tick().motion.position[:14], blocked_at[:14], atol=1e-3)
+
+
+@pytest.mark.parametrize("means", ["stop", "disarm", "estop", "stale", "driver"])
+def test_nothing_moves_after_a_tracking_error_whatever_else_happens(armed, means):
+    armed.accept(1.0, ramp=True, rows=20)
+    armed.run(0.3)
+    armed.plant.lag = 1e9
+    while armed.tick().state != State.FAULT:
+        pass
+    {
+        "stop": armed.controller.stop,
+        "disarm": armed.controller.disarm,
+        "estop": lambda: armed.controller.set_estop(True),
+        "stale": lambda: armed.age.update(left_arm=0.5),
+        "driver": lambda: armed.controller.set_driver_error("left", "hot"),
+    }[means]()
+    before = armed.sent[-1].motion
+    while before.velocity.any():
+        now = armed.tick().motion
+        if now is None:
+            break
+        slower = np.maximum(np.abs(before.velocity) - armed.controller.limiter.acceleration * 0.01, 0.0)
+        assert (np.abs(now.velocity) <= slower + 1e-9).all()
+        before = now
+    armed.plant.lag = 0.05
+    commands = [armed.tick() for _ in range(100)]
+    assert not any(command.motion.velocity.any() for command in commands if command.motion)
 
 
 def test_a_late_control_loop_slows_the_plan():

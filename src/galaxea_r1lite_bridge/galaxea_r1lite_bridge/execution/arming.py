@@ -44,23 +44,34 @@ class ArmingGate:
         while steady_ns - self._history[0][0] > _STILL_TIME * _SECOND:
             self._history.popleft()
 
-    def refusal(self, findings: Sequence[Finding]) -> Reason:
-        """Why the arms must not be armed now, given what the watchdogs found, worst first; NONE: they may."""
+    def refusal(self, findings: Sequence[Finding]) -> tuple[Reason, str]:
+        """Why the arms must not be armed now, given what the watchdogs found, worst first, and what it is about.
+
+        NONE: they may.
+        """
         if self.estop_pressed:
-            return Reason.ESTOP_PRESSED
+            return Reason.ESTOP_PRESSED, ""
         if self.driver_errors:
-            return Reason.DRIVER_ERROR
+            return Reason.DRIVER_ERROR, "; ".join(f"{source}: {text}" for source, text in self.driver_errors.items())
         if findings and findings[0].reaction >= Reaction.HOLD:
-            return findings[0].reason
+            return findings[0].reason, findings[0].detail
         if not self._history:
-            return Reason.FEEDBACK_MISSING
+            return Reason.FEEDBACK_MISSING, ""
         if self._wait_until_still and not self._still():
-            return Reason.NOT_STILL
-        pose, policy = self._history[-1][1], self._joints.policy
-        outside = (pose < self._limiter.lower - _INSIDE) | (pose > self._limiter.upper + _INSIDE)
-        if outside[policy].any():
-            return Reason.OUTSIDE_LIMITS
-        return Reason.NONE if self._guard.inside(pose) else Reason.OUTSIDE_WORKSPACE
+            return Reason.NOT_STILL, ""
+        pose = self._history[-1][1]
+        if outside := self.outside(pose):
+            return Reason.OUTSIDE_LIMITS, outside
+        return Reason.NONE if self._guard.inside(pose) else Reason.OUTSIDE_WORKSPACE, ""
+
+    def outside(self, position: NDArray[np.float64]) -> str:
+        """Joints that are outside their limits at `position` [D], each with both; empty: none."""
+        limiter, joints = self._limiter, self._joints
+        return ", ".join(
+            f"{joints.every_name[i]} at {position[i]:.5g}, not {limiter.lower[i]:g} to {limiter.upper[i]:g} "
+            f"{'rad' if joints.angular[i] else 'mm'}"
+            for i in np.flatnonzero(limiter.outside(position, _INSIDE)).tolist()
+        )
 
     def start(self) -> Motion:
         """Rest at the pose measured last, where nothing refuses it."""

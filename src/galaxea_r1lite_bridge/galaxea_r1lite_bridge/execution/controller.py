@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from galaxea_r1lite_bridge.execution.admission import ChunkGate
 from galaxea_r1lite_bridge.execution.arming import ArmingGate
 from galaxea_r1lite_bridge.execution.blending import Plan
+from galaxea_r1lite_bridge.execution.clocks import Clocks, Elapsed
 from galaxea_r1lite_bridge.execution.following import Follower
 from galaxea_r1lite_bridge.execution.joints import Joints
 from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
@@ -44,6 +45,7 @@ class MotionController:
         plan: the chunks in use.
         seam: largest difference between the old and the new plan when the last chunk was taken, rad.
         interventions: how often each limit began to change commands.
+        refused: what the last refusal of arm or home was about.
     """
 
     def __init__(self, robot: RobotConfig, settings: BridgeSettings) -> None:
@@ -55,15 +57,15 @@ class MotionController:
         self.plan = Plan(settings.blending, settings.blend_window, settings.ensemble_decay)
         self.seam = 0.0
         self.interventions: Counter[Reason] = Counter()
+        self.refused = ""
         self._arming = ArmingGate(self.joints, self.limiter, self.guard, wait_until_still=settings.closed_loop)
         self._watchdogs = Watchdogs(settings, self.joints, self.limiter.velocity)
         self._follower = Follower(self.joints, self.limiter, self.guard)
+        self._clocks = Clocks(settings.max_dt)
         self._motion: Motion | None = None  # None: disarmed
         self._reason, self._detail = Reason.NOT_ARMED, ""
         self._latched: State | None = None
-        self._yield_to: NDArray[np.float64] | None = None  # where arms that could not follow were when that was noticed
         self._disarming = self._homing = self._home_torso = False
-        self._before: Inputs | None = None
         self._now_ns = 0  # node clock at the last control tick
         self._findings: Sequence[Finding] = ()
         self._limiting: frozenset[Reason] = frozenset()
@@ -96,13 +98,16 @@ class MotionController:
         Only chunks observed since the last control tick will count, of the first policy session that has one. Arming
         arms that are armed already lets them follow another session, unless a plan is being followed.
         """
+        self.refused = ""
         if self._in_charge:
             if not self.plan:
                 self.chunks.open(self._now_ns)
             return Reason.NONE
-        reason = self._arming.refusal(self._findings)
+        if self._motion is not None and self._motion.velocity.any():  # braking is not cut short
+            return Reason.NOT_STILL
+        reason, self.refused = self._arming.refusal(self._findings)
         if reason == Reason.NONE:
-            self._latched, self._disarming, self._yield_to = None, False, None
+            self._latched, self._disarming = None, False
             self._reset(Reason.ARMED)
             self._motion = self._arming.start()
             self._watchdogs.reset()
@@ -128,17 +133,23 @@ class MotionController:
 
         Like :meth:`stop` it ends the epoch of the policy that is followed.
         """
+        self.refused = self._detail if self._latched is not None else ""
         if self._motion is None or not self._in_charge:
             return self._reason if self._latched is not None else Reason.NOT_ARMED
         if self._motion.velocity.any():
             return Reason.NOT_STILL
+        if outside := self._arming.outside(self._motion.position):  # the torso, which is where it is measured
+            self.refused = outside
+            return Reason.OUTSIDE_LIMITS
+        start = np.clip(self._motion.position, self.limiter.lower, self.limiter.upper)
         place = self.joints.torso if torso else self.joints.policy
-        goal = self._motion.position.copy()
+        goal = start.copy()
         goal[place] = self.joints.home[place]
         fastest = self.limiter.velocity
         speed = np.where(self.joints.angular, np.minimum(fastest, self.settings.home_speed), fastest)
         self._reset(Reason.HOMING)
-        self.plan.add(slow_move(self._motion.position, goal, speed, now_ns), now_ns)
+        self._motion = Motion(start, self._motion.velocity)
+        self.plan.add(slow_move(start, goal, speed, now_ns), now_ns)
         self.chunks.end_epoch(now_ns)
         self._homing, self._home_torso = True, torso
         return Reason.NONE
@@ -160,46 +171,44 @@ class MotionController:
     def step(self, inputs: Inputs) -> Command:
         """Advance one control tick and return what to send."""
         self._now_ns = inputs.now_ns
-        before, self._before = self._before or inputs, inputs
+        elapsed = self._clocks.tick(inputs.now_ns, inputs.steady_ns)
+        self.plan.delay(elapsed.ahead_ns)
         pose = inputs.pose(self.joints.groups, self.settings.watchdog.feedback_age.limit)
         self._arming.see(inputs.steady_ns, pose)
         findings = self._findings = self._watch(inputs, pose)
-        elapsed = inputs.now_ns - before.now_ns
         for jump in (finding.reason for finding in findings if finding.reason in _CLOCK_JUMPS):
-            elapsed = inputs.steady_ns - before.steady_ns
             self.chunks.clock_jumped(inputs.now_ns)
             if self._motion is not None and self._latched is None:
                 self._reset(jump)
-        dt = min(max(elapsed / _SECOND, 0.0), self.settings.max_dt)
         if self._motion is None:
             return self._command(self._latched or State.DISARMED, self._reason, self._detail)
         self._follow_torso(pose)
         worst = self._findings[0] if self._findings else None
         if worst is not None and worst.reaction == Reaction.FAULT:
-            latched = self._latch(State.FAULT, worst.reason, worst.detail)
-            if latched and worst.reason == Reason.TRACKING_ERROR:
-                self._yield_to = pose
+            self._latch(State.FAULT, worst.reason, worst.detail)
         if not self._in_charge:
-            return self._come_to_rest(dt)
+            return self._come_to_rest(elapsed.dt)
         if worst is not None and worst.reaction == Reaction.HOLD:
-            return self._wait(worst, dt)
+            return self._wait(worst, elapsed)
         if not self.plan:
-            return self._brake(self._reason, self._detail, dt)
+            return self._brake(self._reason, self._detail, elapsed.dt)
         ended = inputs.now_ns > self.plan.end_ns
-        command = self._follow(inputs.now_ns, dt, pose, worst)
+        command = self._follow(inputs.now_ns, elapsed, pose, worst)
         return self._end(command) if ended else command
 
     def _watch(self, inputs: Inputs, pose: NDArray[np.float64] | None) -> Sequence[Finding]:
-        command = None if self._motion is None else self._motion.position
+        command = self._motion.position if self._motion is not None and self._in_charge else None
         followed = None if self._homing else self.plan.newest
         observed_ns = None if followed is None else followed.stamp_ns
         return self._watchdogs.check(Tick(inputs, pose, command, observed_ns))
 
-    def _follow(self, now_ns: int, dt: float, pose: NDArray[np.float64] | None, slowed: Finding | None) -> Command:
+    def _follow(
+        self, now_ns: int, elapsed: Elapsed, pose: NDArray[np.float64] | None, slowed: Finding | None
+    ) -> Command:
         """One tick along the plan."""
         assert self._motion is not None
         followed = self._follower.follow(
-            self.plan, self._motion, now_ns, dt, pose if self.settings.closed_loop else None,
+            self.plan, self._motion, now_ns, elapsed, pose if self.settings.closed_loop else None,
             slow=1.0 if slowed is None else _SLOW, torso=self._home_torso,
         )  # fmt: skip
         self._motion = followed.motion
@@ -207,6 +216,8 @@ class MotionController:
         reason, detail = (Reason.NONE, "") if slowed is None else (slowed.reason, slowed.detail)
         if self._homing:
             reason = Reason.HOMING
+        if elapsed.pace == 0 and not self._motion.velocity.any():
+            return self._command(State.HOLDING, Reason.LIMIT_CLOCK, "it stands still", followed.limited)
         if followed.barrier is not None and not self._motion.velocity.any():
             return self._command(State.HOLDING, followed.barrier, "", followed.limited)
         return self._command(State.TRACKING, reason, detail, followed.limited)
@@ -220,17 +231,17 @@ class MotionController:
         self._reset(reason)
         return replace(command, state=State.HOLDING, reason=reason)
 
-    def _wait(self, finding: Finding, dt: float) -> Command:
+    def _wait(self, finding: Finding, elapsed: Elapsed) -> Command:
         """Hold until a watchdog's condition is over."""
         if finding.reason == Reason.PLAN_STALE:
             self._reset(Reason.PLAN_STALE)
         if self._homing:  # a chunk is on time again afterwards, but the way home must not be caught up in a hurry
-            self.plan.delay(round(dt * _SECOND))
-        return self._brake(finding.reason, finding.detail, dt)
+            self.plan.delay(elapsed.plan_ns)
+        return self._brake(finding.reason, finding.detail, elapsed.dt)
 
     def _come_to_rest(self, dt: float) -> Command:
         """Brake in a latched state or on the way to being disarmed."""
-        command = self._brake(self._reason, self._detail, dt) if self._yield_to is None else self._give_way(dt)
+        command = self._brake(self._reason, self._detail, dt)
         if self._disarming and command.state == State.HOLDING:
             self._motion, self._disarming = None, False
             command = replace(command, state=State.DISARMED, motion=None)
@@ -239,24 +250,11 @@ class MotionController:
     def _brake(self, reason: Reason, detail: str, dt: float) -> Command:
         """Come to rest within the limits, then hold."""
         assert self._motion is not None
-        return self._hold(self.limiter.brake(self._motion, dt), reason, detail)
-
-    def _give_way(self, dt: float) -> Command:
-        """Go back to where the arms are, so that they neither push on nor leap when they come free."""
-        assert self._motion is not None
-        assert self._yield_to is not None
-        place, torso = self._motion.position, self.joints.torso
-        goal = np.where(self.joints.angular, self._yield_to, place)
-        goal[torso] = place[torso]
-        return self._hold(self._follower.approach(goal, self._motion, dt), self._reason, self._detail)
-
-    def _hold(self, motion: Motion, reason: Reason, detail: str) -> Command:
-        """Send a motion that no plan asks for."""
         all_groups = self._torso_moves  # also the command with which the torso comes to rest
-        self._motion = motion
+        self._motion = self.limiter.brake(self._motion, dt)
         self._follower.reset()
         self._count(frozenset())
-        state = State.STOPPING if motion.velocity.any() else State.HOLDING
+        state = State.STOPPING if self._motion.velocity.any() else State.HOLDING
         return replace(self._command(state, reason, detail), all_groups=all_groups)
 
     def _command(self, state: State, reason: Reason, detail: str, limited: NDArray[np.int_] | None = None) -> Command:
@@ -274,15 +272,12 @@ class MotionController:
         self._homing = self._home_torso = False
         self._reason, self._detail = reason, ""
 
-    def _latch(self, state: State, reason: Reason, detail: str = "") -> bool:
-        """Return whether that is new."""
-        if self._latched in (State.ESTOP, state):
-            return False
-        self._latched, self._yield_to = state, None
-        self.chunks.close()
-        self._reset(reason)
-        self._detail = detail
-        return True
+    def _latch(self, state: State, reason: Reason, detail: str = "") -> None:
+        if self._latched not in (State.ESTOP, state):
+            self._latched = state
+            self.chunks.close()
+            self._reset(reason)
+            self._detail = detail
 
     def _follow_torso(self, pose: NDArray[np.float64] | None) -> None:
         """What no policy moves is where it is measured, except while it is moved to the start pose."""

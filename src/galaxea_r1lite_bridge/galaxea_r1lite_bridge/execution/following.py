@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.execution.blending import Plan
+from galaxea_r1lite_bridge.execution.clocks import Elapsed
 from galaxea_r1lite_bridge.execution.joints import Joints
 from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
 from galaxea_r1lite_bridge.execution.reasons import Reason
@@ -47,7 +48,7 @@ class Follower:
         self._speed = Speed(self.limiter, self.joints.angular)
 
     def follow(
-        self, plan: Plan, previous: Motion, now_ns: int, dt: float, measured: NDArray[np.float64] | None,
+        self, plan: Plan, previous: Motion, now_ns: int, elapsed: Elapsed, measured: NDArray[np.float64] | None,
         *, slow: float, torso: bool,
     ) -> Followed:  # fmt: skip
         """The next motion along `plan`, which is delayed by what it falls behind.
@@ -56,7 +57,7 @@ class Follower:
             plan: with at least one chunk.
             previous: last command.
             now_ns: time of the plan.
-            dt: time since the last command, s.
+            elapsed: time since the last command.
             measured: position [D] from which no command may be too far; None: no such limit.
             slow: factor 0..1 on the plan's speed.
             torso: whether the plan moves the torso; otherwise it stands still.
@@ -68,30 +69,28 @@ class Follower:
         led = self.guard.led(positions)
         room, barrier = self.guard.room(previous.position, led[1:])
         rate = self._speed.rate(velocities) * room * slow
-        plan.delay(round((1.0 - rate) * dt * _SECOND))
+        plan.delay(round((1.0 - rate) * elapsed.plan_ns))
 
         position, velocity = plan.sample(now_ns)
         touches = not np.array_equal(led[0], positions[0])
         if touches:
             position, velocity = self.guard.led(position[None])[0], (led[1] - led[0]) / LOOK_AHEAD[0]
+        place = self.joints.torso
         if not torso:
-            place = self.joints.torso
             position[place], velocity[place] = previous.position[place], 0.0
-        motion, limited = self.limiter.follow(previous, position, velocity * rate, dt, measured)
+        motion, limited = self.limiter.follow(previous, position, velocity * rate, elapsed.dt, measured, elapsed.pace)
+        if not torso:  # wherever it is measured: a limit must not begin to move it
+            motion.position[place], motion.velocity[place], limited[place] = previous.position[place], 0.0, 0
         if self._speed.share(velocities[0]) > 1.0 + 1e-6:
             limited[self.joints.angular & (np.abs(velocity) > self.limiter.velocity)] = Reason.LIMIT_VELOCITY
         blocked = self.guard.blocked(previous.position, motion)
         if blocked is not None:
-            motion = self.limiter.brake(previous, dt)
+            motion = self.limiter.brake(previous, elapsed.dt)
         self._speed.note(motion, position)
         limits = {Reason(code) for code in np.unique(limited) if code}
         limits |= {reason for reason in (barrier, blocked, Reason.LIMIT_TABLE if touches else None) if reason}
+        limits |= {Reason.LIMIT_CLOCK} if elapsed.uneven else set()
         return Followed(motion, limited, frozenset(limits), blocked or barrier)
-
-    def approach(self, goal: NDArray[np.float64], previous: Motion, dt: float) -> Motion:
-        """The next motion towards rest at `goal` [D]; braking where the workspace is in the way."""
-        motion, _ = self.limiter.follow(previous, goal, np.zeros_like(goal), dt)
-        return motion if self.guard.blocked(previous.position, motion) is None else self.limiter.brake(previous, dt)
 
     def reset(self) -> None:
         """No plan is followed any more: nothing is behind it."""

@@ -17,12 +17,14 @@ class Joints:
 
     Attributes:
         names: of those that a policy moves: the columns of a chunk, and the first entries of a command.
+        every_name: of all of them [D].
         groups: place of each joint group.
         angular: [D], joints in rad; a gripper is in mm.
         home: start pose [D], rad and mm.
     """
 
     names: Sequence[str]
+    every_name: Sequence[str]
     groups: Mapping[str, slice]
     angular: NDArray[np.bool_]
     home: NDArray[np.float64]
@@ -33,6 +35,7 @@ class Joints:
         groups = robot.actuated.values()
         return cls(
             robot.joint_names,
+            [joint for group in groups for joint in group.joints],
             robot.actuated_slices,
             np.array([group.unit == "rad" for group in groups for _ in group.joints]),
             np.array([value for group in groups for value in group.home], np.float64),

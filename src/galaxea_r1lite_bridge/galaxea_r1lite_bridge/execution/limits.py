@@ -43,22 +43,31 @@ class Limiter:
     acceleration: Vector
     step: Vector
 
+    def outside(self, position: Vector, tolerance: float) -> NDArray[np.bool_]:
+        """Joints [D] that are outside their position limits by more than `tolerance`."""
+        return ~((position >= self.lower - tolerance) & (position <= self.upper + tolerance))  # NaN is outside
+
     def follow(
-        self, previous: Motion, position: Vector, velocity: Vector, dt: float, measured: Vector | None = None
-    ) -> tuple[Motion, NDArray[np.int_]]:
+        self, previous: Motion, position: Vector, velocity: Vector, dt: float, measured: Vector | None = None,
+        pace: float = 1.0,
+    ) -> tuple[Motion, NDArray[np.int_]]:  # fmt: skip
         """Return the command nearest to a moving target that the limits allow, and what limited each joint [D].
 
-        What limited a joint is the Reason of the limit, 0 where none did.
+        What limited a joint is the Reason of the limit, 0 where none did. The limits hold in real time, and in the
+        time of a slower clock as well; but what is then too fast may be slowed down as hard as real time allows.
 
         Args:
             previous: last command.
             position: wanted position [D].
-            velocity: wanted velocity [D] there.
-            dt: time since the last command, s; 0 leaves the command as it is.
+            velocity: wanted velocity [D] there, in the time of the clock.
+            dt: real time since the last command, s; 0 leaves the command as it is.
             measured: position [D] that `step` counts from; None: no such limit.
+            pace: of the clock by which the target moves, 0..1 of real time.
         """
+        real, dt = dt, dt * pace
         if dt < _SHORTEST:
-            return previous, np.zeros(len(position), int)
+            return self.brake(previous, real), np.zeros(len(position), int)
+        before, hardest = previous.velocity / pace, self.acceleration * (real / pace)
         lower, upper = self.lower, self.upper
         if measured is not None:
             lower, upper = np.maximum(lower, measured - self.step), np.minimum(upper, measured + self.step)
@@ -68,14 +77,14 @@ class Limiter:
         # Match the target's velocity, and close the remaining gap as fast as braking before it allows.
         gap = inside - (previous.position + velocity * dt)
         wanted = velocity + np.sign(gap) * self._reachable(np.abs(gap), dt)
-        command = self._bounded(previous, wanted, dt, lower, upper)
+        command = self._bounded(previous.position, before, wanted, dt, lower, upper, hardest)
         # A gap that fits into this tick is closed exactly, if the next tick can then go on with the target's velocity.
         exact = (inside - previous.position) / dt
-        fits = np.abs(self._bounded(previous, exact, dt, lower, upper) - exact) < _ROUNDING
+        fits = np.abs(self._bounded(previous.position, before, exact, dt, lower, upper, hardest) - exact) < _ROUNDING
         fits &= np.abs(exact - velocity) <= self.acceleration * dt
         command = np.where(fits, exact, command)
         moved = Motion(previous.position + command * dt, command)
-        return moved, self._causes(moved, position, velocity, dt, inside)
+        return Motion(moved.position, command * pace), self._causes(moved, position, velocity, dt, inside)
 
     def _causes(self, moved: Motion, position: Vector, velocity: Vector, dt: float, inside: Vector) -> NDArray[np.int_]:
         """The Reason why each joint [D] is not where the target is; 0 where it is."""
@@ -94,7 +103,8 @@ class Limiter:
         """Return the command that comes to rest soonest."""
         if dt < _SHORTEST:
             return previous
-        command = self._bounded(previous, np.zeros_like(previous.velocity), dt, self.lower, self.upper)
+        rest, hardest = np.zeros_like(previous.velocity), self.acceleration * dt
+        command = self._bounded(previous.position, previous.velocity, rest, dt, self.lower, self.upper, hardest)
         command = np.where(np.abs(command) < _REST, 0.0, command)
         return Motion(previous.position + command * dt, command)
 
@@ -104,21 +114,27 @@ class Limiter:
         times = np.minimum(np.linspace(0, 1, parts + 1)[:, None] * needed.max(), needed)
         return motion.position + motion.velocity * times - np.sign(motion.velocity) * self.acceleration * times**2 / 2
 
-    def _bounded(self, previous: Motion, wanted: Vector, dt: float, lower: Vector, upper: Vector) -> Vector:
-        """Velocity nearest to `wanted` within all limits.
+    def _bounded(
+        self, place: Vector, before: Vector, wanted: Vector, dt: float, lower: Vector, upper: Vector, hardest: Vector
+    ) -> Vector:
+        """Velocity nearest to `wanted` within all limits, after `before` at `place`.
 
         From a command of this function there is always a next one: it only allows speeds from which braking at the
-        acceleration limit ends before the position limit, whatever the later ticks' dt.
+        acceleration limit ends before the position limit, whatever the later ticks' dt. `hardest` is by how much a
+        speed may be reduced where it passes another limit.
         """
         change = self.acceleration * dt
-        low, high = previous.velocity - change, previous.velocity + change
-        towards_upper = self._reachable(np.maximum(upper - previous.position, 0.0), dt)
-        towards_lower = self._reachable(np.maximum(previous.position - lower, 0.0), dt)
+        low, high = before - change, before + change
+        towards_upper = self._reachable(np.maximum(upper - place, 0.0), dt)
+        towards_lower = self._reachable(np.maximum(place - lower, 0.0), dt)
         ceiling = np.minimum(self.velocity, towards_upper)
         floor = -np.minimum(self.velocity, towards_lower)
+        command = np.minimum(np.maximum(wanted, low), high)
         # Outside of the box (an arm armed there) the way back stays open, and rest is always allowed.
-        command = np.clip(wanted, np.minimum(floor, 0.0), np.maximum(ceiling, 0.0))
-        return np.clip(command, low, high)
+        command = np.minimum(np.maximum(command, np.minimum(floor, 0.0)), np.maximum(ceiling, 0.0))
+        low = np.minimum(low, np.maximum(before - hardest, 0.0))
+        high = np.maximum(high, np.minimum(before + hardest, 0.0))
+        return np.minimum(np.maximum(command, low), high)
 
     def _reachable(self, gap: Vector, dt: float) -> Vector:
         """Largest speed v that one tick may have before braking over `gap`: v dt + v^2 / (2 a) = gap."""

@@ -89,7 +89,8 @@ class OfflineBridge:
         """
         while reason := self.controller.arm():
             if reason not in (Reason.FEEDBACK_MISSING, Reason.NOT_STILL):
-                raise ConfigError(f"the arms cannot be armed, {int(reason)}: {reason.text}")
+                about = f": {self.controller.refused}" if self.controller.refused else ""
+                raise ConfigError(f"the arms cannot be armed, {int(reason)}: {reason.text}{about}")
             self.step()
             self.clock.advance(self.period_ns)
 

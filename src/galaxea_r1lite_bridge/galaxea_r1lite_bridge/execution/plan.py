@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 _SECOND = 1_000_000_000
 _MOVE_STEP_NS = _SECOND // 15
 _PEAK = 15 / 8  # of a minimum-jerk motion's speed over its mean
+_MAX_STEPS = 2000  # of a slow move, which is a matter of minutes; a longer one gets longer steps, not more memory
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,6 @@ def minimum_jerk(start: NDArray[np.float64], goal: NDArray[np.float64], steps: i
 
 def slow_move(start: NDArray[np.float64], goal: NDArray[np.float64], speed: NDArray[np.float64], now_ns: int) -> Chunk:
     """Chunk from rest at `start` to rest at `goal` [D] on which no joint is faster than `speed` [D]; it begins now."""
-    duration = _PEAK * float((np.abs(goal - start) / speed).max())
-    steps = max(1, int(np.ceil(duration * _SECOND / _MOVE_STEP_NS)))
-    return Chunk(0, 0, now_ns, _MOVE_STEP_NS, [], minimum_jerk(start, goal, steps))
+    duration = _PEAK * float((np.abs(goal - start) / speed).max()) * _SECOND
+    steps = int(np.clip(np.ceil(duration / _MOVE_STEP_NS), 1, _MAX_STEPS))
+    return Chunk(0, 0, now_ns, max(_MOVE_STEP_NS, int(np.ceil(duration / steps))), [], minimum_jerk(start, goal, steps))

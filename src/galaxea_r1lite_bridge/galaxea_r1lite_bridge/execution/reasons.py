@@ -50,6 +50,8 @@ class Reason(IntEnum):
     HEARTBEAT_LOST = 307
     DRIVER_ERROR = 308
     ESTOP_PRESSED = 309
+    FEEDBACK_INTERLEAVED = 310
+    FEEDBACK_CLOCK_STEPPED = 311
     HEARTBEAT_RELEASED = 312
     CHUNK_OLD_EPOCH = 400
     CHUNK_OUT_OF_ORDER = 401
@@ -65,6 +67,7 @@ class Reason(IntEnum):
     LIMIT_VELOCITY = 501
     LIMIT_ACCELERATION = 502
     LIMIT_STEP = 503
+    LIMIT_CLOCK = 504
     LIMIT_TABLE = 510
     LIMIT_BOX = 511
     LIMIT_ARM_DISTANCE = 512
@@ -105,8 +108,9 @@ _TEXTS = {
     Reason.HOMING: "moving slowly to the start pose; chunks are ignored meanwhile",
     Reason.AT_HOME: "the move to the start pose is over",
     Reason.FEEDBACK_MISSING: "a joint stream has not been received",
-    Reason.FEEDBACK_STALE: "a joint stream is older than watchdog.feedback_age",
-    Reason.FEEDBACK_INVALID: "a joint message has NaN or too few entries",
+    Reason.FEEDBACK_STALE: "a joint stream is older than watchdog.feedback_age, by its arrival or by its stamps",
+    Reason.FEEDBACK_INVALID: "no usable joint message for watchdog.feedback_age: "
+    "the newest ones have NaN, too few entries or other joints' names",
     Reason.FEEDBACK_FROZEN: "a joint stream repeats the same positions although the arm is commanded to move",
     Reason.FEEDBACK_JUMPED: "measured positions changed faster than the arm can move",
     Reason.TRACKING_ERROR: "the arm does not follow its commands",
@@ -116,6 +120,9 @@ _TEXTS = {
     Reason.DRIVER_ERROR: "the robot's driver reports an error",
     Reason.ESTOP_PRESSED: "emergency stop pressed",
     Reason.HEARTBEAT_RELEASED: "a deadman switch is released: the arms move only while it is pressed",
+    Reason.FEEDBACK_INTERLEAVED: "a joint stream's stamps go back and forth: it has two publishers, end one of them",
+    Reason.FEEDBACK_CLOCK_STEPPED: "a joint stream's stamps and this clock stepped against each other: "
+    "held for a second to learn its usual delay",
     Reason.CHUNK_OLD_EPOCH: "chunk of an older epoch",
     Reason.CHUNK_OUT_OF_ORDER: "chunk not newer than the one in use",
     Reason.CHUNK_TOO_OLD: "chunk's observation older than watchdog.chunk_age on arrival",
@@ -132,6 +139,7 @@ _TEXTS = {
     Reason.LIMIT_VELOCITY: "joint velocity limit",
     Reason.LIMIT_ACCELERATION: "joint acceleration limit",
     Reason.LIMIT_STEP: "largest step from the measured position",
+    Reason.LIMIT_CLOCK: "the node's clock did not keep real time: the plan follows the slower of the two",
     Reason.LIMIT_TABLE: "a gripper would go below the table plane",
     Reason.LIMIT_BOX: "a gripper would leave the workspace box",
     Reason.LIMIT_ARM_DISTANCE: "the arms would come too close to each other",

@@ -13,15 +13,21 @@ from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 
 
-@dataclass
+@dataclass(frozen=True)
 class JointFeedback:
     """Newest usable message of one joint stream."""
 
     positions: NDArray[np.float64] | None = None
     age: float = -1.0
-    """s since it was received, -1: never."""
+    """s, the longer of the time since it was received and how much later than usual it came; -1: never received."""
     invalid: bool = False
-    """The message after it was unusable: NaN or too few entries."""
+    """Whether the messages after it were unusable, which says why it is old."""
+    refused: Reason = Reason.NONE
+    """Why it must not be used, however young it is."""
+
+    def usable(self, max_age: float) -> bool:
+        """Whether the arms may be moved by it."""
+        return self.positions is not None and self.age <= max_age and self.refused == Reason.NONE
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,11 @@ class Inputs:
     """Whether a heartbeat says that its deadman switch is not pressed."""
 
     def pose(self, groups: Iterable[str], max_age: float) -> NDArray[np.float64] | None:
-        """Measured positions [D] of `groups`; None where a stream is missing, invalid or older than `max_age` s."""
-        rows = []
-        for feedback in (self.feedback[group] for group in groups):
-            if feedback.invalid or feedback.positions is None or feedback.age > max_age:
-                return None
-            rows.append(feedback.positions)
-        return np.concatenate(rows)
+        """Measured positions [D] of `groups`; None where a stream is missing, refused or older than `max_age` s."""
+        streams = [self.feedback[group] for group in groups]
+        if not all(stream.usable(max_age) for stream in streams):
+            return None
+        return np.concatenate([stream.positions for stream in streams if stream.positions is not None])
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ class Tick:
 
     Attributes:
         inputs: all that is known.
-        measured: positions [D]; None: a joint stream is missing, stale or invalid.
-        command: last command [D]; None: not armed.
+        measured: positions [D]; None: a joint stream is missing, stale or refused.
+        command: last command [D]; None: not armed, or held after a fault.
         observed_ns: stamp of the observation that the plan comes from; None: no policy's plan is followed.
     """
 
@@ -56,9 +56,9 @@ class Watchdogs:
         """`velocity` [D] are the joints' limits. Without a closed loop, feedback and commands are not compared."""
         limits, closed = settings.watchdog, settings.closed_loop
         self._all: list[Watchdog] = [
+            ClockJump(limits.clock_jump),  # before what it does to the stamps of feedback
             FeedbackAge(limits.feedback_age),
             Heartbeat(limits.heartbeat, required=settings.require_heartbeat),
-            ClockJump(limits.clock_jump),
             *([FeedbackJump(limits.feedback_jump, joints, velocity)] if closed else []),
             Overrun(limits.overrun),
             *([FrozenFeedback(limits.frozen_feedback, joints)] if closed else []),
@@ -98,15 +98,19 @@ class Watchdog:
 
 
 class FeedbackAge(Watchdog):
-    """Each joint stream's newest message, by arrival, in s; and that it can be used."""
+    """Age of each joint stream's newest usable message, s; and whether the stream can be believed."""
 
     def _findings(self, tick: Tick) -> Iterator[Finding]:
         for group, feedback in tick.inputs.feedback.items():
-            if feedback.invalid:
+            if feedback.usable(self.watch.limit):
+                continue
+            if feedback.refused != Reason.NONE:
+                yield self._found(feedback.refused, group)
+            elif feedback.invalid:
                 yield self._found(Reason.FEEDBACK_INVALID, group)
             elif feedback.positions is None:
                 yield self._found(Reason.FEEDBACK_MISSING, group)
-            elif feedback.age > self.watch.limit:
+            else:
                 yield self._found(Reason.FEEDBACK_STALE, f"{group}, {feedback.age:.2f} s")
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import JointState
 
-from fastwam_msgs.msg import BridgeStatus, DropCount
+from fastwam_msgs.msg import BridgeStatus, DropCount, StreamStatus
 from galaxea_r1lite_bridge.execution.controller import MotionController
+from galaxea_r1lite_bridge.execution.feedback import FeedbackStream
 from galaxea_r1lite_bridge.execution.limits import Motion
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.settings import WatchdogSettings
@@ -27,14 +28,21 @@ def reason_text(command: Command) -> str:
     return ": ".join(filter(None, (command.reason.text, command.detail)))
 
 
-def target_messages(robot: RobotConfig, command: Command, now_ns: int) -> Iterator[tuple[str, JointState]]:
-    """Target of each group that a command moves, with the group's name."""
+def target_messages(
+    robot: RobotConfig, command: Command, now_ns: int, held_speed: float
+) -> Iterator[tuple[str, JointState]]:
+    """Target of each group that a command moves, with the group's name.
+
+    Arms that hold after a fault or an emergency stop may be held back by something: should they come free, they are
+    asked to be no faster than `held_speed`, rad/s.
+    """
     assert command.motion is not None
+    held = command.state in (State.FAULT, State.ESTOP) and not command.motion.velocity.any()
     for name, group in (robot.actuated if command.all_groups else robot.commanded).items():
         message = JointState(name=group.joints, position=command.motion.position[robot.actuated_slices[name]].tolist())
         if group.unit == "rad" and group.moved_by == "policy":
             # In this field the robot reads the largest speed at which to follow the position.
-            message.velocity = [float(value) for value in group.limits.velocity]
+            message.velocity = [min(value, held_speed) if held else value for value in group.limits.velocity]
         message.header.stamp = time_message(now_ns)
         yield name, message
 
@@ -76,6 +84,18 @@ def status_message(command: Command, controller: MotionController, loop: PeriodS
         message.plan_age = (now_ns - command.chunk.stamp_ns) / 1e9
         message.plan_remaining = max(0.0, (command.chunk.end_ns - now_ns) / 1e9 + command.lag)
     return message
+
+
+def stream_status(name: str, stream: FeedbackStream, steady_ns: int) -> StreamStatus:
+    """How a joint stream is doing."""
+    return StreamStatus(
+        name=name,
+        received=stream.received,
+        rejected=stream.rejected,
+        age=stream.newest(steady_ns).age,
+        rate=stream.arrivals.rate(steady_ns / 1e9),
+        jitter=stream.arrivals.jitter(steady_ns / 1e9),
+    )
 
 
 def _counts(counted: Mapping[Reason, int]) -> list[DropCount]:

@@ -19,6 +19,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from fastwam_msgs.msg import ActionChunk, BridgeStatus, Heartbeat
 from galaxea_r1lite_bridge.execution.controller import MotionController
+from galaxea_r1lite_bridge.execution.feedback import FeedbackStream
 from galaxea_r1lite_bridge.execution.heartbeats import Heartbeats
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings
@@ -31,11 +32,11 @@ from galaxea_r1lite_bridge.nodes.bridge_messages import (
     reason_text,
     status_diagnostics,
     status_message,
+    stream_status,
     target_messages,
 )
 from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, message_class, nanoseconds
 from galaxea_r1lite_bridge.nodes.deadline_loop import DeadlineLoop
-from galaxea_r1lite_bridge.nodes.joint_stream import JointStream
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.nodes.side_node import SideNode
@@ -67,7 +68,7 @@ class BridgeNode(ManagedNode):
         robot = self._robot
         self._lock = threading.Lock()
         self._controller = MotionController(robot, self._settings)
-        self._feedback = {name: JointStream(len(group.joints)) for name, group in robot.actuated.items()}
+        self._feedback = {name: FeedbackStream(len(group.joints)) for name, group in robot.actuated.items()}
         self._heartbeats = Heartbeats(self._settings.watchdog.heartbeat.limit)
         self._armed, self._heartbeat_age = False, -1.0
         self._tick_count = 0
@@ -138,21 +139,27 @@ class BridgeNode(ManagedNode):
 
     def _subscribe_feedback(self, group: str, topic: str, qos: QoSProfile) -> BoundedSubscription:
         stream = self._feedback[group]
+        joints = self._robot.groups[group].joints
 
         def refuse() -> None:
             with self._lock:
-                stream.store(None)
+                stream.store(None, 0, *self._now())
 
         def store(message: JointState) -> None:
+            now_ns, steady_ns, stamp_ns = *self._now(), nanoseconds(message.header.stamp)
             positions = joint_positions(message.position, stream.count)
+            if self._robot.misnames(group, message.name):
+                positions = None
             with self._lock:
-                stream.store(positions)
+                stream.store(positions, stamp_ns, now_ns, steady_ns)
             if positions is None:
                 self.get_logger().warning(
-                    f"{topic}: expected {stream.count} finite positions, got {list(message.position[:_SHOWN])}; "
-                    "the bridge holds until a good message comes",
+                    f"{topic}: message dropped: expected finite positions of {', '.join(joints)}, got "
+                    f"{list(message.position[:_SHOWN])} of {', '.join(message.name[:_SHOWN]) or 'no names'}",
                     throttle_duration_sec=_WARN_PERIOD,
                 )
+            elif stamp_ns == 0 and stream.unstamped == 1:
+                self.get_logger().warning(f"{topic}: no stamps: messages that come late cannot be told from new ones")
 
         return BoundedSubscription(self, JointState, topic, store, qos, refuse)
 
@@ -203,19 +210,21 @@ class BridgeNode(ManagedNode):
         self._arm_wanted = False
         with self._lock:
             if request.data:
-                reason = self._arm()
+                reason, about = self._arm()
             else:
                 self._controller.disarm()
-                reason = Reason.NONE
+                reason, about = Reason.NONE, ""
         if request.data and reason == Reason.NONE:
             self._hold_base()
-        return self._answer(response, reason, "armed" if request.data else "disarmed")
+        return self._answer(response, reason, "armed" if request.data else "disarmed", about)
 
-    def _arm(self) -> Reason:
-        """As MotionController.arm, of which two must never command the same arms."""
+    def _arm(self) -> tuple[Reason, str]:
+        """As MotionController.arm, of which two must never command the same arms; and what a refusal is about."""
         if self.count_publishers(self._robot.interfaces.bridge_status) > 1:
-            return Reason.ANOTHER_BRIDGE
-        return Reason.NOT_ARMED if self._leaving else self._controller.arm()
+            return Reason.ANOTHER_BRIDGE, ""
+        if self._leaving:
+            return Reason.NOT_ARMED, ""
+        return self._controller.arm(), self._controller.refused
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self._lock:
@@ -228,28 +237,31 @@ class BridgeNode(ManagedNode):
         def home(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
             with self._lock:
                 reason = self._controller.home(self.get_clock().now().nanoseconds, torso=torso)
-            return self._answer(response, reason, f"moving the {'torso' if torso else 'arms'} to the start pose")
+                about = self._controller.refused
+            return self._answer(response, reason, f"moving the {'torso' if torso else 'arms'} to the start pose", about)
 
         return home
 
-    def _answer(self, response: Any, reason: Reason, done: str) -> Any:
+    def _answer(self, response: Any, reason: Reason, done: str, about: str = "") -> Any:
         response.success = reason == Reason.NONE
-        response.message = done if response.success else f"refused, {int(reason)}: {reason.text}"
+        why = ": ".join(filter(None, (reason.text, about)))
+        response.message = done if response.success else f"refused, {int(reason)}: {why}"
         self.get_logger().info(response.message)
         return response
 
     def _tick(self) -> None:
-        now_ns = self.get_clock().now().nanoseconds
         with self._lock:
-            command = self._controller.step(self._collect(now_ns))
+            now_ns, steady_ns = self._now()
+            command = self._controller.step(self._collect(now_ns, steady_ns))
             self._armed = command.state in _ARMED
-            refused = self._arm() if self._arm_wanted else Reason.NONE
+            refused, about = self._arm() if self._arm_wanted else (Reason.NONE, "")
         if refused == Reason.NONE and self._arm_wanted:
             self._arm_wanted = False
             self._hold_base()
         elif refused not in (Reason.NONE, Reason.FEEDBACK_MISSING):
             self.get_logger().warning(
-                f"not armed yet, {int(refused)}: {refused.text}", throttle_duration_sec=_WARN_PERIOD
+                f"not armed yet, {int(refused)}: {refused.text}{': ' * bool(about)}{about}",
+                throttle_duration_sec=_WARN_PERIOD,
             )
         if command.motion is not None:
             self._send(command, now_ns)
@@ -260,15 +272,18 @@ class BridgeNode(ManagedNode):
         if changed or self._tick_count % self._status_ticks == 0:
             self._publish_status(command, now_ns)
 
-    def _collect(self, now_ns: int) -> Inputs:
-        steady_ns = time.monotonic_ns()
-        feedback = {name: stream.feedback() for name, stream in self._feedback.items()}
+    def _now(self) -> tuple[int, int]:
+        """The node's clock and the steady clock, ns, read together."""
+        return self.get_clock().now().nanoseconds, time.monotonic_ns()
+
+    def _collect(self, now_ns: int, steady_ns: int) -> Inputs:
+        feedback = {name: stream.newest(steady_ns) for name, stream in self._feedback.items()}
         self._heartbeat_age, released = self._heartbeats.now(steady_ns, armed=self._armed)
         return Inputs(now_ns, steady_ns, feedback, self._heartbeat_age, released)
 
     def _send(self, command: Command, now_ns: int) -> None:
         assert command.motion is not None
-        for name, message in target_messages(self._robot, command, now_ns):
+        for name, message in target_messages(self._robot, command, now_ns, self._settings.home_speed):
             self._targets[name].publish(message)
         self._command.publish(command_message(self._robot, command.motion, now_ns))
 
@@ -292,7 +307,8 @@ class BridgeNode(ManagedNode):
         statistics = self._loop.statistics()
         with self._lock:
             message = status_message(command, self._controller, statistics, now_ns)
-            message.feedback = [stream.status(name) for name, stream in self._feedback.items()]
+            steady_ns = time.monotonic_ns()
+            message.feedback = [stream_status(name, stream, steady_ns) for name, stream in self._feedback.items()]
             message.heartbeat_age = self._heartbeat_age
         self._last_status = message
         self._status.publish(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -279,6 +279,18 @@ class RobotConfig(StrictModel):
         opening = float(positions[0]) / 2000.0
         finger = f"{self.groups[group].joints[0]}_finger_joint"
         return {f"{finger}1": opening, f"{finger}2": -opening}
+
+    def misnames(self, group: str, names: Sequence[str]) -> bool:
+        """Whether a joint message of `group` has the name of one of this robot's joints at another one's place.
+
+        Messages of the vendor may carry no names, or ones that this file does not know: those say nothing.
+        """
+        own = self.groups[group].joints
+        return any(name != joint and name in self._every_joint for name, joint in zip(names, own, strict=False))
+
+    @cached_property
+    def _every_joint(self) -> set[str]:
+        return {joint for group in self.groups.values() for joint in group.joints}
 
     @cached_property
     def commanded(self) -> dict[str, JointGroup]:
