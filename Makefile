@@ -38,7 +38,7 @@ test: setup lint ## lint, and all tests but the slow ones. TESTS="path or pytest
 	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(or $(TESTS),$(PARALLEL) -m "not slow")'
 
 test-fast: setup ## the tests without nodes and training, in a minute
-	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(PARALLEL) -m "not (nodes or training or slow)"'
+	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(PARALLEL) -m "not (nodes or training or fuzz or slow)"'
 
 fuzz: setup ## generated histories against the rules of docs/safety.md: 1,000,000 control ticks, or SECONDS= of them. SEED= for the same again
 	@bash -c '. scripts/env.sh && OMP_NUM_THREADS=1 exec .venv/bin/python -m src.galaxea_r1lite_bridge.test.fuzz \
