@@ -1,11 +1,13 @@
 """Closed loop in the simulator: the execution lets a perfect policy fold, and figures count what happened."""
 
+import io
 import json
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 
 pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
 
@@ -14,8 +16,9 @@ from fastwam_policy.common.processes import shipped_bundle
 from fastwam_policy.policies.base import ActionChunk, CameraInput, Channel, Frame, PolicyInfo
 from fastwam_policy.policies.loading import load_policy
 from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, run_episode
-from fastwam_policy.simulation.evaluate import Evaluation, gather, summarise
+from fastwam_policy.simulation.evaluate import Evaluation, gather, summarise, table
 from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
+from galaxea_r1lite_sim.contacts import Contact
 from galaxea_r1lite_sim.expert import STEP, Expert
 from galaxea_r1lite_sim.randomization import draw
 from galaxea_r1lite_sim.simulation import Simulation
@@ -58,6 +61,7 @@ def test_a_perfect_policy_folds_through_the_bridge(blending):
     assert (outcome.failure, outcome.grasps) == ("", 2)
     assert outcome.corner_distance < 0.03
     assert 4 < outcome.time < 8
+    assert {contact.kind for contact in outcome.contacts} == {"finger-table"}, "it does not touch itself"
 
 
 def test_the_shipped_policy_folds_the_towel():
@@ -148,6 +152,30 @@ def test_the_summary_counts():
     np.testing.assert_allclose(summary["success_interval"], expected, atol=1e-5)
     assert summary["failures"] == {"misplaced": 2}
     assert summary["fold_time_mean"] == pytest.approx(8.5)
+
+
+def test_the_summary_says_what_the_robot_touched():
+    touched = Contact("arm-body", "left_arm_link4", "torso_link3", 4.24, 3.0, 0.5, 2)
+    outcomes = [EpisodeResult(k, True, 5.0, "", 2, 0.02, 30.0, (touched,) if k else ()) for k in range(3)]
+    summary = summarise(outcomes)
+    assert summary["contacts"]["arm-body"]["episodes"] == 2
+    shown = io.StringIO()
+    Console(file=shown, width=120).print(table(summary, "any"))
+    assert "4 x arm-body in 2 episodes (deepest 4.2 mm, left_arm_link4 with torso_link3)" in shown.getvalue()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_contacts_are_kept_with_the_figures(tmp_path, told):
+    """And figures of a version that knew none are gone on with."""
+    touched = (Contact("arm-body", "left_arm_link4", "torso_link3", 4.24, 3.0, 0.5, 2),)
+    result = EpisodeResult(1, True, 5.0, "", 2, 0.02, 30.0)
+    done = asdict(replace(result, contacts=touched))
+    if not told:
+        del done["contacts"]
+    how, figures = Evaluation(policy="a", seeds=(1, 2)), tmp_path / "figures.json"
+    figures.write_text(json.dumps({"how": asdict(how), "outcomes": [done]}))
+    summary = gather(lambda seeds: (replace(result, seed=seed) for seed in seeds), how, figures)
+    assert summary["contacts"]["arm-body"]["count"] == (2 if told else 0)
 
 
 @pytest.mark.nodes

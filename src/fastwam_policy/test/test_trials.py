@@ -12,14 +12,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount, RobotContact, SimulationStatus
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.processes import has_simulator
 from fastwam_policy.common.statistics import paired_p, quartiles, success_interval, unpaired_p
 from fastwam_policy.reports.session import Session as Recorded
+from fastwam_policy.reports.summary import rows as summary_rows
 from fastwam_policy.reports.summary import summarise as summarise_session
 from fastwam_policy.trials.plan import TrialOutcome, TrialSession, TrialSettings, make_plan, with_policies
-from fastwam_policy.trials.report import comparison_text, row_of, summarise, write_reports
+from fastwam_policy.trials.report import comparison_text, row_of, summarise, texts, write_reports
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -129,6 +130,7 @@ def rows(first, second):
     figures = {
         "interventions": {"502 acceleration": 2}, "watchdogs": {"301 stale": 1}, "chunks": 9,
         "latency": {"total": {"p50": 40.0, "p99": 80.0}}, "random_weights": False,
+        "contacts": {"arm-arm": {"count": 1}, "finger-table": {"count": 2}, "link-table": {"count": 0}},
     }  # fmt: skip
     result = []
     for trial in make_plan(TWO, random()):
@@ -145,12 +147,15 @@ def test_two_bundles_are_compared_scene_by_scene_in_the_simulator():
     assert a["time_quartiles"] == [101.0, 102.0, 103.0]
     assert (a["failures"], a["limits"], a["watchdogs"]) == ({"lost": 5}, {"502 acceleration": 20}, {"301 stale": 10})
     assert (a["latency_p50"], a["latency_p99"]) == (40.0, 80.0)
+    assert (a["own_contacts"], a["table_contacts"]) == ({"arm-arm": 10}, {"finger-table": 20})
+    assert dict(texts(figures))["robot touched itself"] == ["10 x arm-arm"] * 2
     comparison = figures["comparison"]
     assert (comparison["alone"], comparison["difference"]) == ([4, 1], pytest.approx(0.3))
     assert comparison["p"] == pytest.approx(paired_p(4, 1))
     assert "McNemar" in comparison_text(figures)
-    real = summarise(replace(TWO, mode="real"), rows(first, second), 0)["comparison"]
-    assert real["p"] == pytest.approx(unpaired_p(5, 2, 10))
+    real = summarise(replace(TWO, mode="real"), rows(first, second), 0)
+    assert real["comparison"]["p"] == pytest.approx(unpaired_p(5, 2, 10))
+    assert "robot touched itself" not in dict(texts(real)), "nobody knows"
 
 
 def test_the_report_needs_no_recording(tmp_path, capsys):
@@ -182,6 +187,18 @@ def test_limits_and_watchdogs_are_counted_from_the_recording_on():
     figures = summarise_session(data, ROBOT)
     assert figures["interventions"] == {"502 acceleration": 6}
     assert figures["watchdogs"] == {f"301 {Reason.FEEDBACK_STALE.text}": 2}
+
+
+def test_what_the_simulated_robot_touched_is_in_the_summary():
+    touched = RobotContact(kind="arm-body", first="left_arm_link4", second="torso_link3", depth=4.24, count=2)
+    figures = summarise_session(Recorded(1.0, simulation=[SimulationStatus(contacts=[touched])]), ROBOT)
+    assert figures["contacts"]["arm-body"]["count"] == 2
+    lines = dict(summary_rows(figures))
+    assert lines["robot touched itself"] == "2 x arm-body (deepest 4.2 mm, left_arm_link4 with torso_link3)"
+    assert lines["robot touched the table"] == "never"
+    without = summarise_session(Recorded(1.0), ROBOT)
+    assert without["contacts"] == {}
+    assert "robot touched itself" not in dict(summary_rows(without))
 
 
 @pytest.mark.parametrize(

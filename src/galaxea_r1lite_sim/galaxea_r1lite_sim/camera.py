@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.kinematics import rpy_rotation
 from galaxea_r1lite_sim.scene import TABLE_CENTER, TABLE_HALF, VERTICES
+from galaxea_r1lite_sim.shapes import Visual, link_visuals
 from galaxea_r1lite_sim.simulation import Simulation
-from galaxea_r1lite_sim.visuals import Visual, link_visuals
 
 Pixels = NDArray[np.uint8]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +11,19 @@ from numpy.typing import NDArray
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.kinematics import axis_rotation, origin
 from galaxea_r1lite_sim.randomization import Conditions
-from galaxea_r1lite_sim.visuals import Visual, link_visuals
+from galaxea_r1lite_sim.shapes import Shape, Visual, link_collisions, link_visuals
 
 TIMESTEP = 1 / 240  # s
 VERTICES = 11  # along each edge of the towel
 TABLE_CENTER, TABLE_HALF = (0.56, 0.0), (0.30, 0.60)  # m
+_BOARD = 0.02  # m, half the thickness of the table's top
 _TOWEL_RADIUS, _TOWEL_MASS = 0.003, 0.08  # m, kg
 _GAINS = (400, 500, 400, 200, 120, 80)  # Nm/rad of joints 1 to 6
 ARM_JOINTS = len(_GAINS)
 _DAMPING = 0.08  # s, of the gains
 _FINGER_GAIN = 300  # N/m
 _ARMATURE = 0.02  # kg m^2: what a geared motor adds
+_TOUCHES = 'contype="2" conaffinity="2" solref="0.01 1"'  # each other, not the towel: its numbers are 12 and 9
 _MASS, _INERTIA = 0.5, 0.002  # kg, kg m^2 of a link; gravity is compensated, so only inertia matters
 
 _HEAD = """<mujoco model="r1lite_towel">
@@ -31,6 +34,8 @@ _HEAD = """<mujoco model="r1lite_towel">
   <worldbody>
     <geom name="table" type="plane" pos="{x} {y} {z}" size="{half_x} {half_y} 0.01" contype="4" conaffinity="4"
           friction="{friction}" condim="3" rgba="{color} 1"/>
+    <geom name="board" type="box" pos="{x} {y} {board_z}" size="{half_x} {half_y} {board}" {touches}
+          friction="{friction}" group="3"/>
 """
 _TOWEL = """    <flexcomp name="towel" type="grid" dim="2" count="{n} {n} 1" spacing="{spacing} {spacing} {spacing}"
               pos="{x} {y} {z}" euler="0 0 {yaw}" mass="{mass}" radius="{radius}" rgba="{color} 1">
@@ -45,18 +50,25 @@ def build(robot: RobotConfig, conditions: Conditions) -> str:
     """MJCF of the whole scene; the torso stands still in its start pose."""
     urdf = ElementTree.parse(robot.urdf_path).getroot()
     table = robot.workspace.table_height
+    visuals, collisions = link_visuals(urdf), link_collisions(urdf)
+    geoms = {
+        link: "".join([*map(_seen, visuals.get(link, [])), *map(_touching, shapes)])
+        for link, shapes in collisions.items()
+    }
     standing = {j: at for group in robot.standing.values() for j, at in zip(group.joints, group.home, strict=True)}
     parts = [
         _HEAD.format(
             timestep=TIMESTEP, x=TABLE_CENTER[0], y=TABLE_CENTER[1], z=table, half_x=TABLE_HALF[0],
             half_y=TABLE_HALF[1], friction=conditions.friction, color=_text(np.array(conditions.table_color[0])),
+            board_z=table - _BOARD, board=_BOARD, touches=_TOUCHES,
         ),
-        _link(urdf, "base_link", standing, link_visuals(urdf)),
+        _link(urdf, "base_link", standing, geoms),
         _TOWEL.format(
             n=VERTICES, spacing=conditions.towel_size / (VERTICES - 1), x=conditions.towel_center[0],
             y=conditions.towel_center[1], z=table + 2 * _TOWEL_RADIUS, yaw=conditions.towel_yaw, mass=_TOWEL_MASS,
             radius=_TOWEL_RADIUS, friction=conditions.friction, color=_text(np.array(conditions.towel_color[0])),
         ),
+        _never_touching(robot, urdf, collisions),
         _grasps(robot),
         _actuators(robot),
         "</mujoco>\n",
@@ -64,7 +76,7 @@ def build(robot: RobotConfig, conditions: Conditions) -> str:
     return "".join(parts)
 
 
-def _link(urdf: ElementTree.Element, name: str, fixed: dict[str, float], visuals: dict[str, list[Visual]]) -> str:
+def _link(urdf: ElementTree.Element, name: str, fixed: dict[str, float], geoms: dict[str, str]) -> str:
     """A link as a body with everything below it."""
     joint = next((j for j in urdf.iterfind("joint") if _attributes(j, "child")["link"] == name), None)
     pose, hinge = "", ""
@@ -86,19 +98,45 @@ def _link(urdf: ElementTree.Element, name: str, fixed: dict[str, float], visuals
     children = [
         _attributes(j, "child")["link"] for j in urdf.iterfind("joint") if _attributes(j, "parent")["link"] == name
     ]
-    shown = "".join(_geom(visual) for visual in visuals.get(name, []))
-    below = "".join(_link(urdf, child, fixed, visuals) for child in children)
-    return f'<body name="{name}"{pose} gravcomp="1">{hinge}{inertia}{shown}{below}</body>\n'
+    below = "".join(_link(urdf, child, fixed, geoms) for child in children)
+    return f'<body name="{name}"{pose} gravcomp="1">{hinge}{inertia}{geoms[name]}{below}</body>\n'
 
 
-def _geom(visual: Visual) -> str:
-    """Seen in the window, and touching nothing."""
-    kind = "box" if len(visual.half) == 3 else "cylinder"
-    turn = _text(_quaternion(visual.place[:3, :3]))
-    return (
-        f'<geom type="{kind}" size="{_text(visual.half)}" pos="{_text(visual.place[:3, 3])}" quat="{turn}" '
-        f'rgba="{_text(np.array(visual.color))} 1" contype="0" conaffinity="0" mass="0"/>'
-    )
+def _seen(visual: Visual) -> str:
+    """In the window, and touching nothing."""
+    return f'<geom {_placed(visual)} rgba="{_text(np.array(visual.color))} 1" contype="0" conaffinity="0"/>'
+
+
+def _touching(shape: Shape) -> str:
+    """Not seen, but for those who switch group 3 on in the window."""
+    return f'<geom {_placed(shape)} {_TOUCHES} group="3"/>'
+
+
+def _placed(shape: Shape) -> str:
+    turn = _text(_quaternion(shape.place[:3, :3]))
+    return f'type="{shape.kind}" size="{_text(shape.half)}" pos="{_text(shape.place[:3, 3])}" quat="{turn}" mass="0"'
+
+
+def _never_touching(robot: RobotConfig, urdf: ElementTree.Element, collisions: dict[str, list[Shape]]) -> str:
+    """Links whose shapes overlap where the real parts cannot, or are meant to meet.
+
+    These are neighbours; links two joints apart where the link between them is shorter than both are thick, at the
+    wrist, where the hardware's joint limits keep the parts from each other; and the fingers of a gripper, which closes.
+    """
+    thickness = {link: max((s.thickness for s in shapes), default=0.0) for link, shapes in collisions.items()}
+    above = {_attributes(j, "child")["link"]: _attributes(j, "parent")["link"] for j in urdf.iterfind("joint")}
+    pairs = list(above.items())
+    for joint in urdf.iterfind("joint"):
+        link, middle = _attributes(joint, "child")["link"], _attributes(joint, "parent")["link"]
+        length = float(np.linalg.norm(origin(joint.find("origin"))[:3, 3]))
+        if middle in above and length < thickness[link] + thickness[above[middle]]:
+            pairs.append((link, above[middle]))
+    moved_by = {j.attrib["name"]: _attributes(j, "child")["link"] for j in urdf.iterfind("joint")}
+    for name in (name for name, group in robot.commanded.items() if group.unit == "mm"):
+        fingers = [moved_by[joint] for joint in robot.urdf_positions(name, np.zeros(1))]
+        pairs += combinations(fingers, 2)
+    lines = "\n".join(f'<exclude body1="{one}" body2="{other}"/>' for one, other in pairs)
+    return f"  <contact>\n{lines}\n  </contact>\n"
 
 
 def _grasps(robot: RobotConfig) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+from galaxea_r1lite_sim.contacts import TABLE, Contact, ContactLog, RobotParts
 from galaxea_r1lite_sim.randomization import Conditions
 from galaxea_r1lite_sim.scene import ARM_JOINTS, TIMESTEP, VERTICES, build
 
@@ -52,6 +53,7 @@ class Simulation:
     Grasp rule: when a gripper closes (stroke below 24 mm, commanded so as well) within 3 cm of the nearest vertex of
     the towel, that vertex sticks to the point between its fingers until the stroke exceeds 36 mm. There is one try for
     each closing. Nothing else of the robot touches the towel.
+    The robot collides with itself and with the table; `contacts` says where it did.
     """
 
     def __init__(self, robot: RobotConfig, conditions: Conditions) -> None:
@@ -75,6 +77,8 @@ class Simulation:
         grippers = [name for name, group in robot.commanded.items() if group.unit == "mm"]
         self._gripper_of = dict(zip(self._tools, grippers, strict=True))
         self._vertices = np.array([self._body(f"towel_{k}") for k in range(VERTICES**2)])
+        self._names = [self.model.body(k).name for k in range(self.model.nbody)]
+        self._names[0] = TABLE  # nothing else of the world touches the robot
         self._held: dict[str, int] = {}
         self._tried = dict.fromkeys(self._tools, True)
         self._grasps = dict.fromkeys(self._tools, 0)
@@ -83,13 +87,19 @@ class Simulation:
         self.data.qpos[self._positions_at] = self.data.ctrl[:] = self._from_robot @ start
         mujoco.mj_forward(self.model, self.data)
         for _ in range(round(_SETTLE / TIMESTEP)):
-            self._physics()
+            mujoco.mj_step(self.model, self.data)
         self.data.time = 0.0
+        self._contacts = ContactLog(self._parts())
 
     @property
     def time(self) -> float:
         """Time since the start, s."""
         return float(self.data.time)
+
+    @property
+    def contacts(self) -> tuple[Contact, ...]:
+        """What the robot has touched since the start, itself or the table."""
+        return self._contacts.contacts
 
     @property
     def joints(self) -> NDArray[np.float64]:
@@ -136,7 +146,24 @@ class Simulation:
         return Progress(distance, _covered(towel, self.conditions.towel_size), tuple(self._held), dict(self._grasps))
 
     def _physics(self) -> None:
+        begin = self.data.time
         mujoco.mj_step(self.model, self.data)
+        self._contacts.add(begin, TIMESTEP, self._touching())
+
+    def _touching(self) -> list[tuple[str, str, float]]:
+        """What of the robot touches what, and by how many mm they overlap, as the last step began."""
+        found, body = self.data.contact, self.model.geom_bodyid
+        robots = np.flatnonzero(found.geom.min(axis=1) >= 0)  # a contact of the towel has one geom, or none
+        return [(*(self._names[body[geom]] for geom in found.geom[k]), -_MM * float(found.dist[k])) for k in robots]
+
+    def _parts(self) -> RobotParts:
+        model = self.model
+        above = {self._names[k]: self._names[model.body_parentid[k]] for k in range(1, model.nbody)}
+        moved = {model.joint(k).name: self._names[model.jnt_bodyid[k]] for k in range(model.njnt)}
+        arms = {arm: moved[self.robot.groups[arm].joints[0]] for arm in self._tools}
+        grippers = self._gripper_of.values()
+        fingers = [moved[joint] for name in grippers for joint in self.robot.urdf_positions(name, np.zeros(1))]
+        return RobotParts(above, arms, fingers)
 
     def _body(self, name: str) -> int:
         return int(self._id(mujoco.mjtObj.mjOBJ_BODY, name))

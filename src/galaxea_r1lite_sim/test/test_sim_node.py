@@ -92,6 +92,8 @@ def test_the_expert_reports_success(ros, status):
     assert status[-1].corner_distance < 0.04
     assert list(status[-1].grasps) == [1, 1]
     assert status[-1].real_time_factor > 0
+    assert {contact.kind for contact in status[-1].contacts} == {"finger-table"}
+    assert all(contact.depth > 0 and contact.count > 0 for contact in status[-1].contacts)
 
 
 def test_a_seed_out_of_reach_is_named(ros):

@@ -14,6 +14,7 @@ from rich.table import Table
 from fastwam_policy.reports.session import STAGES, Session
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_sim import contacts
 
 _LONGEST = 1000  # letters of a text: those of messages may have any length
 _UNARMED = (State.INACTIVE, State.DISARMED)
@@ -51,6 +52,7 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
         "instruction": status.instruction if status else None,
         "chunks": len(session.chunks),
         "simulation": _fold(session.simulation),
+        "contacts": _contacts(session.simulation),
         "latency": {
             stage: {"p50": float(np.percentile(column, 50)), "p99": float(np.percentile(column, 99))}
             for stage, column in zip(STAGES, latency.T, strict=True)
@@ -104,6 +106,13 @@ def _fold(statuses: Sequence[Any]) -> dict[str, Any]:
         "corner_distance_cm": 100 * float(last.corner_distance),
         "real_time_factor": float(np.median([status.real_time_factor for status in statuses])),
     }
+
+
+def _contacts(statuses: Sequence[Any]) -> dict[str, Any]:
+    """What the simulated robot touched; empty without a simulator, or with one that did not say so."""
+    if not statuses or not hasattr(statuses[-1], "contacts"):
+        return {}
+    return contacts.summarise([contacts.of_messages(statuses[-1].contacts)])
 
 
 def _counted(statuses: Sequence[Any], field: str) -> dict[str, int]:
@@ -171,6 +180,8 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{fold['real_time_factor']:.2f} of real time",
             )
         )
+    if touched := summary["contacts"]:
+        lines += contacts.texts(touched).items()
     for stage, value in summary["latency"].items():
         lines.append((f"latency {stage}", f"p50 {value['p50']:.1f} ms, p99 {value['p99']:.1f} ms"))
     if summary["skew"]:

@@ -19,6 +19,7 @@ from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_sim.camera import Cameras
+from galaxea_r1lite_sim.contacts import Contact
 from galaxea_r1lite_sim.randomization import Level, draw
 from galaxea_r1lite_sim.simulation import SETTLED, Simulation
 from galaxea_r1lite_sim.simulation import Progress as FoldProgress
@@ -62,6 +63,7 @@ class EpisodeResult:
         grasps: arms that took hold of the towel.
         corner_distance: m, at the end.
         inference_ms: median time of an inference.
+        contacts: of the robot with itself and with the table.
     """
 
     seed: int
@@ -71,6 +73,7 @@ class EpisodeResult:
     grasps: int
     corner_distance: float
     inference_ms: float
+    contacts: tuple[Contact, ...] = ()
 
 
 def run_episode(
@@ -201,7 +204,8 @@ class _Episode:
     def _outcome(self, seed: int, at: float, progress: FoldProgress, failure: str) -> EpisodeResult:
         grasps = sum(count > 0 for count in progress.grasps.values())
         inference = float(np.median(self._inference_ms))
-        return EpisodeResult(seed, not failure, at, failure, grasps, progress.corner_distance, inference)
+        touched = self._simulation.contacts
+        return EpisodeResult(seed, not failure, at, failure, grasps, progress.corner_distance, inference, touched)
 
 
 def failure_class(progress: FoldProgress) -> str:

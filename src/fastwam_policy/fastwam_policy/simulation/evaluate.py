@@ -32,6 +32,7 @@ from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.simulation.episode import CAMERA_FPS, EpisodeResult, EpisodeSettings, run_episode
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+from galaxea_r1lite_sim import contacts
 from galaxea_r1lite_sim.camera import Cameras, not_rendered
 
 _OUTCOMES = TypeAdapter(list[EpisodeResult])  # fields of other versions are ignored
@@ -142,7 +143,7 @@ def _known(figures: Path | None, how: Evaluation) -> list[EpisodeResult]:
 
 
 def summarise(outcomes: Sequence[EpisodeResult]) -> dict[str, Any]:
-    """Success with its Wilson interval (95 %), time to fold, grasps, classes of failure."""
+    """Success with its Wilson interval (95 %), time to fold, grasps, classes of failure, contacts of the robot."""
     folded = [outcome for outcome in outcomes if outcome.success]
     times = [outcome.time for outcome in folded]
     return {
@@ -155,6 +156,7 @@ def summarise(outcomes: Sequence[EpisodeResult]) -> dict[str, Any]:
         "corner_distance_median": float(np.median([outcome.corner_distance for outcome in outcomes])),
         "failures": dict(Counter(outcome.failure for outcome in outcomes if not outcome.success)),
         "inference_ms_median": float(np.median([outcome.inference_ms for outcome in outcomes])),
+        "contacts": contacts.summarise([outcome.contacts for outcome in outcomes]),
         "outcomes": [asdict(outcome) for outcome in outcomes],
     }
 
@@ -171,6 +173,7 @@ def table(summary: dict[str, Any], title: str) -> Table:
         "both corners grasped": f"{100 * summary['both_grasped']:.0f} %",
         "corner distance": f"{100 * summary['corner_distance_median']:.1f} cm (median)",
         "failures": ", ".join(f"{name}: {count}" for name, count in summary["failures"].items()) or "none",
+        **contacts.texts(summary["contacts"]),
         "inference": f"{summary['inference_ms_median']:.0f} ms (median)",
     }  # fmt: skip
     for name, text in rows.items():

@@ -20,6 +20,7 @@ from fastwam_policy.policies.loading import inspect_policy
 from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, failure_class
 from fastwam_policy.simulation.evaluate import Evaluation, check_rendered, gather
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_sim.contacts import of_messages
 from galaxea_r1lite_sim.simulation import Progress as FoldProgress
 
 _RESET_TIME = 60.0  # s for a new scene
@@ -99,7 +100,8 @@ class _Trials(TaskRig):
         progress = fold_progress(self)
         failure = "" if success else task_failure(result, progress)
         grasped = sum(count > 0 for count in progress.grasps.values())
-        return EpisodeResult(seed, success, self.elapsed, failure, grasped, progress.corner_distance, latency)
+        contacts = of_messages(self.simulation.contacts)
+        return EpisodeResult(seed, success, self.elapsed, failure, grasped, progress.corner_distance, latency, contacts)
 
     def _on_policy(self, status: PolicyStatus) -> None:
         self._policy = status

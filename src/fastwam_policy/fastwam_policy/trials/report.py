@@ -22,10 +22,14 @@ from fastwam_policy.reports.report import report_session
 from fastwam_policy.trials.plan import LETTERS, Trial, TrialOutcome, TrialSession, TrialSettings
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+from galaxea_r1lite_sim.contacts import TOUCHED, counts
 
 _FIGURES = "summary.json"
 _COUNTS = {"limits": "interventions", "watchdogs": "watchdogs"}
 """Counters of a trial, and what a session's summary calls them."""
+_CONTACTS = {"own_contacts": "robot touched itself", "table_contacts": "robot touched the table"}
+"""Those of the simulated robot's contacts, and what TOUCHED calls them."""
+_COUNTERS = (*_COUNTS, *_CONTACTS)
 
 
 def write_reports(session: TrialSession, robot: RobotConfig) -> dict[str, Any]:
@@ -39,10 +43,10 @@ def write_reports(session: TrialSession, robot: RobotConfig) -> dict[str, Any]:
     figures = summarise(session.settings, rows, session.unfinished)
     write_json(session.folder / "trials.json", figures)
     with (session.folder / "trials.csv").open("w", newline="", encoding="utf-8") as file:
-        columns = [name for name in rows[0] if name not in _COUNTS]
-        writer = csv.DictWriter(file, [*columns, *(f"{name}_events" for name in _COUNTS)], extrasaction="ignore")
+        columns = [name for name in rows[0] if name not in _COUNTERS]
+        writer = csv.DictWriter(file, [*columns, *(f"{name}_events" for name in _COUNTERS)], extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({**row, **{f"{name}_events": sum(row[name].values()) for name in _COUNTS}} for row in rows)
+        writer.writerows({**row, **{f"{name}_events": sum(row[name].values()) for name in _COUNTERS}} for row in rows)
     _write_html(session, figures)
     return figures
 
@@ -70,6 +74,7 @@ def row_of(trial: Trial, outcome: TrialOutcome, figures: dict[str, Any]) -> dict
         "policy": LETTERS[trial.policy],
         **asdict(outcome),
         **{name: figures.get(theirs, {}) for name, theirs in _COUNTS.items()},
+        **{name: counts(figures.get("contacts", {}), TOUCHED[theirs]) for name, theirs in _CONTACTS.items()},
         "chunks": figures.get("chunks"),
         "latency_p50": latency.get("p50"),
         "latency_p99": latency.get("p99"),
@@ -102,7 +107,7 @@ def _of_policy(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "success_interval": success_interval(len(successes), len(rows)),
         "time_quartiles": quartiles([row["time"] for row in successes]),
         "interventions": sum(row["interventions"] for row in rows),
-        **{name: dict(sum((Counter(row[name]) for row in rows), Counter())) for name in _COUNTS},
+        **{name: dict(sum((Counter(row[name]) for row in rows), Counter())) for name in _COUNTERS},
         "latency_p50": float(np.median(typical)) if typical else None,
         "latency_p99": max(worst) if worst else None,
         "failures": dict(Counter(row["ended"] for row in rows if not row["success"])),
@@ -132,6 +137,11 @@ def texts(figures: dict[str, Any]) -> list[tuple[str, list[str]]]:
         "interventions": [str(column["interventions"]) for column in columns],
         "limits began to act": [_counts(column["limits"]) for column in columns],
         "watchdogs began to act": [_counts(column["watchdogs"]) for column in columns],
+        **{
+            text: [_counts(column[name]) for column in columns]
+            for name, text in _CONTACTS.items()
+            if figures["settings"]["mode"] == "sim"
+        },
         "latency": [_latency(column) for column in columns],
         "failures": [_counts(column["failures"]) for column in columns],
     }
@@ -213,7 +223,8 @@ def _write_html(session: TrialSession, figures: dict[str, Any]) -> None:
         texts=texts(figures),
         comparison=comparison_text(figures),
         times=png(_time_figure(figures)),
-        trials=[{**row, **{name: _numbers(row[name]) for name in _COUNTS}} for row in figures["trials"]],
+        trials=[{**row, **{name: _numbers(row[name]) for name in _COUNTERS}} for row in figures["trials"]],
+        simulated=settings.mode == "sim",
         links={trial.number: _link(session, trial) for trial in session.trials},
     )
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import Bool
 
-from fastwam_msgs.msg import SimulationStatus
+from fastwam_msgs.msg import RobotContact, SimulationStatus
 from fastwam_msgs.srv import ResetSimulation
 from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.conversions import time_message
@@ -250,6 +251,7 @@ class SimNode(ManagedNode):
             footprint=progress.footprint,
             held=list(progress.held),
             grasps=list(progress.grasps.values()),
+            contacts=[RobotContact(**asdict(contact)) for contact in simulation.contacts],
             real_time_factor=(now - begin) / _NS / (wall_now - wall) if wall_now > wall else 0.0,
         )
         message.header.stamp = time_message(now_ns)

@@ -1,4 +1,4 @@
-"""The boxes and cylinders that the URDF shows of each link."""
+"""The boxes and cylinders that the URDF gives of each link."""
 
 from __future__ import annotations
 
@@ -14,17 +14,32 @@ _GREY = "0.5 0.5 0.5 1"
 
 
 @dataclass(frozen=True)
-class Visual:
+class Shape:
     """One primitive.
 
     Attributes:
         half: m, half the edges [3] of a box, or radius and half the length [2] of a cylinder along z.
         place: pose [4, 4] in its link.
-        color: red, green, blue in 0..1.
     """
 
     half: NDArray[np.float64]
     place: NDArray[np.float64]
+
+    @property
+    def kind(self) -> str:
+        """Box or cylinder."""
+        return "box" if len(self.half) == 3 else "cylinder"
+
+    @property
+    def thickness(self) -> float:
+        """Half of it, m: a cylinder's radius, half of a box's shortest edge."""
+        return float(self.half.min() if self.kind == "box" else self.half[0])
+
+
+@dataclass(frozen=True)
+class Visual(Shape):
+    """One that is seen; its color is red, green, blue in 0..1."""
+
     color: tuple[float, ...]
 
 
@@ -35,13 +50,22 @@ def link_visuals(urdf: ElementTree.Element) -> dict[str, list[Visual]]:
     return {name: visuals for name, visuals in found.items() if visuals}
 
 
+def link_collisions(urdf: ElementTree.Element) -> dict[str, list[Shape]]:
+    """By link, what of it touches other things; empty for some."""
+    return {link.attrib["name"]: [_shape(each) for each in link.findall("collision")] for link in urdf.findall("link")}
+
+
 def _visual(visual: ElementTree.Element, colors: dict[str, str]) -> Visual:
-    box, cylinder = visual.find("geometry/box"), visual.find("geometry/cylinder")
+    shape, material = _shape(visual), visual.find("material")
+    rgba = colors[material.attrib["name"]] if material is not None else _GREY
+    return Visual(shape.half, shape.place, tuple(float(v) for v in rgba.split()[:3]))
+
+
+def _shape(element: ElementTree.Element) -> Shape:
+    box, cylinder = element.find("geometry/box"), element.find("geometry/cylinder")
     if box is not None:
         half = np.array([float(v) for v in box.attrib["size"].split()]) / 2
     else:
         assert cylinder is not None
         half = np.array([float(cylinder.attrib["radius"]), float(cylinder.attrib["length"]) / 2])
-    material = visual.find("material")
-    rgba = colors[material.attrib["name"]] if material is not None else _GREY
-    return Visual(half, origin(visual.find("origin")), tuple(float(v) for v in rgba.split()[:3]))
+    return Shape(half, origin(element.find("origin")))
