@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ _ARC = 0.40  # height of the arc over its length
 _ARC_TIME, _ARC_FULL = 2.2, 0.25  # s of the arc, and m from which on it takes its full time
 _ARC_SHORTEST = 0.1  # of that time: a towel that is held over its place is put down at once
 _PITCH = ((0.28, np.deg2rad(82)), (0.72, np.deg2rad(42)))  # x of the tool and how steeply the gripper looks down
+# Next to the torso an arm that reaches towards the middle tilts its gripper, so that its elbow stays clear of it.
+_TILT = ((0.16, 0.0), (0.24, np.deg2rad(30)))  # m inwards from the tool's y at home, and rad
+_TILT_NEAR = (0.38, 0.50)  # x of the tool up to which it tilts, and from which on it does not
 
 
 class UnreachableError(ValueError):
@@ -33,7 +36,7 @@ class UnreachableError(ValueError):
 
 @dataclass(frozen=True)
 class Arm:
-    """Inverse kinematics of one arm with the torso in its start pose."""
+    """Inverse kinematics of one arm with the torso in its start pose; `beside` is y of its tool at home."""
 
     kinematics: BatchKinematics
     link: str
@@ -41,6 +44,7 @@ class Arm:
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     torso: NDArray[np.float64]
+    beside: float
 
     def forward(self, joints: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Tool point [K, 3] and direction the gripper looks [K, 3] for joints [K, 6]."""
@@ -91,7 +95,9 @@ class Expert:
             limits = robot.groups[arm].limits
             lower, upper = np.array(limits.position).T
             batch = robot.kinematics().batch([shape.tool.link], [*names, *robot.groups[arm].joints])
-            self._arms[arm] = Arm(batch, shape.tool.link, np.array(shape.tool.point), lower, upper, torso)
+            solver = Arm(batch, shape.tool.link, np.array(shape.tool.point), lower, upper, torso, 0.0)
+            home = solver.forward(robot.home[None, robot.slices[arm]])[0][0]
+            self._arms[arm] = replace(solver, beside=float(home[1]))
             # The left arm takes the corner on the left (larger y).
             column = int(np.argmax(towel[0, [0, -1], 1])) if side == 0 else int(np.argmin(towel[0, [0, -1], 1]))
             self._corners[arm] = (towel[0, -column], towel[-1, -column])
@@ -159,7 +165,7 @@ class Expert:
             row = row.copy()
             for arm, path in paths.items():
                 place, goal = self._robot.slices[arm], path[step]
-                look = (1 - turned[step]) * looks[arm] + turned[step] * _look(goal)
+                look = (1 - turned[step]) * looks[arm] + turned[step] * _look(goal, self._arms[arm].beside)
                 row[place] = self._arms[arm].solve(goal, look / np.linalg.norm(look), row[place])
                 missed = float(np.linalg.norm(self._tool(arm, row) - goal))
                 if missed > _MISS:
@@ -183,8 +189,11 @@ class Expert:
         return self._arms[arm].forward(row[None, self._robot.slices[arm]])[0][0]
 
 
-def _look(tool: NDArray[np.float64]) -> NDArray[np.float64]:
+def _look(tool: NDArray[np.float64], beside: float) -> NDArray[np.float64]:
     """Direction the gripper looks in at a place: steeply down near the robot, flatter further away."""
     (near, steep), (far, flat) = _PITCH
     pitch = np.interp(tool[0], [near, far], [steep, flat])
-    return np.array([np.cos(pitch), 0.0, -np.sin(pitch)])
+    (begin, none), (end, full) = _TILT
+    inwards = (beside - tool[1]) * np.sign(beside)
+    tilt = np.interp(inwards, [begin, end], [none, full]) * np.interp(tool[0], _TILT_NEAR, [1, 0]) * np.sign(beside)
+    return np.array([np.cos(pitch), -np.sin(pitch) * np.sin(tilt), -np.sin(pitch) * np.cos(tilt)])
