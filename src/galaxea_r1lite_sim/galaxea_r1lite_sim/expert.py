@@ -26,7 +26,7 @@ _ARC_TIME, _ARC_FULL = 2.2, 0.25  # s of the arc, and m from which on it takes i
 _ARC_SHORTEST = 0.1  # of that time: a towel that is held over its place is put down at once
 _PITCH = ((0.28, np.deg2rad(82)), (0.72, np.deg2rad(42)))  # x of the tool and how steeply the gripper looks down
 # Next to the torso an arm that reaches towards the middle tilts its gripper, so that its elbow stays clear of it.
-_TILT = ((0.16, 0.0), (0.24, np.deg2rad(30)))  # m inwards from the tool's y at home, and rad
+_TILT = ((0.12, 0.0), (0.24, np.deg2rad(33)))  # m inwards from the tool's y at home, and rad
 _TILT_NEAR = (0.38, 0.50)  # x of the tool up to which it tilts, and from which on it does not
 
 
