@@ -115,7 +115,7 @@ class RobotParts:
 
 def summarise(episodes: Sequence[Sequence[Contact]]) -> dict[str, Any]:
     """By kind: in how many episodes it came about, how often in all, and the deepest, with its depth in mm."""
-    summary = {}
+    summary: dict[str, Any] = {}
     for kind in chain(*TOUCHED.values()):
         found = [[contact for contact in contacts if contact.kind == kind] for contacts in episodes]
         every = [contact for contacts in found for contact in contacts]
@@ -150,6 +150,9 @@ def _text(kind: str, found: Mapping[str, Any]) -> str:
 def of_messages(messages: Iterable[Any]) -> tuple[Contact, ...]:
     """From what sim_node publishes: RobotContact.msg has the same fields."""
     return tuple(
-        Contact(m.kind, m.first, m.second, *(round(float(v), 3) for v in (m.depth, m.begin, m.duration)), int(m.count))
+        Contact(
+            m.kind, m.first, m.second, round(float(m.depth), 3), round(float(m.begin), 3), round(float(m.duration), 3),
+            int(m.count),
+        )
         for m in messages
-    )
+    )  # fmt: skip

@@ -20,7 +20,7 @@ from fastwam_policy.policies.loading import inspect_policy
 from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, failure_class
 from fastwam_policy.simulation.evaluate import Evaluation, check_rendered, gather
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_sim.contacts import of_messages
+from galaxea_r1lite_sim.contacts import Contact, of_messages
 from galaxea_r1lite_sim.simulation import Progress as FoldProgress
 
 _RESET_TIME = 60.0  # s for a new scene
@@ -100,7 +100,7 @@ class _Trials(TaskRig):
         progress = fold_progress(self)
         failure = "" if success else task_failure(result, progress)
         grasped = sum(count > 0 for count in progress.grasps.values())
-        contacts = of_messages(self.simulation.contacts)
+        contacts = robot_contacts(self)
         return EpisodeResult(seed, success, self.elapsed, failure, grasped, progress.corner_distance, latency, contacts)
 
     def _on_policy(self, status: PolicyStatus) -> None:
@@ -113,6 +113,12 @@ def fold_progress(rig: TaskRig) -> FoldProgress:
     assert status is not None
     grasps = dict(zip(rig.robot.workspace.arms, status.grasps, strict=True))
     return FoldProgress(status.corner_distance, status.footprint, tuple(status.held), grasps)
+
+
+def robot_contacts(rig: TaskRig) -> tuple[Contact, ...]:
+    """What the robot touched since the reset, as the simulator publishes it."""
+    assert rig.simulation is not None
+    return of_messages(rig.simulation.contacts)
 
 
 def task_failure(result: RunTask.Result, progress: FoldProgress) -> str:
