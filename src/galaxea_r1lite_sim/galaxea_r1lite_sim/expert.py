@@ -25,9 +25,9 @@ _ARC = 0.40  # height of the arc over its length
 _ARC_TIME, _ARC_FULL = 2.2, 0.25  # s of the arc, and m from which on it takes its full time
 _ARC_SHORTEST = 0.1  # of that time: a towel that is held over its place is put down at once
 _PITCH = ((0.28, np.deg2rad(82)), (0.72, np.deg2rad(42)))  # x of the tool and how steeply the gripper looks down
-# Next to the torso an arm that reaches towards the middle tilts its gripper, so that its elbow stays clear of it.
-_TILT = ((0.12, 0.0), (0.24, np.deg2rad(33)))  # m inwards from the tool's y at home, and rad
-_TILT_NEAR = (0.38, 0.50)  # x of the tool up to which it tilts, and from which on it does not
+# Next to the torso an arm that reaches towards the middle looks back, so that its elbow stays clear of it.
+_BACK = ((0.12, 0.0), (0.24, np.deg2rad(33)))  # m inwards from the tool's y at home, and how much steeper, rad
+_BACK_NEAR = (0.38, 0.50)  # x of the tool up to which it does so, and from which on not at all
 
 
 class UnreachableError(ValueError):
@@ -192,8 +192,8 @@ class Expert:
 def _look(tool: NDArray[np.float64], beside: float) -> NDArray[np.float64]:
     """Direction the gripper looks in at a place: steeply down near the robot, flatter further away."""
     (near, steep), (far, flat) = _PITCH
-    pitch = np.interp(tool[0], [near, far], [steep, flat])
-    (begin, none), (end, full) = _TILT
+    (begin, none), (end, full) = _BACK
     inwards = (beside - tool[1]) * np.sign(beside)
-    tilt = np.interp(inwards, [begin, end], [none, full]) * np.interp(tool[0], _TILT_NEAR, [1, 0]) * np.sign(beside)
-    return np.array([np.cos(pitch), -np.sin(pitch) * np.sin(tilt), -np.sin(pitch) * np.cos(tilt)])
+    back = np.interp(inwards, [begin, end], [none, full]) * np.interp(tool[0], _BACK_NEAR, [1, 0])
+    pitch = np.interp(tool[0], [near, far], [steep, flat]) + back
+    return np.array([np.cos(pitch), 0.0, -np.sin(pitch)])
