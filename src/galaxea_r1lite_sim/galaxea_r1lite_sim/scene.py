@@ -23,7 +23,9 @@ ARM_JOINTS = len(_GAINS)
 _DAMPING = 0.08  # s, of the gains
 _FINGER_GAIN = 300  # N/m
 _ARMATURE = 0.02  # kg m^2: what a geared motor adds
-_TOUCHES = 'contype="2" conaffinity="2" solref="0.01 1"'  # each other, not the towel: its numbers are 12 and 9
+# What of robot and table touches each other, but not the towel, whose numbers are 12 and 9. Without friction: it would
+# hold the fingers fast on the table, which the real ones close with 100 N.
+_TOUCHES = 'contype="2" conaffinity="2" condim="1" solref="0.01 1"'
 _MASS, _INERTIA = 0.5, 0.002  # kg, kg m^2 of a link; gravity is compensated, so only inertia matters
 
 _HEAD = """<mujoco model="r1lite_towel">
@@ -34,8 +36,7 @@ _HEAD = """<mujoco model="r1lite_towel">
   <worldbody>
     <geom name="table" type="plane" pos="{x} {y} {z}" size="{half_x} {half_y} 0.01" contype="4" conaffinity="4"
           friction="{friction}" condim="3" rgba="{color} 1"/>
-    <geom name="board" type="box" pos="{x} {y} {board_z}" size="{half_x} {half_y} {board}" {touches}
-          friction="{friction}" group="3"/>
+    <geom name="board" type="box" pos="{x} {y} {board_z}" size="{half_x} {half_y} {board}" {touches} group="3"/>
 """
 _TOWEL = """    <flexcomp name="towel" type="grid" dim="2" count="{n} {n} 1" spacing="{spacing} {spacing} {spacing}"
               pos="{x} {y} {z}" euler="0 0 {yaw}" mass="{mass}" radius="{radius}" rgba="{color} 1">
