@@ -202,7 +202,7 @@ class BundleConfig(StrictModel):
         needed = ("vae/config.json", "dataset_stats.json", self.weights)
         if missing := [name for name in needed if not (folder / name).is_file()]:
             raise ConfigError(f"{folder}: files missing from the bundle: {', '.join(missing)}")
-        base = (folder / POLICY_FILE).resolve().parent  # an installed bundle may be links to another folder, but all of it
+        base = (folder / POLICY_FILE).resolve().parent  # an installed bundle may be links, all to one other folder
         if outside := [name for name in needed if not (folder / name).resolve().is_relative_to(base)]:
             raise ConfigError(f"{folder}: {outside[0]} is a link to a file outside of the bundle: copy the file there")
 
