@@ -20,6 +20,7 @@ from galaxea_r1lite_bridge.nodes.conversions import time_message
 from galaxea_r1lite_bridge.nodes.deadline_loop import PeriodStatistics
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
+_LONGEST_TEXT = 1000  # characters of a driver's errors: a status must stay within the bound of a message
 _MOVING = (State.TRACKING, State.STOPPING, State.HOLDING)
 
 
@@ -103,12 +104,13 @@ def _counts(counted: Mapping[Reason, int]) -> list[DropCount]:
 
 
 def driver_error_text(message: Any) -> str:
-    """All errors in a driver's message; empty where there is none."""
-    return "; ".join(
+    """The errors in a driver's message, shortened; empty where there is none."""
+    text = "; ".join(
         f"{error.name} {error.error_code} {' '.join(error.error_description)}".strip()
         for error in message.errors
         if error.error_code
     )
+    return text[:_LONGEST_TEXT]
 
 
 def status_diagnostics(
