@@ -4,9 +4,11 @@ import threading
 import time
 
 import pytest
+import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
 
 from fastwam_msgs.msg import ActionChunk
 from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
@@ -54,14 +56,22 @@ def test_what_is_within_its_bound_is_read(ros, topic, raw):
 
 
 def test_a_side_node_has_a_thread_of_its_own_and_the_names_of_its_owner(ros, topic):
-    side = SideNode(ros.node, "side", topic.errors.append)
+    remapped = ["--ros-args", "-r", "positions:=/joints", "-r", "__node:=left"]
+    owner = rclpy.create_node("owner", context=ros.context, namespace="robot", cli_args=remapped)
+    side = SideNode(owner, "side", topic.errors.append)
     threads = []
-    side.subscribe(JointState, "joints", lambda m: (threads.append(threading.current_thread().name), topic.take(m)), 10)
+    side.subscribe(
+        JointState, "positions", lambda m: (threads.append(threading.current_thread().name), topic.take(m)), 10
+    )
+    side.serve(Trigger, "~/stop", lambda _, response: response)
     side.start()
     topic.publish(LONG, GOOD)
     ros.until(lambda: topic.taken == [[1.0, 2.0]])
     assert threads == ["side"]
+    assert ros.call(Trigger, "/robot/left/stop", Trigger.Request()) == Trigger.Response()
+    assert ("left_side", "/robot") in ros.node.get_node_names_and_namespaces()
     side.close()
+    owner.destroy_node()
     ros.until(lambda: ros.node.count_subscribers("joints") == 0)
     assert not topic.errors
 
