@@ -23,9 +23,11 @@ ARM_JOINTS = len(_GAINS)
 _DAMPING = 0.08  # s, of the gains
 _FINGER_GAIN = 300  # N/m
 _ARMATURE = 0.02  # kg m^2: what a geared motor adds
-# What of robot and table touches each other, but not the towel, whose numbers are 12 and 9. Without friction: it would
-# hold the fingers fast on the table, which the real ones close with 100 N.
-_TOUCHES = 'contype="2" conaffinity="2" condim="1" solref="0.01 1"'
+# Who pushes whom: links push links (2) and the table's top (16), fingers only links, none the towel (12 and 9). Without
+# friction: simulated servos are weak, and would be held fast where the real ones slide.
+_PUSHES, _FINGER_PUSHES, _BOARD_PUSHES = (
+    f'contype="{bits}" conaffinity="{bits}" condim="1" solref="0.01 1" group="3"' for bits in (18, 2, 16)
+)
 _MASS, _INERTIA = 0.5, 0.002  # kg, kg m^2 of a link; gravity is compensated, so only inertia matters
 
 _HEAD = """<mujoco model="r1lite_towel">
@@ -36,7 +38,7 @@ _HEAD = """<mujoco model="r1lite_towel">
   <worldbody>
     <geom name="table" type="plane" pos="{x} {y} {z}" size="{half_x} {half_y} 0.01" contype="4" conaffinity="4"
           friction="{friction}" condim="3" rgba="{color} 1"/>
-    <geom name="board" type="box" pos="{x} {y} {board_z}" size="{half_x} {half_y} {board}" {touches} group="3"/>
+    <geom name="board" type="box" pos="{x} {y} {board_z}" size="{half_x} {half_y} {board}" {pushes}/>
 """
 _TOWEL = """    <flexcomp name="towel" type="grid" dim="2" count="{n} {n} 1" spacing="{spacing} {spacing} {spacing}"
               pos="{x} {y} {z}" euler="0 0 {yaw}" mass="{mass}" radius="{radius}" rgba="{color} 1">
@@ -52,8 +54,9 @@ def build(robot: RobotConfig, conditions: Conditions) -> str:
     urdf = ElementTree.parse(robot.urdf_path).getroot()
     table = robot.workspace.table_height
     visuals, collisions = link_visuals(urdf), link_collisions(urdf)
+    fingers = [finger for pair in _fingers(robot, urdf) for finger in pair]
     geoms = {
-        link: "".join([*map(_seen, visuals.get(link, [])), *map(_touching, shapes)])
+        link: "".join([*map(_seen, visuals.get(link, [])), *_touching(link, shapes, pushes_table=link not in fingers)])
         for link, shapes in collisions.items()
     }
     standing = {j: at for group in robot.standing.values() for j, at in zip(group.joints, group.home, strict=True)}
@@ -61,7 +64,7 @@ def build(robot: RobotConfig, conditions: Conditions) -> str:
         _HEAD.format(
             timestep=TIMESTEP, x=TABLE_CENTER[0], y=TABLE_CENTER[1], z=table, half_x=TABLE_HALF[0],
             half_y=TABLE_HALF[1], friction=conditions.friction, color=_text(np.array(conditions.table_color[0])),
-            board_z=table - _BOARD, board=_BOARD, touches=_TOUCHES,
+            board_z=table - _BOARD, board=_BOARD, pushes=_BOARD_PUSHES,
         ),
         _link(urdf, "base_link", standing, geoms),
         _TOWEL.format(
@@ -69,7 +72,10 @@ def build(robot: RobotConfig, conditions: Conditions) -> str:
             y=conditions.towel_center[1], z=table + 2 * _TOWEL_RADIUS, yaw=conditions.towel_yaw, mass=_TOWEL_MASS,
             radius=_TOWEL_RADIUS, friction=conditions.friction, color=_text(np.array(conditions.towel_color[0])),
         ),
+        "  <contact>\n",
         _never_touching(robot, urdf, collisions),
+        *(_noticed(f"{finger}_{k}") for finger in fingers for k in range(len(collisions[finger]))),
+        "  </contact>\n",
         _grasps(robot),
         _actuators(robot),
         "</mujoco>\n",
@@ -108,9 +114,10 @@ def _seen(visual: Visual) -> str:
     return f'<geom {_placed(visual)} rgba="{_text(np.array(visual.color))} 1" contype="0" conaffinity="0"/>'
 
 
-def _touching(shape: Shape) -> str:
+def _touching(link: str, shapes: list[Shape], *, pushes_table: bool) -> list[str]:
     """Not seen, but for those who switch group 3 on in the window."""
-    return f'<geom {_placed(shape)} {_TOUCHES} group="3"/>'
+    pushes = _PUSHES if pushes_table else _FINGER_PUSHES
+    return [f'<geom name="{link}_{k}" {_placed(shape)} {pushes}/>' for k, shape in enumerate(shapes)]
 
 
 def _placed(shape: Shape) -> str:
@@ -132,12 +139,26 @@ def _never_touching(robot: RobotConfig, urdf: ElementTree.Element, collisions: d
         length = float(np.linalg.norm(origin(joint.find("origin"))[:3, 3]))
         if middle in above and length < thickness[link] + thickness[above[middle]]:
             pairs.append((link, above[middle]))
-    moved_by = {j.attrib["name"]: _attributes(j, "child")["link"] for j in urdf.iterfind("joint")}
-    for name in (name for name, group in robot.commanded.items() if group.unit == "mm"):
-        fingers = [moved_by[joint] for joint in robot.urdf_positions(name, np.zeros(1))]
+    for fingers in _fingers(robot, urdf):
         pairs += combinations(fingers, 2)
-    lines = "\n".join(f'<exclude body1="{one}" body2="{other}"/>' for one, other in pairs)
-    return f"  <contact>\n{lines}\n  </contact>\n"
+    return "".join(f'<exclude body1="{one}" body2="{other}"/>\n' for one, other in pairs)
+
+
+def _noticed(geom: str) -> str:
+    """A contact of a finger with the table, which is reported and pushes nothing.
+
+    A fold presses the tips on it. Tips, cloth and tabletop that give way are not simulated, and a rigid table changes
+    what a policy measures that learned without one: the shipped one then forgets to let go more often. Found below 0 m
+    of distance (margin + gap), it would push below -1 m (margin).
+    """
+    return f'<pair geom1="{geom}" geom2="board" margin="-1" gap="1"/>\n'
+
+
+def _fingers(robot: RobotConfig, urdf: ElementTree.Element) -> list[list[str]]:
+    """The fingers of each gripper."""
+    moved_by = {j.attrib["name"]: _attributes(j, "child")["link"] for j in urdf.iterfind("joint")}
+    grippers = (name for name, group in robot.commanded.items() if group.unit == "mm")
+    return [[moved_by[joint] for joint in robot.urdf_positions(name, np.zeros(1))] for name in grippers]
 
 
 def _grasps(robot: RobotConfig) -> str:

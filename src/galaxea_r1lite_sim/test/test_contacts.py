@@ -86,10 +86,18 @@ def test_arms_that_are_driven_into_each_other_do_not_pass_through():
     assert np.abs((simulation.joints - simulation.target)[ROBOT.is_arm]).max() > 0.03, "they keep each other off"
 
 
-def test_fingers_stop_at_the_table():
+def test_fingers_on_the_table_are_noticed_and_not_pushed():
     simulation = driven(2.0, left_arm_joint2=2.5, left_arm_joint3=-1.6)
     assert {contact.kind for contact in simulation.contacts} == {"finger-table"}
-    assert all(0 < contact.depth < 10 for contact in simulation.contacts)
+    assert all(0 < contact.depth < 40 and contact.begin > 0.3 for contact in simulation.contacts)
+    np.testing.assert_allclose(simulation.joints[ROBOT.is_arm], simulation.target[ROBOT.is_arm], atol=1e-3)
+
+
+def test_other_links_stop_at_the_table():
+    simulation = driven(2.0, left_arm_joint2=2.8, left_arm_joint3=-1.6)
+    deepest = max(contact.depth for contact in simulation.contacts if contact.kind == "link-table")
+    assert 0 < deepest < 10
+    assert np.abs(simulation.joints - simulation.target)[ROBOT.is_arm].max() > 0.03
 
 
 def test_links_that_belong_together_never_touch():
