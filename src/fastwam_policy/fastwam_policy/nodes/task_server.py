@@ -180,7 +180,9 @@ class TaskServer:
         elif problem is not None:
             task.ended.set_result(problem)
         elif task.revocations != self._bridge.revocations:
-            task.ended.set_result((_Code.STOPPED, f"ended by ~/stop, ~/home or disarming after {elapsed_ns / 1e9:.1f} s"))
+            task.ended.set_result(
+                (_Code.STOPPED, f"ended by ~/stop, ~/home or disarming after {elapsed_ns / 1e9:.1f} s")
+            )
         elif self._loop.state == PolicyState.FAULT:
             task.ended.set_result((_Code.FAULT, f"policy: {self._loop.reason.text}: {self._loop.detail}"))
         elif task.limit_ns and elapsed_ns > task.limit_ns:
