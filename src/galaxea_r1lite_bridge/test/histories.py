@@ -169,7 +169,10 @@ class World:
         self.joints = self.controller.joints.home.copy()
         self.shown = self.joints.copy()
         self.offsets = np.zeros(17)
-        self.streams = {name: FeedbackStream(len(group.joints)) for name, group in ROBOT.actuated.items()}
+        self.streams = {
+            name: FeedbackStream(len(group.joints), simulated=history.simulated)
+            for name, group in ROBOT.actuated.items()
+        }
         self.links = {name: Link() for name in GROUPS}
         self.truth = {name: Truth() for name in GROUPS}
         self.samples = deque(maxlen=256)  # steady time, stamp, positions
@@ -292,23 +295,25 @@ class World:
         if not self.history.simulated:
             self.stepped = True
             self.robot_ns += round(seconds * S)
-            if seconds <= -0.2:
-                self._stepped()
+            self._stepped(seen=seconds <= -0.2)
 
     def on_clock_step(self, seconds):
         self.node_ns += round(seconds * S)
         self.regular_since_ns = self.steady_ns + TICK
         self.stepped = True
-        if not self.history.simulated and seconds >= 0.1:
-            self._stepped()
+        if seconds < 0:
+            for rule in self.rules:
+                rule.asked(self, "clock", Reason.NONE, self.shown)
+        if not self.history.simulated:
+            self._stepped(seen=seconds >= 0.1)
 
-    def _stepped(self):
-        """Stamps and arrivals are that much further apart from now on, and regular streams show it."""
+    def _stepped(self, seen):
+        """What was late cannot be told any more; where delays seem longer from now on, regular streams show it."""
         for name, truth in self.truth.items():
             truth.least = 0, np.inf
             link = self.links[name]
             healthy = link == Link(delivered_ns=link.delivered_ns, sent=link.sent)
-            if healthy and self.steady_ns - truth.arrival_ns < 3 * TICK:
+            if seen and healthy and self.steady_ns - truth.arrival_ns < 3 * TICK:
                 truth.stepped_ns = self.steady_ns
 
     def regular(self, seconds):

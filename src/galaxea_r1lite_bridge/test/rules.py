@@ -92,7 +92,7 @@ class Rule:
     name = ""
 
     def asked(self, world, what, reason, measured):
-        """The bridge was asked to arm or to home, and answered."""
+        """The bridge was asked to arm, home or stop, and answered; or its clock was set back."""
 
     def offered(self, world, chunk, reason):
         """A chunk came to armed arms, and was taken (NONE) or dropped."""
@@ -178,6 +178,8 @@ class Consent(Rule):
             return
         if what in ("arm", "arm again"):
             self.since_ns, self.session, self.ended = world.ticked_ns, None, None
+        elif what == "clock":  # was set back: only what is observed afterwards counts
+            self.since_ns = world.node_ns
         elif what == "stop":
             self.since_ns, self.ended = world.ticked_ns, self.ended if self.session is None else self.newest
 

@@ -111,17 +111,48 @@ def test_a_clock_that_is_set_is_learned_again_within_a_second(line, clock):
     assert line.newest.age == pytest.approx(0.3), "and lateness counts from what was learned"
 
 
-def test_a_clock_that_makes_delays_shorter_is_learned_at_once(line):
+def test_a_clock_that_makes_delays_shorter_is_learned_without_holding(line):
     line.sender_ns += S
+    for _ in range(200):
+        line.send()
+        assert line.newest.usable(0.1)
+    line.wait(S * 3 // 10)
+    line.send(delay=0.302)
+    assert line.newest.age == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_stamps_from_the_future_for_a_moment_change_nothing(line, count):
+    """As while a simulated clock of ours has not been heard."""
+    line.send(count, delay=-0.2)
+    line.send(10)
+    assert line.newest.usable(0.1)
+    assert line.newest.age == 0
+    line.wait(S * 3 // 10)
+    line.send(delay=0.302)
+    assert line.newest.age == pytest.approx(0.3)
+
+
+def test_messages_before_a_simulated_clock_has_begun_teach_nothing():
+    line = Line()
+    line.stream, line.now_ns = FeedbackStream(6, simulated=True), -PERIOD * 20
+    for _ in range(20):
+        line.wait(PERIOD)
+        line.stream.store(POSITIONS, line.sender_ns, 0, line.steady_ns)
+    line.now_ns = line.sender_ns
     line.send()
+    assert line.newest.age == 0
     assert line.newest.usable(0.1)
 
 
-def test_a_single_stamp_from_the_future_ends_in_a_second_of_holding(line):
-    line.send(delay=-60.0)
-    line.send(10)
-    assert line.newest.refused == Reason.FEEDBACK_CLOCK_STEPPED
-    line.send(200)
+def test_a_simulated_clock_that_catches_up_is_none_that_was_set(line):
+    line.stream = FeedbackStream(6, simulated=True)
+    line.send(100)
+    line.sender_ns += S // 5  # the simulation went on while its messages waited
+    line.now_ns += S // 5
+    line.send(delay=0.202)
+    assert line.newest.age == pytest.approx(0.2)
+    line.send()
     assert line.newest.usable(0.1)
 
 

@@ -17,6 +17,8 @@ class FeedbackStream:
 
     Not thread-safe.
 
+    `simulated` says whether the node's clock is.
+
     Attributes:
         count: of the group's joints.
         received: messages.
@@ -25,11 +27,11 @@ class FeedbackStream:
         arrivals: of all messages.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, simulated: bool = False) -> None:
         self.count = count
         self.received = self.rejected = self.unstamped = 0
         self.arrivals = Arrivals()
-        self._stamps = Stamps()
+        self._stamps = Stamps(simulated)
         self._positions: NDArray[np.float64] | None = None
         self._arrival_ns = 0
         self._lateness = 0.0
@@ -53,7 +55,7 @@ class FeedbackStream:
         self._positions, self._arrival_ns, self._lateness = positions, steady_ns, 0.0
         if stamp_ns == 0:
             self.unstamped += 1
-        else:
+        elif now_ns > 0:  # at 0 a simulated clock has not begun
             self._lateness = self._stamps.lateness(stamp_ns, now_ns, steady_ns)
 
     def newest(self, steady_ns: int) -> JointFeedback:

@@ -10,14 +10,16 @@ from galaxea_r1lite_bridge.execution.reasons import Reason
 
 _SECOND = 1_000_000_000
 _WINDOW_S = 30  # in which the least delay is the usual one
-_STEP_NS = _SECOND // 20  # by which a delay may seem to grow faster than time: a simulated clock goes on in steps
+_STEP_NS = _SECOND // 20  # by which a delay may seem to grow faster than time: messages wait for the processor
+_CATCH_UP_NS = _SECOND  # the same where the node's clock is simulated, and makes up for a stall
+_EARLY_NS = _SECOND // 4  # for which messages may come before their time, where our clock is simulated and has stalled
 _RELEARN_NS = _SECOND  # after a step of a clock
 _BACKWARDS = 3  # stamps that go back within _RELEARN_NS: one may be a clock that was set, more are two publishers
 
 
 class _Seen(NamedTuple):
-    stamp_ns: int
     delay_ns: int
+    least_ns: int
     steady_ns: int
 
 
@@ -27,10 +29,17 @@ class Stamps:
 
     A delay cannot grow faster than time passes. Where it seems to, one of the clocks was set: the usual delay is
     learned again, and until then the stream is refused. Stamps that go back and forth come from two publishers.
+    A message that comes earlier than any other is not late, and says nothing about the usual delay unless that lasts.
+
+    Attributes:
+        simulated: whether the node's clock is: such a one catches up after a stall.
     """
 
+    simulated: bool = False
     _least: deque[tuple[int, int]] = field(default_factory=deque)  # second, least delay in it
     _before: _Seen | None = None
+    _stamp_ns: int | None = None
+    _early_since_ns: int | None = None
     _stepped_ns: int | None = None
     _backwards: deque[int] = field(default_factory=lambda: deque(maxlen=_BACKWARDS))
 
@@ -42,22 +51,33 @@ class Stamps:
             now_ns: time of arrival on the node's clock.
             steady_ns: and on the steady clock.
         """
-        delay, before = now_ns - stamp_ns, self._before
-        self._before = _Seen(stamp_ns, delay, steady_ns)
-        if before is not None:
-            if delay - before.delay_ns > steady_ns - before.steady_ns + _STEP_NS:
+        delay = now_ns - stamp_ns
+        if self._stamp_ns is not None and stamp_ns < self._stamp_ns:
+            self._backwards.append(steady_ns)
+        self._stamp_ns = stamp_ns
+        if self._before is not None:
+            if delay < self._before.least_ns - _STEP_NS:
+                self._early_since_ns = self._early_since_ns or steady_ns
+                if steady_ns - self._early_since_ns < _EARLY_NS:
+                    return 0.0
+            self._early_since_ns = None
+            growth, passed = delay - self._before.delay_ns, steady_ns - self._before.steady_ns
+            if growth > passed + (_CATCH_UP_NS if self.simulated else _STEP_NS):
                 self._stepped_ns = steady_ns
                 self._least.clear()
-            if stamp_ns < before.stamp_ns:
-                self._backwards.append(steady_ns)
-        second = steady_ns // _SECOND
+        least = self._learned(delay, steady_ns // _SECOND)
+        self._before = _Seen(delay, least, steady_ns)
+        return (delay - least) / _SECOND
+
+    def _learned(self, delay: int, second: int) -> int:
+        """The least delay of the last 30 s, this one included, ns."""
         if self._least and self._least[-1][0] == second:
             self._least[-1] = (second, min(delay, self._least[-1][1]))
         else:
             self._least.append((second, delay))
         while self._least[0][0] < second - _WINDOW_S:
             self._least.popleft()
-        return (delay - min(least for _, least in self._least)) / _SECOND
+        return min(least for _, least in self._least)
 
     def refusal(self, steady_ns: int) -> Reason:
         """Why the stream must not be used now, however fresh it is; NONE: it may."""

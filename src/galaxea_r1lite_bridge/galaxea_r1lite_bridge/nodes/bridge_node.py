@@ -68,7 +68,10 @@ class BridgeNode(ManagedNode):
         robot = self._robot
         self._lock = threading.Lock()
         self._controller = MotionController(robot, self._settings)
-        self._feedback = {name: FeedbackStream(len(group.joints)) for name, group in robot.actuated.items()}
+        simulated = bool(self.get_parameter("use_sim_time").value)
+        self._feedback = {
+            name: FeedbackStream(len(group.joints), simulated=simulated) for name, group in robot.actuated.items()
+        }
         self._heartbeats = Heartbeats(self._settings.watchdog.heartbeat.limit)
         self._armed, self._heartbeat_age = False, -1.0
         self._tick_count = 0
