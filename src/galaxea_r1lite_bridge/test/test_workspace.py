@@ -71,7 +71,7 @@ CASES = {  # offsets from the start pose that lead out of the workspace
     Reason.LIMIT_TABLE: ARM[1] * 0.9,
     Reason.LIMIT_BOX: ARM[0] * 1.4,
     Reason.LIMIT_ARM_DISTANCE: ARM[0] * -0.85 + ARM[7] * 0.85,
-    Reason.LIMIT_OWN_ARM: ARM[2] * 1.5 + ARM[4] * 0.9 + ARM[5] * 0.3,
+    Reason.LIMIT_OWN_ARM: ARM[2] * 1.35 + ARM[3] * 0.6,
     Reason.LIMIT_BODY: ARM[0] * -1.3,
 }
 

@@ -74,11 +74,13 @@ class Follower:
         plan.delay(round((1.0 - rate) * elapsed.plan_ns))
 
         position, velocity = plan.sample(now_ns)
+        if not torso:
+            position[place] = previous.position[place]
         if not np.array_equal(look.positions[0], positions[0]):
             led = look.positions
             position, velocity = self.guard.led(position), (led[1] - led[0]) / LOOK_AHEAD[0]
         if not torso:
-            position[place], velocity[place] = previous.position[place], 0.0
+            velocity[place] = 0.0
         motion, limited = self.limiter.follow(previous, position, velocity * rate, elapsed.dt, measured, elapsed.pace)
         if not torso:  # wherever it is measured: a limit must not begin to move it
             motion.position[place], motion.velocity[place], limited[place] = previous.position[place], 0.0, 0
