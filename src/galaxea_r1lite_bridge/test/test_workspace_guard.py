@@ -149,7 +149,7 @@ def test_from_inside_a_margin_the_arms_go_out_but_no_deeper():
 
 def test_what_the_arms_wore_away_is_not_forgotten_when_the_torso_is_measured_anew():
     position = np.concatenate([ROBOT.home, ROBOT.groups["torso"].home])
-    position[[0, 7]] += [-0.69, 0.69]
+    position[[0, 7]] += [-0.71, 0.71]
     arms = [k for k, limit in enumerate(WORKSPACE.limits) if limit.reason == Reason.LIMIT_ARM_DISTANCE]
     checked, _ = guard(position)
     assert checked._floor[arms].min() == 0
