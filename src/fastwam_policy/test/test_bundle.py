@@ -176,6 +176,16 @@ def test_a_link_out_of_the_folder_is_refused(bundle, tmp_path, name):
         Bundle.load(bundle)
 
 
+def test_an_installed_bundle_may_consist_of_links(random_bundle, tmp_path):
+    """As `colcon build --symlink-install` makes it."""
+    for path in random_bundle.rglob("*"):
+        if path.is_file():
+            link = tmp_path / "installed" / path.relative_to(random_bundle)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    assert Bundle.read_info(tmp_path / "installed").name == "random_tiny"
+
+
 def test_statistics_of_another_shape(bundle):
     path = bundle / "dataset_stats.json"
     statistics = json.loads(path.read_text())

@@ -26,14 +26,11 @@ def run(given: argparse.Namespace) -> int:
 
     from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.fault_injection.fault_table import around_table, as_json, table, write_table
-    from fastwam_policy.launching.domain import private_domain
+    from fastwam_policy.fault_injection.injection import check_safety
 
     if given.write:
         around_table(given.write)
-    with private_domain():
-        from fastwam_policy.fault_injection.faults import check_safety
-
-        rows = check_safety(given.robot)
+    rows = check_safety(given.robot)
     PlainConsole().print(table(rows))
     write_figures(given.json, as_json(rows))
     if given.write:

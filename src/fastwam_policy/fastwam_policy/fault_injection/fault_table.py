@@ -16,9 +16,10 @@ from galaxea_r1lite_bridge.robot.config import LimitArrays
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 BEGIN, END = "<!-- fault table: written by `fastwam check-safety` -->", "<!-- end of the fault table -->"
-_TOLERANCE = 1e-3  # share of a limit that rounding of stamps to ns explains
+_TOLERANCE = 0.1  # share of a limit: stamps are of the node's clock, limits of the steady one, read a moment later
 _FEWEST = 3  # commands that an acceleration needs
 _RESTING = 1e-6  # rad/s
+_SILENCE = 0.5  # s without a command: 50 periods
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,18 @@ class Row:
     violations: int
 
 
-def extremes(stamps: NDArray[np.int64], positions: NDArray[np.float64], limits: LimitArrays, max_dt: float) -> Extremes:
-    """Use of the limits by commands at `stamps` [N] ns with `positions` [N, D].
+def extremes(
+    stamps: NDArray[np.int64],
+    positions: NDArray[np.float64],
+    velocities: NDArray[np.float64],
+    limits: LimitArrays,
+    max_dt: float,
+) -> Extremes:
+    """Use of the limits by commands at `stamps` [N] ns with `positions` and `velocities` [N, D].
 
-    A period longer than `max_dt` s counts as `max_dt`, as it does in the limiter. After a step back of the clock the
-    period is unknown: there only the velocity over `max_dt` is looked at.
+    Velocities are judged by the positions, accelerations by the velocities: each needs a period once. A period longer
+    than `max_dt` s counts as `max_dt`, as it does in the limiter. After a step back of the clock the period is unknown:
+    there only the velocity over `max_dt` is looked at.
     """
     inside = (positions >= limits.lower - 1e-9) & (positions <= limits.upper + 1e-9)  # NaN compares false
     bad = np.asarray(~inside.all(axis=1))
@@ -69,22 +77,23 @@ def extremes(stamps: NDArray[np.int64], positions: NDArray[np.float64], limits: 
     periods = np.diff(stamps)[:, None] / 1e9
     unknown = periods[:, 0] <= 0
     dt = np.where(unknown[:, None], max_dt, np.minimum(periods, max_dt))
-    velocity = np.diff(positions, axis=0) / dt
-    acceleration = np.diff(velocity, axis=0) / dt[1:]
-    acceleration[unknown[1:] | unknown[:-1]] = 0.0
-    speeds = (np.abs(velocity) / limits.velocity).max(axis=1)
+    acceleration = np.diff(velocities, axis=0) / dt
+    acceleration[unknown] = 0.0
+    speeds = (np.abs(np.diff(positions, axis=0) / dt) / limits.velocity).max(axis=1)
     changes = (np.abs(acceleration) / limits.acceleration).max(axis=1)
-    bad[1:] |= ~(speeds <= 1 + _TOLERANCE)
-    bad[2:] |= ~(changes <= 1 + _TOLERANCE)
+    bad[1:] |= ~(speeds <= 1 + _TOLERANCE) | ~(changes <= 1 + _TOLERANCE)
     return Extremes(float(speeds.max()), float(changes.max()), int(bad.sum()))
 
 
-def time_to_hold(times: Sequence[float], speeds: Sequence[float], since: float) -> float | None:
-    """Time, s, from `since` to the last command that moved; None when the last one still does, 0 when none moved."""
+def time_to_hold(times: Sequence[float], speeds: Sequence[float], since: float, until: float) -> float | None:
+    """Time, s, from `since` to the last command that moved; 0 when none moved.
+
+    None when the last one before `until` still does; when none came for a while, nothing is commanded any more.
+    """
     moving = [time for time, speed in zip(times, speeds, strict=True) if time >= since and speed > _RESTING]
     if not moving:
         return 0.0
-    return None if moving[-1] == times[-1] else moving[-1] - since
+    return None if moving[-1] == times[-1] > until - _SILENCE else moving[-1] - since
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Any
 
 import cv2
@@ -10,12 +11,13 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CompressedImage, JointState
 
-from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
+from galaxea_r1lite_bridge.nodes.emulated_faults import FAULTS
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
 
 _NOISE = 2e-4  # rad or mm: an encoder's least digit, without which the feedback would look frozen
+_LATENESS = 0.5  # s of all feedback with the fault "late"
 _SIZES = {"head": (1280, 720)}  # pixels, width and height as the robot's
 _SIZE = (640, 360)
 
@@ -48,10 +50,12 @@ class EmulatorNode(ManagedNode):
         }
         target = qos_profile(robot.qos.target)
         self._inputs = [
-            BoundedSubscription(self, JointState, group.target, self._joints[name].follow, target)
+            self.create_subscription(JointState, group.target, self._joints[name].follow, target)
             for name, group in robot.actuated.items()
         ]
-        self._before = time.monotonic()
+        self._before = self._fault_since = time.monotonic()
+        self._fault_before = ""
+        self._waiting: deque[tuple[float, Any, Any]] = deque()
         work = [(self._values["feedback_rate"], self._publish_joints)]
         if self._values["cameras"]:
             work.append((self._values["camera_rate"], self._publish_images))
@@ -64,38 +68,43 @@ class EmulatorNode(ManagedNode):
         for ticker in self._tickers:
             self.destroy_timer(ticker)
         for subscription in self._inputs:
-            subscription.destroy()
+            self.destroy_subscription(subscription)
         for publisher in (*self._feedback.values(), *self._cameras.values()):
             self.destroy_publisher(publisher)
-
-    @property
-    def _fault(self) -> str:
-        return str(self.get_parameter("fault").value)
 
     def _publish_joints(self) -> None:
         now = time.monotonic()
         dt, self._before = now - self._before, now
-        stamp, fault = self.get_clock().now().to_msg(), self._fault
+        fault, stamp = self._fault(now), self.get_clock().now().to_msg()
+        concerned, spoil = FAULTS.get(fault, ("", None))
         for name, servo in self._joints.items():
-            servo.advance(dt, self._values["time_constant"])
+            if (name, fault) != ("left_arm", "blocked"):
+                servo.advance(dt, self._values["time_constant"])
             if fault != "frozen":
                 servo.shown = servo.position + self._random.uniform(-_NOISE, _NOISE, len(servo.position))
-            shown = servo.shown
-            if name == "left_arm" and fault == "jump":
-                shown = shown + 0.5
-            if name == "left_arm" and fault == "nan":
-                shown = shown * np.nan
-            if name == "left_arm" and fault == "silent":
-                continue
-            message: Any = JointState(position=shown.tolist())
+            message: Any = JointState(position=servo.shown.tolist())
             message.header.stamp = stamp
-            self._feedback[name].publish(message)
+            if spoil is not None and name == concerned:
+                message = spoil(message, now - self._fault_since)
+            if message is not None:
+                self._waiting.append((now, self._feedback[name], message))
+        while self._waiting and now - self._waiting[0][0] >= (_LATENESS if fault == "late" else 0.0):
+            _, publisher, message = self._waiting.popleft()
+            publisher.publish(message)
+
+    def _fault(self, now: float) -> str:
+        """The fault in force, since `_fault_since`."""
+        fault = str(self.get_parameter("fault").value)
+        if fault != self._fault_before:
+            self._fault_before, self._fault_since = fault, now
+        return fault
 
     def _publish_images(self) -> None:
         for name, publisher in self._cameras.items():
-            if name == "head" and self._fault == "camera":
+            if name == "head" and self._fault_before == "camera":
                 continue
-            message: Any = CompressedImage(format="jpeg", data=self._jpeg[name])
+            cut = len(self._jpeg[name]) // 2 if (name, self._fault_before) == ("head", "cut") else None
+            message: Any = CompressedImage(format="jpeg", data=self._jpeg[name][:cut])
             message.header.stamp = self.get_clock().now().to_msg()
             publisher.publish(message)
 
