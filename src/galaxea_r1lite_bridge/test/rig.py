@@ -55,7 +55,7 @@ class Rig(OfflineBridge):
         """Time passes, and then the bridge acts."""
         self.clock.advance(period)
         command = self.step()
-        self.plant.advance(None if command.motion is None else command.motion.position, period / S)
+        self.plant.advance(self.target(command), period / S)
         self.sent.append(command)
         self.states.append((command.state, command.reason))
         return command

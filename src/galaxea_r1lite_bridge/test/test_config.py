@@ -43,7 +43,6 @@ def change(data, keys, value):
 LEFT = ("groups", "left_arm")
 SHAPE = {
     "tool": {"link": "left_gripper_link", "point": [0, 0, 0]},
-    "capsules": [{"begin": "left_arm_link2", "end": "tool", "radius": 0.06}],
 }
 
 
@@ -63,7 +62,9 @@ SHAPE = {
             [[0, 0, 1], [1, 1, 0]],
             "box: the first corner must be the lower one, got z from 1.0 to 0",
         ),
-        (("workspace", "arms", "left_arm", "tool", "link"), "hand", "workspace: 'hand' is not a link of r1lite.urdf"),
+        (("workspace", "arms", "left_arm", "tool", "link"), "hand", "tool.link: hand is not a link of r1lite.urdf"),
+        (("body", "hand"), [], "body.hand: hand is not a link of r1lite.urdf"),
+        (("workspace", "margins", "arms"), -0.01, "workspace.margins.arms: .*greater than or equal to 0"),
         (
             ("workspace", "arms"),
             {"left_arm": SHAPE, "arm": SHAPE},

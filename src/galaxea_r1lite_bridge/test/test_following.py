@@ -48,12 +48,12 @@ def test_a_fast_plan_is_slowed_down_as_a_whole_and_keeps_its_path(armed):
 
 def test_a_target_outside_of_a_joint_limit_does_not_stop_the_others(armed):
     offset = np.zeros(14)
-    offset[0], offset[3] = -9.0, 0.3
+    offset[5], offset[3] = -9.0, 0.3
     armed.accept(offset)
     command = armed.run(1.4)
     assert command.motion.position[3] == pytest.approx(armed.home[3] + 0.3, abs=5e-3)
-    assert command.motion.position[0] == pytest.approx(armed.controller.limiter.lower[0], abs=1e-3)
-    assert command.limited[0] == Reason.LIMIT_POSITION
+    assert command.motion.position[5] == pytest.approx(armed.controller.limiter.lower[5], abs=1e-3)
+    assert command.limited[5] == Reason.LIMIT_POSITION
 
 
 def test_the_command_stays_near_a_blocked_arm(armed):

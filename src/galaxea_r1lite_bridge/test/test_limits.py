@@ -76,10 +76,10 @@ def test_every_limit_is_named():
 
 def test_braking_ends_where_it_is_predicted_to():
     motion = Motion(np.array([0.0, 50.0]), np.array([0.4, -150.0]))
-    predicted = LIMITER.braking(motion, 3)[-1]
+    predicted = LIMITER.braking(motion, 3, 0.01)[0]
     while motion.velocity.any():
         motion = LIMITER.brake(motion, 0.01)
-    assert (np.abs(motion.position - predicted) <= np.array([0.4, 150.0]) * 0.01).all()
+    np.testing.assert_allclose(motion.position, predicted, atol=1e-4)
 
 
 def test_braking_takes_the_acceleration_limit():

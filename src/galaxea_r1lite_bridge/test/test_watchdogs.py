@@ -5,6 +5,8 @@ from galaxea_r1lite_bridge.execution.reasons import Reason, State
 
 from .rig import TICK, Rig, S, check_limits, shown
 
+ROLL = np.eye(14)[5] + np.eye(14)[12]  # 1 rad of the wrists, which meets nothing
+
 
 def test_a_stale_plan_is_not_followed(armed):
     armed.accept(0.2, rows=64)
@@ -113,7 +115,7 @@ def test_a_jump_of_the_feedback_is_a_fault(armed):
 
 
 def test_blocked_arms_are_a_fault_that_holds_until_they_are_armed_where_they_are(armed):
-    armed.accept(1.0, ramp=True, rows=20)
+    armed.accept(ROLL, ramp=True, rows=20)
     armed.run(0.3)
     armed.plant.lag = 1e9  # something holds them
     blocked_at = armed.joints.copy()
@@ -134,7 +136,7 @@ def test_blocked_arms_are_a_fault_that_holds_until_they_are_armed_where_they_are
 
 @pytest.mark.parametrize("means", ["stop", "disarm", "estop", "stale", "driver"])
 def test_nothing_moves_after_a_tracking_error_whatever_else_happens(armed, means):
-    armed.accept(1.0, ramp=True, rows=20)
+    armed.accept(ROLL, ramp=True, rows=20)
     armed.run(0.3)
     armed.plant.lag = 1e9
     while armed.tick().state != State.FAULT:

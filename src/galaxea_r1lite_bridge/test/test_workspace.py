@@ -1,59 +1,78 @@
-from dataclasses import replace
+from copy import copy
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from galaxea_r1lite_bridge.execution.joints import Joints
+from galaxea_r1lite_bridge.execution.leading import Leader
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
-from galaxea_r1lite_bridge.execution.workspace import KINDS, Workspace, segment_distance
+from galaxea_r1lite_bridge.execution.workspace import KINDS, Workspace
 
+from .clearance import by_reason, check_clearance, clearance
 from .rig import ROBOT, Rig, check_limits
 
-WORKSPACE = Workspace.of(ROBOT)
-JOINTS = [joint for group in ROBOT.actuated.values() for joint in group.joints]
-HOME = Joints.of(ROBOT).home
-points = st.lists(st.floats(-1, 1), min_size=3, max_size=3).map(np.array)
+WORKSPACE = Workspace(ROBOT)
+JOINTS = Joints.of(ROBOT)
+HOME = JOINTS.home
+ARMS = [ROBOT.actuated_slices[name] for name in ROBOT.workspace.arms]
+LEADER = Leader(WORKSPACE, ARMS)
 
 
-@given(points, points, points, points)
-def test_segment_distance_is_the_smallest_of_all_pairs_of_points(a0, a1, b0, b1):
-    if min(np.linalg.norm(a1 - a0), np.linalg.norm(b1 - b0)) < 0.05:
-        return
-    u = np.linspace(0, 1, 41)[:, None]
-    pairs = np.linalg.norm((a0 + u * (a1 - a0))[:, None] - (b0 + u * (b1 - b0))[None], axis=2)
-    distance = segment_distance(a0, a1, b0, b1)
-    assert distance <= pairs.min() + 1e-9
-    assert distance >= pairs.min() - 0.06
+def least(position, reason, workspace=WORKSPACE):
+    return by_reason(workspace, clearance(workspace, position[None]))[reason][0]
 
 
 def test_clearance_is_that_of_the_kinematics():
-    kinematics = ROBOT.kinematics()
-    positions = dict(zip(JOINTS, HOME, strict=True))
+    kinematics, positions = ROBOT.kinematics(), {}
+    for name, place in ROBOT.actuated_slices.items():
+        positions |= ROBOT.urdf_positions(name, HOME[place])
     tools = [
         (kinematics.pose(arm.tool.link, positions) @ [*arm.tool.point, 1])[:3] for arm in ROBOT.workspace.arms.values()
     ]
-    table, box, apart = WORKSPACE.clearance(HOME[None])[0]
+    fingers = [f"{side}_gripper_finger_link{k}" for side in ("left", "right") for k in (1, 2)]
+    poses = [kinematics.pose(finger, positions) for finger in fingers]
+    tips = [pose @ [0.015 + x, sign * 0.007 + y, z, 1] for pose, sign in zip(poses, (-1, 1, -1, 1), strict=True)
+            for x in (-0.035, 0.035) for y in (-0.006, 0.006) for z in (-0.011, 0.011)]  # fmt: skip
     low, high = np.array(ROBOT.workspace.box)
-    assert table == pytest.approx(min(tool[2] for tool in tools) - ROBOT.workspace.table_height)
-    assert box == pytest.approx(min(np.minimum(tool - low, high - tool).min() for tool in tools))
-    assert 0 < apart < np.linalg.norm(tools[0] - tools[1])
+    clearances = clearance(WORKSPACE, HOME[None])
+    found, of_fingers = by_reason(WORKSPACE, clearances), ["finger" in limit.first for limit in WORKSPACE.limits]
+    of_fingers &= np.array([limit.reason == Reason.LIMIT_TABLE for limit in WORKSPACE.limits])
+    height = min(tip[2] for tip in tips) - ROBOT.workspace.table_height
+    assert clearances[0, of_fingers].min() == pytest.approx(height)
+    assert found[Reason.LIMIT_BOX] == pytest.approx(min(np.minimum(tool - low, high - tool).min() for tool in tools))
+    assert 0 < found[Reason.LIMIT_ARM_DISTANCE] < np.linalg.norm(tools[0] - tools[1])
 
 
-def test_batches_give_what_single_poses_give():
+def test_the_start_pose_is_clear_of_everything():
+    assert clearance(WORKSPACE, HOME[None]).min() > 0.03
+
+
+def test_what_is_not_measured_is_bounded():
+    """A walk through the workspace: exact where it matters, never more than the truth."""
     random = np.random.default_rng(0)
-    rows = HOME + random.normal(0, 0.2, (5, len(HOME)))
-    together = WORKSPACE.clearance(rows)
-    alone = np.concatenate([WORKSPACE.clearance(row[None]) for row in rows])
-    np.testing.assert_allclose(together, alone, atol=1e-12)
+    workspace, position, exact = Workspace(ROBOT), HOME.copy(), 0
+    lower, upper = np.array([limits for group in ROBOT.actuated.values() for limits in group.limits.position]).T
+    for _ in range(200):
+        step = random.normal(0, 0.05, (random.integers(1, 12), len(HOME))) * np.where(JOINTS.angular, 1, 20)
+        rows = np.clip(position + np.cumsum(step, axis=0), lower, upper)
+        found, true = workspace.clearance(rows), clearance(workspace, rows)
+        assert (found <= true + 1e-9).all()
+        near = true < 0.03
+        np.testing.assert_allclose(found[near], true[near], atol=1e-9)
+        exact += near.sum()
+        position = rows[-1]
+    assert exact > 1000
 
 
-NARROW = replace(WORKSPACE, box=np.array([[0.05, -0.5, 0.6], [1.0, 0.5, 1.6]]))
+NARROW = copy(WORKSPACE)
+NARROW.box = np.array([[0.05, -0.5, 0.6], [1.0, 0.5, 1.6]])
+ARM = np.eye(14)
 CASES = {  # offsets from the start pose that lead out of the workspace
-    Reason.LIMIT_TABLE: np.eye(14)[1] * 0.9,
-    Reason.LIMIT_BOX: np.eye(14)[0] * 1.4,
-    Reason.LIMIT_ARM_DISTANCE: np.eye(14)[0] * -1.2 + np.eye(14)[7] * 1.2,
+    Reason.LIMIT_TABLE: ARM[1] * 0.9,
+    Reason.LIMIT_BOX: ARM[0] * 1.4,
+    Reason.LIMIT_ARM_DISTANCE: ARM[0] * -0.85 + ARM[7] * 0.85,
+    Reason.LIMIT_OWN_ARM: ARM[2] * 1.35 + ARM[3] * 0.6,
+    Reason.LIMIT_BODY: ARM[0] * -1.3,
 }
 
 
@@ -61,16 +80,18 @@ CASES = {  # offsets from the start pose that lead out of the workspace
 def test_the_arms_stop_before_a_workspace_limit_and_come_back(kind):
     rig = Rig().armed()
     rig.controller.guard.workspace = NARROW
+    rig.controller.guard.leader = Leader(NARROW, ARMS)
     offset = CASES[kind]
-    assert NARROW.clearance((HOME + np.pad(offset, (0, 3)))[None])[0, KINDS.index(kind)] < -0.01
+    assert least(HOME + np.pad(offset, (0, 3)), kind, NARROW) < -0.01
     for number in range(1, 9):
         rig.accept(offset, chunk_id=number)
         rig.run(0.5)
     command = rig.sent[-1]
     assert (command.state, command.reason) == (State.HOLDING, kind)
-    clearance = np.array([NARROW.clearance(c.motion.position[None])[0] for c in rig.sent if c.motion])
-    assert clearance.min() > -2e-3
-    assert clearance[-1, KINDS.index(kind)] < 0.05, "it went as far as it may"
+    assert " and " in command.detail
+    assert command.detail.endswith(" mm")
+    check_clearance(rig.sent, NARROW)
+    assert least(command.motion.position, kind, NARROW) < 0.05, "it went as far as it may"
     assert rig.controller.interventions[kind] >= 1
     for number in range(9, 15):
         rig.accept(0.0, chunk_id=number)
@@ -79,21 +100,34 @@ def test_the_arms_stop_before_a_workspace_limit_and_come_back(kind):
     check_limits(rig.sent, rig.controller.limiter)
 
 
+def test_the_two_bodies_are_named():
+    nearest = WORKSPACE.nearest(HOME + np.pad(CASES[Reason.LIMIT_BODY], (0, 3)))
+    assert nearest.clearance < 0
+    assert nearest.text.startswith("torso_link3 and left_")
+    nearest = WORKSPACE.nearest(HOME + np.pad(ARM[0] * -0.7 + ARM[7] * 0.7, (0, 3)))
+    first, second = nearest.points
+    assert nearest.text.endswith(f", {1e3 * np.linalg.norm(first - second):.0f} mm")
+    assert first[1] > second[1], "the left arm's point is further left"
+    nearest = WORKSPACE.nearest(HOME + np.pad(ARM[1] * 0.75, (0, 3)))
+    assert "left_gripper_finger_link" in nearest.text
+    assert nearest.points[1, 2] == ROBOT.workspace.table_height
+
+
 def test_out_of_a_place_that_is_outside_it_moves_inwards_only():
     """The torso was moved by somebody else while the arms were armed: the grippers are now below the table."""
     rig = Rig({"watchdog.feedback_jump.limit": 1.0}).armed()
-    offset = np.eye(14)[1] * 0.5 + np.eye(14)[8] * 0.5
+    offset = ARM[1] * 0.45 + ARM[8] * 0.45
     rig.accept(offset)
     rig.run(1.0)
     rig.joints[14] += 0.35  # leans forward
-    rig.run(0.3)
+    rig.run(0.6)
 
     def table():
-        return WORKSPACE.clearance(rig.sent[-1].motion.position[None])[0, 0]
+        return least(rig.sent[-1].motion.position, Reason.LIMIT_TABLE)
 
     begin = table()
     assert begin < -0.02
-    rig.accept(offset + np.eye(14)[1] * 0.2, chunk_id=2)
+    rig.accept(offset + ARM[1] * 0.2, chunk_id=2)
     rig.run(0.5)
     assert table() >= begin - 1e-3
     for number in range(3, 8):
@@ -102,25 +136,45 @@ def test_out_of_a_place_that_is_outside_it_moves_inwards_only():
     assert table() > 0
 
 
+def test_a_plan_past_the_torso_is_led_around_it():
+    """An elbow that would touch gives way; the tool stays where the plan has it."""
+    random, tools = np.random.default_rng(0), WORKSPACE.body.tools
+    low, high = HOME.copy(), HOME.copy()
+    low[7:13] = [0.6, 2.0, -2.1, -0.4, -0.4, -0.1]
+    high[7:13] = [1.0, 2.8, -0.6, 0.9, 0.4, 0.1]
+    poses = random.uniform(low, high, (4000, 17))
+    found = by_reason(WORKSPACE, WORKSPACE.clearance(poses))
+    clear = np.min([found[reason] for reason in KINDS if reason != Reason.LIMIT_BODY], axis=0) > 0.02
+    touching = poses[(found[Reason.LIMIT_BODY] < 0) & (found[Reason.LIMIT_BODY] > -0.02) & clear][:40]
+    assert len(touching) > 10
+    led, look, along = LEADER.lead(touching, np.zeros(3))
+    assert along == {Reason.LIMIT_BODY}
+    moved = np.linalg.norm(WORKSPACE.body.place(touching).begin[:, tools] - look.placed.begin[:, tools], axis=0)
+    clearances = look.clearance.min(axis=1)
+    assert np.mean(clearances > 0) > 0.9
+    assert np.median(moved) < 0.003
+    np.testing.assert_array_equal(led[:, :7], touching[:, :7])
+
+
 def test_a_plan_that_dips_into_the_table_is_led_along_it():
-    """The joints that do not lift the tool go on, so that a gripper can close at the lowest point and come up again."""
-    lowest = np.eye(14)[1] * 0.85
+    """The joints that do not lift the fingers go on, so that a gripper can close at the lowest point and come up."""
+    lowest = ARM[1] * 0.8
     dips = (HOME + np.pad(lowest, (0, 3)))[None]
-    assert -0.03 < WORKSPACE.clearance(dips)[0, 0] < -0.01
-    lifted = WORKSPACE.lifted(dips)
-    assert WORKSPACE.clearance(lifted)[0, 0] == pytest.approx(0.002, abs=5e-4)
+    assert -0.03 < WORKSPACE.clearance(dips).min() < -0.01
+    lifted, look, along = LEADER.lead(dips, np.zeros(3))
+    assert look.clearance.min() == pytest.approx(0.002, abs=5e-4)
+    assert along == {Reason.LIMIT_TABLE}
     np.testing.assert_array_equal(lifted[0, 7:], dips[0, 7:])  # only that arm gives way
 
     rig = Rig().armed()
-    gripper = np.eye(14)[6] * -20.0
+    gripper = ARM[6] * -20.0
     for number in range(1, 5):
         rig.accept(lowest + gripper, chunk_id=number)
         rig.run(0.5)
     command = rig.sent[-1]
     assert command.state == State.TRACKING
-    clearance = np.array([WORKSPACE.clearance(c.motion.position[None])[0, 0] for c in rig.sent if c.motion])
-    assert clearance.min() > -1e-3
-    assert clearance[-1] < 0.006
+    check_clearance(rig.sent, WORKSPACE)
+    assert least(command.motion.position, Reason.LIMIT_TABLE) < 0.006
     np.testing.assert_allclose(command.motion.position[6], HOME[6] - 20.0, atol=1.0)
     assert rig.controller.interventions[Reason.LIMIT_TABLE] == 1
     check_limits(rig.sent, rig.controller.limiter)

@@ -182,6 +182,7 @@ class MonitorNode(ManagedNode):
             words += f", {policy.reason} {policy.reason_text}"
         if len(policy.latency_p50):
             words += f", {policy.latency_p50[-1]:.0f} ms"
+        markers += factory.nearest(self._geometry.nearest(*pose))
         markers.append(factory.text(words, alarm=self._bridge.state in _ALARMS))
         self._markers.publish(MarkerArray(markers=markers))
 

@@ -1,4 +1,4 @@
-"""Marker messages for RViz: predicted and executed paths, the ghost of both arms at the end of a chunk, status text.
+"""Marker messages for RViz: predicted and executed paths, the arms at the end of a chunk, the nearest pair, text.
 
 Every marker has a lifetime, so that nothing stays on the screen when its source falls silent.
 """
@@ -16,15 +16,17 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker
 
 from fastwam_policy.visualization.scene import Bar
+from galaxea_r1lite_bridge.execution.workspace import Nearest
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
 
 _LIFETIME = duration_message(1_500_000_000)  # as long as a chunk is followed at most
 _EARLY, _LATE = np.array([0.13, 0.75, 0.95]), np.array([0.95, 0.25, 0.55])  # colours of a chunk's first and last step
 _EXECUTED, _REPLACED, _COMMITTED = (0.95, 0.8, 0.2, 1.0), (0.6, 0.6, 0.6, 0.6), (1.0, 1.0, 1.0, 1.0)
+_ALARM = (1.0, 0.4, 0.3, 1.0)
 _GHOST = (0.4, 0.8, 1.0, 0.25)
 _WIDTH, _THIN = 0.006, 0.003  # m
 _FINGERS = (0.006, 0.022)  # m, size of a step's dot with the gripper closed and open
-_TEXT_SIZE, _TEXT_AT = 0.05, (0.5, 0.0, 1.75)  # m
+_TEXT_SIZE, _TEXT_AT, _SMALL_TEXT = 0.05, (0.5, 0.0, 1.75), 0.02  # m
 _ALIGNED = 1e-9  # m: a bar of no length, or along z
 
 
@@ -80,12 +82,20 @@ class MarkerFactory:
             markers.append(marker)
         return markers
 
+    def nearest(self, pair: Nearest) -> list[Marker]:
+        """A line between the two bodies that are nearest to each other, and which they are; red inside the margin."""
+        color = _ALARM if pair.clearance < 0 else _EXECUTED
+        words = self._marker("nearest", 1, Marker.TEXT_VIEW_FACING)
+        words.pose.position, words.text = _point(pair.points.mean(axis=0)), pair.text
+        words.scale, words.color = Vector3(z=_SMALL_TEXT), _color(color)
+        return [self._line("nearest", 0, pair.points, _THIN, color), words]
+
     def text(self, words: str, *, alarm: bool) -> Marker:
         """State, reason and latency above the robot."""
         marker = self._marker("status", 0, Marker.TEXT_VIEW_FACING)
         marker.pose.position, marker.text = _point(np.array(_TEXT_AT)), words
         marker.scale = Vector3(z=_TEXT_SIZE)
-        marker.color = _color((1.0, 0.4, 0.3, 1.0) if alarm else (1.0, 1.0, 1.0, 1.0))
+        marker.color = _color(_ALARM if alarm else (1.0, 1.0, 1.0, 1.0))
         return marker
 
     def path(self, points: NDArray[np.float64], stamps: Sequence[Time]) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from galaxea_r1lite_bridge.execution.workspace import Nearest, Workspace
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 
@@ -23,36 +24,26 @@ class ArmGeometry:
     """Tool points and shapes of both arms from joint positions in the order of `robot.joint_names`."""
 
     def __init__(self, robot: RobotConfig) -> None:
-        self._robot = robot
-        torso = [joint for group in robot.standing.values() for joint in group.joints]
-        self._angular = robot.is_arm
-        joints = [name for name, arm in zip(robot.joint_names, self._angular, strict=True) if arm]
-        self._kinematics = robot.kinematics().batch(robot.workspace_links, [*torso, *joints], robot.workspace.frame)
+        self._workspace = Workspace(robot)
+        self._body = self._workspace.body
+        self._tools = dict(zip(robot.workspace.arms, self._body.tools, strict=True))
+        self._shapes = np.flatnonzero((self._body.arms >= 0) & (self._body.radii > 0))
 
     def tool_paths(self, positions: NDArray[np.float64], torso: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Points between the fingertips [N, 3] by arm, for positions [N, D] and the torso's joints [3]."""
-        poses = self._poses(positions, torso)
-        arms = self._robot.workspace.arms.items()
-        return {name: self._at(poses[arm.tool.link], arm.tool.point) for name, arm in arms}
+        placed = self._body.place(_with_torso(positions, torso))
+        return {arm: placed.begin[:, tool].T for arm, tool in self._tools.items()}
 
     def bars(self, positions: NDArray[np.float64], torso: NDArray[np.float64]) -> list[Bar]:
-        """The capsules that keep the arms apart, for positions [D]."""
-        poses = self._poses(positions[None], torso)
-        found = []
-        for arm in self._robot.workspace.arms.values():
-            for capsule in arm.capsules:
-                ends = []
-                for link in (capsule.begin, capsule.end):
-                    tool = link == "tool"
-                    pose = poses[arm.tool.link if tool else link]
-                    ends.append(self._at(pose, arm.tool.point if tool else (0.0, 0.0, 0.0))[0])
-                found.append(Bar(ends[0], ends[1], capsule.radius))
-        return found
+        """The capsules of both arms, for positions [D]."""
+        placed = self._body.place(_with_torso(positions[None], torso))
+        ends = (placed.begin[..., 0].T, placed.end[..., 0].T)
+        return [Bar(ends[0][k], ends[1][k], float(self._body.radii[k])) for k in self._shapes]
 
-    def _poses(self, positions: NDArray[np.float64], torso: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        rows = np.broadcast_to(torso, (len(positions), len(torso)))
-        return self._kinematics.poses(np.concatenate([rows, positions[:, self._angular]], axis=1))
+    def nearest(self, positions: NDArray[np.float64], torso: NDArray[np.float64]) -> Nearest:
+        """The two bodies that the bridge keeps apart and that are nearest to each other, for positions [D]."""
+        return self._workspace.nearest(_with_torso(positions[None], torso)[0])
 
-    @staticmethod
-    def _at(poses: NDArray[np.float64], point: tuple[float, ...]) -> NDArray[np.float64]:
-        return poses[:, :3, :3] @ np.array(point) + poses[:, :3, 3]
+
+def _with_torso(positions: NDArray[np.float64], torso: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([positions, np.broadcast_to(torso, (len(positions), len(torso)))], axis=1)

@@ -62,7 +62,8 @@ class ArmingGate:
         pose = self._history[-1][1]
         if outside := self.outside(pose):
             return Reason.OUTSIDE_LIMITS, outside
-        return Reason.NONE if self._guard.inside(pose) else Reason.OUTSIDE_WORKSPACE, ""
+        barrier = self._guard.outside(pose)
+        return (Reason.NONE, "") if barrier is None else (Reason.OUTSIDE_WORKSPACE, barrier.detail)
 
     def outside(self, position: NDArray[np.float64]) -> str:
         """Joints that are outside their limits at `position` [D], each with both; empty: none."""

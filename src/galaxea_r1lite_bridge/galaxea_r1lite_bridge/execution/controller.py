@@ -15,10 +15,12 @@ from galaxea_r1lite_bridge.execution.blending import Plan
 from galaxea_r1lite_bridge.execution.clocks import Clocks, Elapsed
 from galaxea_r1lite_bridge.execution.following import Follower
 from galaxea_r1lite_bridge.execution.joints import Joints
+from galaxea_r1lite_bridge.execution.leading import Leader
 from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
 from galaxea_r1lite_bridge.execution.plan import Chunk, slow_move
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings, Reaction
+from galaxea_r1lite_bridge.execution.torso import TorsoEstimate
 from galaxea_r1lite_bridge.execution.types import Command, Inputs
 from galaxea_r1lite_bridge.execution.watchdogs import Finding, Tick, Watchdogs
 from galaxea_r1lite_bridge.execution.workspace import Workspace
@@ -52,7 +54,9 @@ class MotionController:
         self.settings = settings
         self.joints = Joints.of(robot)
         self.limiter = Limiter(*limit_arrays(robot.actuated))
-        self.guard = WorkspaceGuard(Workspace.of(robot), self.limiter)
+        workspace = Workspace(robot)
+        leader = Leader(workspace, [robot.actuated_slices[name] for name in robot.workspace.arms])
+        self.guard = WorkspaceGuard(workspace, leader, self.limiter, settings.max_dt)
         self.chunks = ChunkGate(self.joints.names, settings.watchdog.chunk_age.limit, settings.future_tolerance)
         self.plan = Plan(settings.blending, settings.blend_window, settings.ensemble_decay)
         self.seam = 0.0
@@ -62,6 +66,7 @@ class MotionController:
         self._watchdogs = Watchdogs(settings, self.joints, self.limiter.velocity)
         self._follower = Follower(self.joints, self.limiter, self.guard)
         self._clocks = Clocks(settings.max_dt)
+        self._torso = TorsoEstimate(self.joints.torso.stop - self.joints.torso.start)
         self._motion: Motion | None = None  # None: disarmed
         self._reason, self._detail = Reason.NOT_ARMED, ""
         self._latched: State | None = None
@@ -111,6 +116,7 @@ class MotionController:
             self._reset(Reason.ARMED)
             self._motion = self._arming.start()
             self._watchdogs.reset()
+            self.guard.reset()
             self.chunks.open(self._now_ns)
         return reason
 
@@ -175,6 +181,7 @@ class MotionController:
         self.plan.delay(elapsed.ahead_ns)
         pose = inputs.pose(self.joints.groups, self.settings.watchdog.feedback_age.limit)
         self._arming.see(inputs.steady_ns, pose)
+        self._see_torso(inputs.steady_ns, pose)
         findings = self._findings = self._watch(inputs, pose)
         for jump in (finding.reason for finding in findings if finding.reason in _CLOCK_JUMPS):
             self.chunks.clock_jumped(inputs.now_ns)
@@ -182,7 +189,7 @@ class MotionController:
                 self._reset(jump)
         if self._motion is None:
             return self._command(self._latched or State.DISARMED, self._reason, self._detail)
-        self._follow_torso(pose)
+        self._follow_torso()
         worst = self._findings[0] if self._findings else None
         if worst is not None and worst.reaction == Reaction.FAULT:
             self._latch(State.FAULT, worst.reason, worst.detail)
@@ -219,7 +226,7 @@ class MotionController:
         if elapsed.pace == 0 and not self._motion.velocity.any():
             return self._command(State.HOLDING, Reason.LIMIT_CLOCK, "it stands still", followed.limited)
         if followed.barrier is not None and not self._motion.velocity.any():
-            return self._command(State.HOLDING, followed.barrier, "", followed.limited)
+            return self._command(State.HOLDING, followed.barrier.reason, followed.barrier.detail, followed.limited)
         return self._command(State.TRACKING, reason, detail, followed.limited)
 
     def _end(self, command: Command) -> Command:
@@ -279,11 +286,19 @@ class MotionController:
             self._reset(reason)
             self._detail = detail
 
-    def _follow_torso(self, pose: NDArray[np.float64] | None) -> None:
+    def _see_torso(self, steady_ns: int, pose: NDArray[np.float64] | None) -> None:
+        """Where the torso is, and how well that is known, while it is not commanded."""
+        if self._torso_moves:
+            self._torso.reset()
+        elif pose is not None:
+            self._torso.see(steady_ns, pose[self.joints.torso])
+        self.guard.uncertainty = self._torso.uncertainty
+
+    def _follow_torso(self) -> None:
         """What no policy moves is where it is measured, except while it is moved to the start pose."""
-        if pose is not None and self._motion is not None and not self._torso_moves:
+        if self._motion is not None and not self._torso_moves and self._torso.known:
             position = self._motion.position.copy()
-            position[self.joints.torso] = pose[self.joints.torso]
+            position[self.joints.torso] = self._torso.position
             self._motion = Motion(position, self._motion.velocity)
 
     @property

@@ -13,7 +13,7 @@ from galaxea_r1lite_bridge.execution.joints import Joints
 from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
 from galaxea_r1lite_bridge.execution.reasons import Reason
 from galaxea_r1lite_bridge.execution.speed import LOOK_AHEAD, Speed
-from galaxea_r1lite_bridge.execution.workspace_guard import WorkspaceGuard
+from galaxea_r1lite_bridge.execution.workspace_guard import Barrier, WorkspaceGuard
 
 _SECOND = 1_000_000_000
 _AHEAD_NS = [round(t * _SECOND) for t in (0.0, *LOOK_AHEAD)]
@@ -27,13 +27,13 @@ class Followed:
         motion: what to send.
         limited: [D], the Reason of the limit that changed a joint's target, 0 where none did.
         limits: all limits that act.
-        barrier: the workspace limit before which the plan waits.
+        barrier: the workspace limit before which the plan waits, and the two bodies that it is about.
     """
 
     motion: Motion
     limited: NDArray[np.int_]
     limits: frozenset[Reason]
-    barrier: Reason | None
+    barrier: Barrier | None
 
 
 @dataclass
@@ -66,31 +66,35 @@ class Follower:
         ahead = [plan.sample(now_ns + by_ns) for by_ns in _AHEAD_NS]
         positions = np.array([position for position, _ in ahead])
         velocities = np.array([velocity for _, velocity in ahead])
-        led = self.guard.led(positions)
-        room, barrier = self.guard.room(previous.position, led[1:])
-        rate = self._speed.rate(velocities) * room * slow
+        place = self.joints.torso
+        if not torso:
+            positions[:, place] = previous.position[place]
+        look = self.guard.ahead(previous.position, positions)
+        rate = self._speed.rate(velocities) * look.room * slow
         plan.delay(round((1.0 - rate) * elapsed.plan_ns))
 
         position, velocity = plan.sample(now_ns)
-        touches = not np.array_equal(led[0], positions[0])
-        if touches:
-            position, velocity = self.guard.led(position[None])[0], (led[1] - led[0]) / LOOK_AHEAD[0]
-        place = self.joints.torso
         if not torso:
-            position[place], velocity[place] = previous.position[place], 0.0
+            position[place] = previous.position[place]
+        if not np.array_equal(look.positions[0], positions[0]):
+            led = look.positions
+            position, velocity = self.guard.led(position), (led[1] - led[0]) / LOOK_AHEAD[0]
+        if not torso:
+            velocity[place] = 0.0
         motion, limited = self.limiter.follow(previous, position, velocity * rate, elapsed.dt, measured, elapsed.pace)
         if not torso:  # wherever it is measured: a limit must not begin to move it
             motion.position[place], motion.velocity[place], limited[place] = previous.position[place], 0.0, 0
         if self._speed.share(velocities[0]) > 1.0 + 1e-6:
             limited[self.joints.angular & (np.abs(velocity) > self.limiter.velocity)] = Reason.LIMIT_VELOCITY
-        blocked = self.guard.blocked(previous.position, motion)
+        blocked = self.guard.blocked(previous, motion)
         if blocked is not None:
             motion = self.limiter.brake(previous, elapsed.dt)
         self._speed.note(motion, position)
         limits = {Reason(code) for code in np.unique(limited) if code}
-        limits |= {reason for reason in (barrier, blocked, Reason.LIMIT_TABLE if touches else None) if reason}
+        limits |= {stopped.reason for stopped in (look.barrier, blocked) if stopped is not None}
+        limits |= look.along
         limits |= {Reason.LIMIT_CLOCK} if elapsed.uneven else set()
-        return Followed(motion, limited, frozenset(limits), blocked or barrier)
+        return Followed(motion, limited, frozenset(limits), blocked or look.barrier)
 
     def reset(self) -> None:
         """No plan is followed any more: nothing is behind it."""

@@ -14,6 +14,10 @@ _NOTICEABLE = 1e-3  # rad or mm: what counts as an intervention
 _SHORTEST = 1e-6  # s: in less time than that nothing moves
 _REST = 1e-9  # rad/s or mm/s: slower is at rest
 
+MOST_PARTS = 16
+"""Parts of a way of braking that can be asked for."""
+_SHARES = [np.linspace(0, 1, parts + 1)[None, :, None] for parts in range(MOST_PARTS + 1)]
+
 Vector = NDArray[np.float64]
 
 
@@ -108,11 +112,19 @@ class Limiter:
         command = np.where(np.abs(command) < _REST, 0.0, command)
         return Motion(previous.position + command * dt, command)
 
-    def braking(self, motion: Motion, parts: int) -> NDArray[np.float64]:
-        """Positions [parts + 1, D] on the way of braking from `motion`, evenly in time, from begin to end."""
-        needed = np.abs(motion.velocity) / self.acceleration
-        times = np.minimum(np.linspace(0, 1, parts + 1)[:, None] * needed.max(), needed)
-        return motion.position + motion.velocity * times - np.sign(motion.velocity) * self.acceleration * times**2 / 2
+    def braking(self, motion: Motion, parts: int, period: float) -> NDArray[np.float64]:
+        """Positions [2 parts + 1, D] on two ways of braking from `motion`, of which all others lie in between.
+
+        A tick moves a joint at the speed of its end: the way is shorter the longer the ticks are, and not by the same
+        share for all joints. The positions are evenly in time, from rest to `motion` by ticks of `period` s, and on
+        from there to rest by ticks of no length.
+        """
+        speed = np.abs(motion.velocity)
+        speed = np.stack([np.maximum(speed - self.acceleration * period / 2, 0.0), speed])
+        needed = speed / self.acceleration
+        times = np.minimum(_SHARES[parts] * needed.max(axis=1)[:, None, None], needed[:, None])
+        ways = np.sign(motion.velocity) * (speed[:, None] * times - self.acceleration * times**2 / 2)
+        return motion.position + np.concatenate([ways[0, :0:-1], ways[1]])
 
     def _bounded(
         self, place: Vector, before: Vector, wanted: Vector, dt: float, lower: Vector, upper: Vector, hardest: Vector

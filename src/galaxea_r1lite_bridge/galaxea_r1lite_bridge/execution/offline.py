@@ -108,8 +108,18 @@ class OfflineBridge:
 
     def advance(self, command: Command, period_ns: int) -> None:
         """Let the plant follow a command for a while."""
-        self.plant.advance(None if command.motion is None else command.motion.position, period_ns / _SECOND)
+        self.plant.advance(self.target(command), period_ns / _SECOND)
         self.clock.advance(period_ns)
+
+    def target(self, command: Command) -> NDArray[np.float64] | None:
+        """Position [D] that a command moves the plant to; what it does not command stays where it is."""
+        if command.motion is None:
+            return None
+        target = command.motion.position.copy()
+        if not command.all_groups:
+            torso = self.controller.joints.torso
+            target[torso] = self.plant.measured()[torso]
+        return target
 
     def inputs(self) -> Inputs:
         """What the bridge knows now: everything is fresh."""

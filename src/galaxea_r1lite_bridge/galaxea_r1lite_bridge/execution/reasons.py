@@ -71,6 +71,8 @@ class Reason(IntEnum):
     LIMIT_TABLE = 510
     LIMIT_BOX = 511
     LIMIT_ARM_DISTANCE = 512
+    LIMIT_OWN_ARM = 513
+    LIMIT_BODY = 514
 
     @property
     def text(self) -> str:
@@ -95,7 +97,7 @@ _TEXTS = {
     Reason.NOT_STILL: "the arms are moving: wait until they are still",
     Reason.OUTSIDE_LIMITS: "a joint is outside its limits in config/r1lite.yaml: "
     "move it inside by the robot's own means",
-    Reason.OUTSIDE_WORKSPACE: "a gripper is outside the workspace, or the arms are too close to each other: "
+    Reason.OUTSIDE_WORKSPACE: "an arm is outside the workspace or too close to something: "
     "move them by the robot's own means, or fix `workspace` in config/r1lite.yaml",
     Reason.ANOTHER_BRIDGE: "another bridge_node is in this ROS domain and would command the same arms: end it "
     "(one that was killed is seen for up to 20 s more)",
@@ -140,7 +142,9 @@ _TEXTS = {
     Reason.LIMIT_ACCELERATION: "joint acceleration limit",
     Reason.LIMIT_STEP: "largest step from the measured position",
     Reason.LIMIT_CLOCK: "the node's clock did not keep real time: the plan follows the slower of the two",
-    Reason.LIMIT_TABLE: "a gripper would go below the table plane",
+    Reason.LIMIT_TABLE: "an arm would come too close to the table plane",
     Reason.LIMIT_BOX: "a gripper would leave the workspace box",
     Reason.LIMIT_ARM_DISTANCE: "the arms would come too close to each other",
+    Reason.LIMIT_OWN_ARM: "an arm would come too close to itself",
+    Reason.LIMIT_BODY: "an arm would come too close to torso, head or base",
 }

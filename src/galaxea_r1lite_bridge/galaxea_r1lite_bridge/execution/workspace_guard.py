@@ -2,63 +2,168 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
+from galaxea_r1lite_bridge.execution.leading import Leader
+from galaxea_r1lite_bridge.execution.limits import MOST_PARTS, Limiter, Motion
 from galaxea_r1lite_bridge.execution.reasons import Reason
-from galaxea_r1lite_bridge.execution.workspace import KINDS, Workspace
+from galaxea_r1lite_bridge.execution.workspace import Look, Workspace
 
-_BRAKING_PARTS = 8  # the way of braking is checked before and after each
+_PART = 0.04  # m that anything moves at most in a part of the way of braking, unless that needs too many parts
+_NEAR = 0.03  # m from which on nothing is passed between two positions that are checked
+_BEND = 0.04  # m, radius of the tightest curve on which two bodies pass each other
+_EQUAL = 1e-9  # m between clearances that differ by arithmetic only
+_ROUNDING = 5e-4  # m that the clearance may be below its floor between two positions that are checked
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """A limit that stops the arms, and the two bodies that it is about."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What a plan leads to.
+
+    Attributes:
+        positions: [1 + K, D] of the plan, led along what they touch.
+        along: what that is.
+        room: rate 0..1 at which the plan may go on, less the sooner it leaves the workspace.
+        barrier: where it does.
+    """
+
+    positions: NDArray[np.float64]
+    along: frozenset[Reason]
+    room: float
+    barrier: Barrier | None
 
 
 @dataclass
 class WorkspaceGuard:
     """Allows only motions from which braking ends inside the workspace.
 
-    From a place that is outside (the torso was moved) what leads no further out is allowed.
+    Each clearance has a floor: 0, or where it was when it was found below that (the torso was moved). No command goes
+    below the floor, nor does braking from it, whatever the periods of the control ticks that brake. A floor below 0
+    rises with the clearance, and is lowered by the torso only: what an arm does cannot wear it away.
 
     Attributes:
         workspace: what must not be left; None: nothing.
+        leader: how plans are led along it; None: not at all.
         limiter: how fast each joint brakes.
+        longest: longest control period that a tick counts as, s.
+        uncertainty: rad that each joint of the torso may be off.
     """
 
     workspace: Workspace | None
+    leader: Leader | None
     limiter: Limiter
+    longest: float
+    uncertainty: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
-    def inside(self, position: NDArray[np.float64]) -> bool:
-        """Whether all limits are kept at `position` [D]."""
-        return self.workspace is None or bool(self.workspace.clearance(position[None]).min() >= 0)
+    def __post_init__(self) -> None:
+        self.reset()
 
-    def led(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Positions [K, D] of a plan, led along the table where they dip into it a little."""
-        return positions if self.workspace is None else self.workspace.lifted(positions)
+    def reset(self) -> None:
+        """The next command is the first one: what is outside there is where it begins."""
+        self._floor: NDArray[np.float64] | None = None
+        self._torso = self._known = np.zeros(0)
 
-    def room(self, position: NDArray[np.float64], ahead: NDArray[np.float64]) -> tuple[float, Reason | None]:
-        """Rate 0..1 at which a plan may go on from `position` [D], less the sooner it leaves the workspace, and where.
+    def outside(self, position: NDArray[np.float64]) -> Barrier | None:
+        """The limit that is passed furthest at `position` [D], if any; the torso is taken to be where it says."""
+        if self.workspace is None:
+            return None
+        look = self.workspace.look(self.workspace.body.place(position[None]))
+        worst = int(look.clearance[0].argmin())
+        return self._barrier(worst, look) if look.clearance[0, worst] < 0 else None
+
+    def led(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A position [D] of a plan, led along what it touches a little."""
+        return position if self.leader is None else self.leader.lead(position[None], self.uncertainty)[0][0]
+
+    def ahead(self, position: NDArray[np.float64], positions: NDArray[np.float64]) -> Ahead:
+        """What a plan leads to from `position` [D], the last command.
 
         Args:
             position: last command.
-            ahead: positions [K, D] of the plan, the first one soonest.
+            positions: [1 + K, D] of the plan, that of now and those ahead, the first one soonest.
         """
-        outside = self._outside(position, ahead)
+        if self.leader is None:
+            return Ahead(positions, frozenset(), 1.0, None)
+        led, look, along = self.leader.lead(np.concatenate([position[None], positions]), self.uncertainty, first=1)
+        now, then = look.clearance[0], look.clearance[2:]
+        outside = np.where((then < 0) & (then < now), then, 0.0)
         leaves = outside.any(axis=1)
         if not leaves.any():
-            return 1.0, None
+            return Ahead(led[1:], along, 1.0, None)
         first = int(leaves.argmax())
-        return first / len(ahead), KINDS[int(outside[first].argmin())]
+        return Ahead(led[1:], along, first / len(then), self._barrier(int(outside[first].argmin()), look))
 
-    def blocked(self, position: NDArray[np.float64], motion: Motion) -> Reason | None:
-        """The limit that `motion`, or braking from it, would pass, if any; `position` [D] is the command before."""
-        worst = self._outside(position, self.limiter.braking(motion, _BRAKING_PARTS)).min(axis=0)
-        return KINDS[int(worst.argmin())] if worst.any() else None
-
-    def _outside(self, position: NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Clearance of each limit [K, KINDS] where it is negative and less than at `position` [D]; 0 elsewhere."""
+    def blocked(self, previous: Motion, motion: Motion) -> Barrier | None:
+        """The limit that `motion`, or braking from it, would pass, if any; `previous` is the command before."""
         if self.workspace is None:
-            return np.zeros((len(positions), len(KINDS)))
-        clearance = self.workspace.clearance(np.concatenate([position[None], positions]))
-        now, then = clearance[0], clearance[1:]
-        return np.where((then < 0) & (then < now), then, 0.0)
+            return None
+        speed = np.abs(motion.velocity)
+        way = float(speed @ (self.workspace.body.levers * speed / self.limiter.acceleration)) / 2
+        parts = min(max(1, math.ceil(way / _PART)), MOST_PARTS)
+        rows = np.concatenate([previous.position[None], self.limiter.braking(motion, parts, self.longest)])
+        look = self._look(rows)
+        now, then = look.clearance[0], look.clearance[1:]
+        floor = self._floor_at(previous, now, look.lost[0], commanded=bool(motion.velocity[self.workspace.torso].any()))
+        least = then.min(axis=0)
+        near = np.flatnonzero(least < _NEAR)
+        if not len(near):
+            return None
+        now, then, floor, least = now[near], then[:, near], floor[near], least[near]
+        between = _between(then, self.workspace.travel(look.placed, near)[1:]).min(axis=0)
+        passed = np.where(
+            (least < np.minimum(floor, now) - _EQUAL) | (between < floor - _ROUNDING), between - floor, np.inf
+        )
+        worst = int(passed.argmin())
+        return self._barrier(int(near[worst]), look) if passed[worst] < np.inf else None
+
+    def _look(self, positions: NDArray[np.float64]) -> Look:
+        assert self.workspace is not None
+        return self.workspace.look(self.workspace.body.place(positions), self.uncertainty)
+
+    def _floor_at(
+        self, previous: Motion, now: NDArray[np.float64], lost: NDArray[np.float64], *, commanded: bool
+    ) -> NDArray[np.float64]:
+        """How low each clearance [N] may be, brought up to date with the last command and the torso."""
+        assert self.workspace is not None
+        torso = previous.position[self.workspace.torso]
+        same = np.array_equal(torso, self._torso) and np.array_equal(self.uncertainty, self._known)
+        if self._floor is None:
+            floor = np.minimum(now, 0.0)
+        elif same or commanded:
+            floor = self._floor
+        else:
+            position = previous.position.copy()
+            position[self.workspace.torso] = self._torso
+            before = self.workspace.look(self.workspace.body.place(position[None]), self._known).clearance[0]
+            worn = np.maximum(self._floor - before, 0.0)  # what the arms had gone below it stays gone
+            floor = np.minimum(now + worn, 0.0)
+        self._torso, self._known = torso.copy(), self.uncertainty.copy()
+        self._floor = np.minimum(np.maximum(floor, now - lost), 0.0)
+        return self._floor
+
+    def _barrier(self, limit: int, look: Look) -> Barrier:
+        assert self.workspace is not None
+        return Barrier(self.workspace.limits[limit].reason, self.workspace.text(limit, look))
+
+
+def _between(clearance: NDArray[np.float64], travel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Least clearance [K - 1, N] between successive positions with `clearance` [K, N], m.
+
+    On a curve of radius `_BEND` the distance to anything is a parabola at most: over a `travel` [K - 1, N] its lowest
+    point is below both ends by up to travel^2 / (8 radius), and by less where the ends differ.
+    """
+    deepest = np.maximum(travel, 1e-9) ** 2 / (8 * _BEND)
+    level = np.maximum(1 - np.abs(np.diff(clearance, axis=0)) / (4 * deepest), 0.0)
+    return np.minimum(clearance[1:], clearance[:-1]) - deepest * level**2

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from galaxea_r1lite_bridge.robot.kinematics import Kinematics
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
@@ -128,27 +128,41 @@ class ToolPoint(StrictModel):
 
 
 class CapsuleConfig(StrictModel):
-    """All points within `radius` m of the line between the origins of two links; `end` may also be `tool`."""
+    """All points of a link within `radius` m of the line between two points in the link's frame."""
 
-    begin: str
-    end: str
+    begin: Coordinates
+    end: Coordinates
     radius: PositiveFloat
 
 
 class ArmShape(StrictModel):
-    """What an arm occupies."""
+    """What is special about an arm."""
 
     tool: ToolPoint
-    capsules: list[CapsuleConfig] = Field(min_length=1)
+
+
+class Margins(StrictModel):
+    """Least distance between surfaces that are not the same body's, m."""
+
+    arms: NonNegativeFloat
+    """From one arm to the other."""
+    own_arm: NonNegativeFloat
+    """From an arm's link to another one of its own."""
+    body: NonNegativeFloat
+    """From an arm to torso, head and base."""
+    table: NonNegativeFloat
+    """From an arm's link to the table plane."""
+    fingertips: float
+    """From a finger to the table plane: 0 lets it touch, less lets it press on it."""
 
 
 class WorkspaceConfig(StrictModel):
-    """Where the grippers may be and how close the arms may come to each other; m in `frame`."""
+    """Where the grippers may be and how close the robot's bodies may come to each other; m in `frame`."""
 
     frame: str
     table_height: float
     box: tuple[Coordinates, Coordinates]
-    min_arm_distance: PositiveFloat
+    margins: Margins
     arms: dict[str, ArmShape] = Field(min_length=2, max_length=2)
 
     @model_validator(mode="after")
@@ -203,6 +217,8 @@ class RobotConfig(StrictModel):
     driver_errors: DriverErrors
     base: Base
     workspace: WorkspaceConfig
+    body: dict[str, list[CapsuleConfig]]
+    """What each link occupies; written by ``fastwam fit-body``."""
     interfaces: Interfaces
     recorded_prefix: Topic
     recorded_only: dict[Topic, MessageType]
@@ -255,12 +271,14 @@ class RobotConfig(StrictModel):
                 raise ConfigError(
                     f"{path.name}: cameras.{name}.mount.link: {camera.mount.link} is not a link of {config.urdf}"
                 )
-        try:
-            kinematics.batch(config.workspace_links, [], config.workspace.frame)
-        except KeyError as error:
-            raise ConfigError(
-                f"{path.name}: workspace: {error} is not a link of {config.urdf} below {config.workspace.frame}"
-            ) from None
+        tools = {f"workspace.arms.{name}.tool.link": arm.tool.link for name, arm in config.workspace.arms.items()}
+        for key, link in {**tools, **{f"body.{link}": link for link in config.body}}.items():
+            try:
+                kinematics.joints_above(link, config.workspace.frame)
+            except KeyError:
+                raise ConfigError(
+                    f"{path.name}: {key}: {link} is not a link of {config.urdf} below {config.workspace.frame}"
+                ) from None
         return config
 
     @property
@@ -312,13 +330,15 @@ class RobotConfig(StrictModel):
         """All groups: those that the policy moves, then the others."""
         return self.commanded | self.groups
 
-    @cached_property
-    def workspace_links(self) -> list[str]:
-        """Links that the workspace limits need."""
-        links = [arm.tool.link for arm in self.workspace.arms.values()]
-        for arm in self.workspace.arms.values():
-            links += [end for capsule in arm.capsules for end in (capsule.begin, capsule.end) if end != "tool"]
-        return list(dict.fromkeys(links))
+    def urdf_columns(self) -> dict[str, tuple[int, float]]:
+        """By URDF joint its column in the positions of all groups, and what one unit there is in rad or m."""
+        found: dict[str, tuple[int, float]] = {}
+        for name, place in self.actuated_slices.items():
+            if self.groups[name].unit == "rad":
+                found |= {joint: (place.start + k, 1.0) for k, joint in enumerate(self.groups[name].joints)}
+            else:
+                found |= {joint: (place.start, moved) for joint, moved in self.urdf_positions(name, np.ones(1)).items()}
+        return found
 
     @cached_property
     def slices(self) -> dict[str, slice]:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
+_SLIDE = 0.1  # m that a prismatic joint moves at most
+
 Transform = NDArray[np.float64]  # [4, 4], maps child coordinates to parent coordinates
 
 
@@ -83,50 +85,147 @@ class Kinematics:
             link = joint.parent
         return transform
 
-    def batch(self, links: Sequence[str], joints: Sequence[str], base: str = "base_link") -> BatchKinematics:
+    def joints_above(self, link: str, base: str = "base_link") -> list[str]:
+        """Names of the movable joints between `base` and `link`, the one next to the link first.
+
+        Raises:
+            KeyError: `link` is not in the URDF, or `base` is not above it.
+        """
+        found = []
+        while link != base:
+            joint = self._joint_of_link[link]
+            if joint.kind != "fixed":
+                found.append(joint.name)
+            link = joint.parent
+        return found
+
+    def batch(
+        self, links: Sequence[str], joints: Sequence[str] | Mapping[str, tuple[int, float]], base: str = "base_link"
+    ) -> BatchKinematics:
         """The same for many positions at once and only these `links`, for use in a control loop.
 
         Args:
             links: links whose poses are wanted.
-            joints: joint of each column of the positions; joints that are not named stand at 0.
+            joints: joint of each column of the positions; or by joint its column, and what one unit there is in rad
+                or m. Joints that are not named stand at 0.
             base: an ancestor of all `links`.
 
         Raises:
             KeyError: a link is not in the URDF, or `base` is not above it.
         """
-        order: list[str] = []
-        for link in links:
-            chain = []
-            while link != base and link not in order:
-                chain.append(link)
-                link = self._joint_of_link[link].parent
-            order += reversed(chain)
-        return BatchKinematics([(link, self._joint_of_link[link]) for link in order], joints, base)
+        columns = joints if isinstance(joints, Mapping) else {name: (k, 1.0) for k, name in enumerate(joints)}
+        frames = _Frames(self._joint_of_link, columns, base)
+        places = {link: frames.place(link) for link in links}
+        return BatchKinematics(frames, places)
+
+
+class _Frames:
+    """The moving frames of a tree: what is fixed to each other shares one. Frame 0 is the base."""
+
+    def __init__(
+        self, joint_of_link: Mapping[str, _Joint], columns: Mapping[str, tuple[int, float]], base: str
+    ) -> None:
+        self._joint_of_link, self._columns = joint_of_link, columns
+        self._places: dict[str, tuple[int, Transform]] = {base: (0, np.eye(4))}
+        self.moving: list[tuple[int, Transform, _Joint, int, float]] = []
+        """Parent, pose in it, joint, column and scale of each frame but the base."""
+
+    def place(self, link: str) -> tuple[int, Transform]:
+        """The frame that a link is fixed to, and its pose there."""
+        if link not in self._places:
+            joint = self._joint_of_link[link]
+            frame, pose = self.place(joint.parent)
+            pose = pose @ joint.origin
+            if joint.kind != "fixed" and joint.name in self._columns:
+                self.moving.append((frame, pose, joint, *self._columns[joint.name]))
+                frame, pose = len(self.moving), np.eye(4)
+            self._places[link] = frame, pose
+        return self._places[link]
 
 
 class BatchKinematics:
     """Poses of some links for a batch of joint positions. Made by :meth:`Kinematics.batch`."""
 
-    def __init__(self, tree: Sequence[tuple[str, _Joint]], joints: Sequence[str], base: str) -> None:
-        self._tree = [(link, joint.parent) for link, joint in tree]
-        self._base = base
-        self._origins = np.array([joint.origin for _, joint in tree])
-        moving = [i for i, (_, joint) in enumerate(tree) if joint.kind == "revolute" and joint.name in joints]
-        self._moving = np.array(moving, int)
-        self._columns = np.array([list(joints).index(tree[i][1].name) for i in moving], int)
-        self._cross = np.array([_cross(tree[i][1].axis) for i in moving]).reshape(-1, 3, 3)
-        self._cross_squared = self._cross @ self._cross
+    def __init__(self, frames: _Frames, places: Mapping[str, tuple[int, Transform]]) -> None:
+        moving, depth = frames.moving, [0]
+        depth += [0] * len(moving)
+        for index, (parent, *_) in enumerate(moving, start=1):
+            depth[index] = depth[parent] + 1
+        order = sorted(range(len(depth)), key=depth.__getitem__)  # stable: a level after the other, the base first
+        rank = {frame: place for place, frame in enumerate(order)}
+        moving = [moving[frame - 1] for frame in order[1:]]
+        self._parents = np.array([rank[parent] for parent, *_ in moving], int)
+        self._levels = [
+            (first, first + depth.count(level))
+            for level in range(1, max(depth) + 1)
+            for first in [sum(1 for d in depth if d < level)]
+        ]
+        self._columns = np.array([column for *_, column, _ in moving], int)
+        self._scales = np.array([scale for *_, scale in moving]).reshape(-1, 1)
+        poses = np.array([pose for _, pose, *_ in moving]).reshape(-1, 4, 4)
+        axes = np.array([joint.axis for _, _, joint, *_ in moving]).reshape(-1, 3)
+        turns = np.array([joint.kind == "revolute" for _, _, joint, *_ in moving], bool)
+        cross = np.array([_cross(axis) for axis in axes]).reshape(-1, 3, 3)
+        cross[~turns] = 0.0
+        turned = poses[:, :3, :3] @ cross
+        slides = poses[:, :3, :3] @ np.where(turns[:, None], 0.0, axes)[:, :, None]
+        # Pose of a frame in its parent: 1, sin(q), 1 - cos(q) and q times these
+        self._parts = np.zeros((len(moving), 4, 4, 4))
+        self._parts[:, 0] = poses
+        self._parts[:, 1, :3, :3] = turned
+        self._parts[:, 2, :3, :3] = turned @ cross
+        self._parts[:, 3, :3, 3] = slides[:, :, 0]
+        self._slides = ~turns
+        self.axes = {joint.name: (place, joint.axis) for place, (_, _, joint, *_) in enumerate(moving, start=1)}
+        """By joint the frame that it moves, and its axis [3] there."""
+        self._places = {link: (rank[frame], pose) for link, (frame, pose) in places.items()}
+
+    def place(self, link: str) -> tuple[int, Transform]:
+        """The moving frame that one of the links is fixed to, counted as in :meth:`frames`, and its pose there."""
+        return self._places[link]
+
+    def chain(self, frame: int) -> list[int]:
+        """A frame and all that it moves in, the base last."""
+        return [frame, *self.chain(int(self._parents[frame - 1]))] if frame else [0]
+
+    def reach(self, frames: NDArray[np.int_], distances: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Furthest from the origin of each frame [F] that anything carried by it can be, m.
+
+        Args:
+            frames: that each of N things is fixed to.
+            distances: of each from that frame's origin, m.
+        """
+        reach = np.zeros(1 + len(self._parents))
+        np.maximum.at(reach, frames, distances)
+        lengths = np.linalg.norm(self._parts[:, 0, :3, 3], axis=1) + _SLIDE * self._slides
+        for frame in range(len(reach) - 1, 0, -1):  # a frame comes after the one it moves in
+            parent = self._parents[frame - 1]
+            reach[parent] = max(reach[parent], lengths[frame - 1] + reach[frame])
+        return reach
+
+    def levers(self, reach: NDArray[np.float64], columns: int) -> NDArray[np.float64]:
+        """Furthest that one unit of each column of the positions moves anything, m, for the `reach` [F] of frames."""
+        moved = np.abs(self._scales[:, 0]) * np.where(self._slides, 1.0, reach[1:])
+        levers = np.zeros(columns)
+        np.maximum.at(levers, self._columns, moved)
+        return levers
+
+    def frames(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pose [F, K, 4, 4] of every moving frame, the base first, for `positions` [K, joints]."""
+        moved = positions.T[self._columns] * self._scales
+        shares = np.empty((*moved.shape, 4))
+        shares[..., 0], shares[..., 1], shares[..., 2], shares[..., 3] = 1.0, np.sin(moved), 1 - np.cos(moved), moved
+        local = (shares @ self._parts.reshape(-1, 4, 16)).reshape(*moved.shape, 4, 4)
+        frames = np.empty((1 + len(local), *local.shape[1:]))
+        frames[0] = np.eye(4)
+        for first, end in self._levels:
+            np.matmul(frames[self._parents[first - 1 : end - 1]], local[first - 1 : end - 1], out=frames[first:end])
+        return frames
 
     def poses(self, positions: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Pose [K, 4, 4] of every link on the way to the wanted ones, for `positions` [K, joints] in rad."""
-        local = np.broadcast_to(self._origins, (len(positions), *self._origins.shape)).copy()
-        angles = positions[:, self._columns, None, None]
-        turn = np.eye(3) + np.sin(angles) * self._cross + (1 - np.cos(angles)) * self._cross_squared
-        local[:, self._moving, :3, :3] = local[:, self._moving, :3, :3] @ turn
-        poses = {self._base: np.broadcast_to(np.eye(4), (len(positions), 4, 4))}
-        for index, (link, parent) in enumerate(self._tree):
-            poses[link] = local[:, index] if parent == self._base else poses[parent] @ local[:, index]
-        return poses
+        """Pose [K, 4, 4] of every wanted link, for `positions` [K, joints] in rad (and m)."""
+        frames = self.frames(positions)
+        return {link: frames[frame] @ pose for link, (frame, pose) in self._places.items()}
 
 
 def _attribute(element: ElementTree.Element, child: str, name: str, default: str = "") -> str:

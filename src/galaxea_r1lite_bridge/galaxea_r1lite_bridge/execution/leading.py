@@ -1,0 +1,105 @@
+"""Plans led along what they would touch: fingers over the table, links past the robot's own body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galaxea_r1lite_bridge.execution.reasons import Reason
+from galaxea_r1lite_bridge.execution.workspace import Look, Workspace
+
+_CLEAR = 0.002  # m of clearance that is led to
+_SOFT = 0.008  # m over that from which on the way there is slowed down, so that it does not end at once
+_DEEPEST = 0.05  # m that a plan may pass a limit and still be led along it
+_ENOUGH = 1e-4  # m that the clearance may miss its goal
+_ITERATIONS, _DAMPING, _DIFFERENCE = 3, 0.01, 1e-6  # of the inverse kinematics; damping in m, difference in rad
+
+
+@dataclass(frozen=True)
+class _Lead:
+    """Limits that one arm is led along.
+
+    Attributes:
+        arm: number of the arm.
+        limits: numbers of the limits, of which the one that is passed furthest counts.
+        reason: of the limits.
+        held: how many coordinates of the tool point stay: x and y where it is lifted, all where it is turned.
+    """
+
+    arm: int
+    limits: NDArray[np.int_]
+    reason: Reason
+    held: int
+
+
+class Leader:
+    """Changes a plan as little as possible where it passes a limit by less than 5 cm (damped least squares).
+
+    Over the table the tool is lifted, so that a gripper can close on what lies there. Past torso, head, base and the
+    arm itself the tool stays where it is, and the arm turns around it.
+    """
+
+    def __init__(self, workspace: Workspace, arm_joints: list[slice]) -> None:
+        self._workspace, self._arm_joints = workspace, arm_joints
+        reasons = np.array([limit.reason for limit in workspace.limits])
+        arms = range(len(arm_joints))
+        self._leads = [
+            _Lead(arm, np.flatnonzero((reasons == reason) & (workspace.arm_of == arm)), reason, 3)
+            for reason in (Reason.LIMIT_OWN_ARM, Reason.LIMIT_BODY)
+            for arm in arms
+        ]
+        self._leads += [_Lead(arm, workspace.tips[arm], Reason.LIMIT_TABLE, 2) for arm in arms]
+        self._led = np.concatenate([lead.limits for lead in self._leads])
+
+    def lead(
+        self, positions: NDArray[np.float64], uncertainty: NDArray[np.float64], first: int = 0
+    ) -> tuple[NDArray[np.float64], Look, frozenset[Reason]]:
+        """Positions [K, D] led along what they touch, the clearances there, and what that was.
+
+        Those before the `first` stay as they are.
+        """
+        look = self._look(positions, uncertainty)
+        if look.clearance[first:, self._led].min(initial=np.inf) >= _CLEAR + _SOFT:
+            return positions, look, frozenset()
+        result, along = positions.copy(), set()
+        for lead in self._leads:
+            clearance = look.clearance[first:, lead.limits]
+            over = clearance.min(axis=1, initial=np.inf) - _CLEAR
+            rows = np.flatnonzero((over < _SOFT) & (over > -_DEEPEST))
+            if len(rows):
+                goal = np.where(over > -_SOFT, (over + _SOFT) ** 2 / (4 * _SOFT), 0.0)
+                self._push(lead, clearance[rows].argmin(axis=1), result, first + rows, (goal - over)[rows])
+                look = self._look(result, uncertainty)
+                along.add(lead.reason)
+        return result, look, frozenset(along)
+
+    def _look(self, positions: NDArray[np.float64], uncertainty: NDArray[np.float64]) -> Look:
+        return self._workspace.look(self._workspace.body.place(positions), uncertainty)
+
+    def _push(
+        self, lead: _Lead, worst: NDArray[np.int_], positions: NDArray[np.float64], rows: NDArray[np.int_],
+        way: NDArray[np.float64],
+    ) -> None:  # fmt: skip
+        """Increase the clearance of the `worst` of the limits in some `rows` [R] of `positions` by a `way` [R]."""
+        columns = np.arange(positions.shape[1])[self._arm_joints[lead.arm]]
+        count = 1 + len(columns)
+        limits = np.repeat(lead.limits[worst], count)
+        goal: NDArray[np.float64] | None = None
+        for _ in range(_ITERATIONS):
+            near = np.repeat(positions[rows, None], count, axis=1)
+            near[:, 1 + np.arange(len(columns)), columns] += _DIFFERENCE
+            placed = self._workspace.body.place(near.reshape(-1, near.shape[-1]))
+            values = self._workspace.distance(placed, limits).reshape(-1, count)
+            goal = values[:, 0] + way if goal is None else goal
+            left = goal - values[:, 0]
+            if (np.abs(left) < _ENOUGH).all():
+                return
+            points = placed.begin[: lead.held, self._workspace.body.tools[lead.arm]].T.reshape(len(rows), count, -1)
+            task = np.concatenate([values[:, :, None], points], axis=2)
+            jacobian = (task[:, 1:] - task[:, :1]).swapaxes(1, 2) / _DIFFERENCE
+            square = jacobian @ jacobian.swapaxes(1, 2) + _DAMPING**2 * np.eye(1 + lead.held)
+            wanted = np.zeros((len(rows), 1 + lead.held, 1))
+            wanted[:, 0, 0] = left
+            positions[rows[:, None], columns] += (jacobian.swapaxes(1, 2) @ np.linalg.solve(square, wanted))[:, :, 0]

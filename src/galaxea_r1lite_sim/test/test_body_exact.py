@@ -1,0 +1,175 @@
+"""The bridge's model of the robot's body against exact contacts of the URDF, which MuJoCo reads by itself.
+
+The large counts: make test TESTS="src/galaxea_r1lite_sim/test/test_body_exact.py -m slow"
+"""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+
+import mujoco
+
+from galaxea_r1lite_bridge.execution.offline import LaggingJoints, OfflineBridge
+from galaxea_r1lite_bridge.execution.plan import Chunk, minimum_jerk
+from galaxea_r1lite_bridge.execution.reasons import Reason
+from galaxea_r1lite_bridge.execution.settings import BridgeSettings
+from galaxea_r1lite_bridge.execution.workspace import Workspace
+from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
+from galaxea_r1lite_sim.expert import Expert
+from galaxea_r1lite_sim.randomization import draw
+from galaxea_r1lite_sim.simulation import Simulation
+
+ROBOT = RobotConfig.load()
+WORKSPACE = Workspace(ROBOT)
+LIMITS = limit_arrays(ROBOT.actuated)
+TORSO = np.array([value for group in ROBOT.standing.values() for value in group.home])
+STEP_NS = 1_000_000_000 // 15
+BUILT_TO_TOUCH = {  # two joints apart at most, in every pose; MuJoCo leaves out those next to each other
+    ("base_link", "torso_link1"),
+    ("left_arm_link4", "left_arm_link6"),
+    ("right_arm_link4", "right_arm_link6"),
+}
+
+
+class Exact:
+    """The links' boxes and cylinders, and the table plane for all that an arm moves."""
+
+    def __init__(self):
+        text = ROBOT.urdf_path.read_text()
+        compiler = (
+            '<mujoco><compiler fusestatic="false" discardvisual="true" boundmass="0.1" boundinertia="0.01"/></mujoco>'
+        )
+        end = text.index(">", text.index("<robot")) + 1
+        spec = mujoco.MjSpec.from_string(text[:end] + compiler + text[end:])
+        table = spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], contype=2, conaffinity=2)
+        table.pos = [0, 0, ROBOT.workspace.table_height]
+        kinematics = ROBOT.kinematics()
+        arms = {joint for name in ROBOT.workspace.arms for joint in ROBOT.groups[name].joints}
+        for body in spec.bodies:
+            if body.name in ROBOT.body:
+                for geom in body.geoms:
+                    on_arm = bool(arms & set(kinematics.joints_above(body.name)))
+                    geom.contype = geom.conaffinity = 3 if on_arm else 1
+        self.model = spec.compile()
+        self.data = mujoco.MjData(self.model)
+        self._links = [self.model.body(body).name for body in self.model.geom_bodyid]
+        columns = ROBOT.urdf_columns().items()
+        self._places = np.array([self.model.joint(joint).qposadr[0] for joint, _ in columns])
+        self._columns = np.array([column for _, (column, _) in columns])
+        self._scales = np.array([scale for _, (_, scale) in columns])
+
+    def touching(self, position, deeper=0.0):
+        """Pairs of links that touch at a position [D], with their depth in m."""
+        self.data.qpos[self._places] = position[self._columns] * self._scales
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_collision(self.model, self.data)
+        found = {}
+        for contact in self.data.contact[: self.data.ncon]:
+            pair = tuple(sorted((self._links[contact.geom1], self._links[contact.geom2])))
+            if contact.dist < -deeper and pair not in BUILT_TO_TOUCH:
+                found[pair] = max(found.get(pair, 0.0), -contact.dist)
+        return found
+
+
+EXACT = Exact()
+
+
+def with_torso(arms):
+    return np.concatenate([arms, np.broadcast_to(TORSO, (len(arms), len(TORSO)))], axis=1)
+
+
+def check_poses(count, seed):
+    """No pose that passes touches anything; returns the share that passes."""
+    random, passed = np.random.default_rng(seed), 0
+    lower, upper = LIMITS.lower[:14], LIMITS.upper[:14]
+    for begin in range(0, count, 500):
+        poses = with_torso(random.uniform(lower, upper, (min(500, count - begin), 14)))
+        clear = WORKSPACE.clearance(poses).min(axis=1) >= 0
+        for pose in poses[clear]:
+            assert not EXACT.touching(pose), pose.tolist()
+        passed += clear.sum()
+    return passed / count
+
+
+def check_plans(count, seed):
+    """No command of a bridge that follows random plans touches anything."""
+    random, moved = np.random.default_rng(seed), 0.0
+    lower, upper = LIMITS.lower[:14], LIMITS.upper[:14]
+    bridge = OfflineBridge(ROBOT, BridgeSettings.load(), LaggingJoints(with_torso(ROBOT.home[None])[0], 0.05))
+    bridge.arm()
+    for plan in range(count):
+        goal = random.uniform(lower, upper) if plan % 4 else ROBOT.home
+        rows = minimum_jerk(bridge.plant.positions[:14], goal, 31)
+        chunk = Chunk(plan + 1, 1, bridge.clock.now_ns, STEP_NS, ROBOT.joint_names, rows)
+        assert bridge.controller.accept(chunk, bridge.clock.now_ns) == Reason.NONE
+        for tick in range(100):
+            before = bridge.plant.positions
+            command = bridge.tick()
+            moved += np.abs(bridge.plant.positions - before)[:6].sum()
+            if tick % 4 == 0:
+                assert not EXACT.touching(command.motion.position, 1e-3), command.motion.position.tolist()
+    assert moved > 0.5 * count
+
+
+def test_the_model_is_seen_by_mujoco_as_well():
+    """What the two compare is the same robot: a hand on the other one, and a hand in the table."""
+    poses = with_torso(ROBOT.home[None].repeat(3, axis=0))
+    poses[1, [0, 7]] += [-1.0, 1.0]
+    poses[2, 1] += 1.2
+    assert not EXACT.touching(poses[0])
+    assert any(a.startswith("left_") and b.startswith("right_") for a, b in EXACT.touching(poses[1]))
+    assert any(b == "world" for _, b in EXACT.touching(poses[2]))
+
+
+def test_no_pose_that_passes_touches_anything():
+    assert 0.2 < check_poses(20_000, seed=0) < 0.5
+
+
+def test_no_plan_touches_anything():
+    check_plans(40, seed=0)
+
+
+@pytest.fixture(scope="module")
+def used():
+    """Positions [K, 14] that the arms take in a fold."""
+    found = [ROBOT.home[None]]
+    for seed in range(3):
+        simulation = Simulation(ROBOT, draw(seed, "towel"))
+        found.append(Expert(ROBOT, simulation.joints, simulation.towel()).targets)
+    return np.concatenate(found)
+
+
+def refused(poses, margins):
+    """Share of the poses that are refused although they touch nothing; a place outside the box is no refusal."""
+    free = np.array([not EXACT.touching(pose) for pose in poses])
+    assert free.sum() > len(poses) / 4
+    bodies = np.array([limit.reason != Reason.LIMIT_BOX for limit in WORKSPACE.limits])
+    distances = (WORKSPACE.clearance(poses) + WORKSPACE.margins)[np.ix_(free, bodies)]
+    return (distances < margins[bodies]).any(axis=1).mean()
+
+
+def test_few_poses_around_a_fold_are_refused_that_touch_nothing(used):
+    """The left arm as at one moment, the right one as at another, both off by up to 0.1 rad; with all margins."""
+    random = np.random.default_rng(0)
+    poses = used[random.integers(0, len(used), 2000)]
+    poses[:, 7:] = used[random.integers(0, len(used), 2000), 7:]
+    poses = np.clip(poses + random.uniform(-0.1, 0.1, poses.shape), LIMITS.lower[:14], LIMITS.upper[:14])
+    assert refused(with_torso(poses), WORKSPACE.margins) <= 0.05
+
+
+def test_capsules_refuse_few_poses_that_touch_nothing(used):
+    """Any joints within the ranges of a fold: what the capsules stand out by."""
+    poses = np.random.default_rng(0).uniform(used.min(axis=0), used.max(axis=0), (2000, 14))
+    assert refused(with_torso(poses), np.zeros(len(WORKSPACE.margins))) <= 0.05
+
+
+@pytest.mark.slow
+def test_no_pose_of_a_million_touches_anything():
+    check_poses(1_000_000, seed=1)
+
+
+@pytest.mark.slow
+def test_no_plan_of_many_touches_anything():
+    check_plans(1000, seed=1)
