@@ -61,7 +61,7 @@ def test_a_perfect_policy_folds_through_the_bridge(blending):
     assert (outcome.failure, outcome.grasps) == ("", 2)
     assert outcome.corner_distance < 0.03
     assert 4 < outcome.time < 8
-    assert {contact.kind for contact in outcome.contacts} == {"finger-table"}, "it does not touch itself"
+    assert {contact.kind for contact in outcome.contacts} <= {"finger-table"}, "it does not touch itself"
 
 
 def test_the_shipped_policy_folds_the_towel():
