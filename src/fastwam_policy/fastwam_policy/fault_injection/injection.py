@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import rclpy
+from rclpy.signals import SignalHandlerOptions
 
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.progress import counted
@@ -75,7 +76,7 @@ def _worlds(faults: Sequence[Fault]) -> Iterator[tuple[Kind, list[Fault]]]:
 def _world(kind: Kind, robot: RobotConfig, bundle: Path, log: Path, robot_file: Path | None) -> Iterator[World]:
     """In a domain of its own: nodes that were killed are seen in theirs for a while."""
     with private_domain() as domain:
-        rclpy.init(domain_id=domain)
+        rclpy.init(domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is the command's
         world = World(kind, robot, bundle, log, robot_file)
         try:
             yield world
@@ -85,7 +86,7 @@ def _world(kind: Kind, robot: RobotConfig, bundle: Path, log: Path, robot_file: 
 
 
 def _inject(world: World, fault: Fault) -> Row:
-    world.begin()
+    world.begin(beats=fault.beats)
     before, since, first = world.dropped(), time.monotonic(), max(0, len(world.sent) - 2)
     fault.inject(world)
     time.sleep(max(0.0, since + fault.watch - time.monotonic()))

@@ -82,7 +82,7 @@ class World(Rig):
         self.kind, self._bundle, names = kind, bundle, robot.interfaces
         self.sent: list[Sent] = []
         self.statuses: list[tuple[float, BridgeStatus]] = []
-        self.pressed: bool | None = True
+        self.pressed: bool | None = None
         self.clock = SimulatedClock()
         self._source: SmoothChunks | None = None
         self._robot_file = robot_file
@@ -107,14 +107,14 @@ class World(Rig):
         for name in (ROBOT, BRIDGE, *([POLICY] if self._with_policy else [])):
             self._start(name)
 
-    def begin(self) -> None:
-        """Arm, and let chunks move the arms."""
+    def begin(self, *, beats: bool) -> None:
+        """Arm, and let chunks move the arms; with `beats`, under heartbeats of this process."""
         self._over = threading.Event()
         self.sent.clear()
-        self.pressed = True
+        self.pressed = True if beats else None
         self.until(self._set.service_is_ready, ROBOT)
         if self.kind == "task":
-            self.pressed, self._operator = None, OperatorTerminal(self._robot_file)
+            self._operator = OperatorTerminal(self._robot_file)
         elif not self._with_policy:
             now_ns = self.clock.now_ns if self.kind == "clock" else time.time_ns
             self._source = SmoothChunks(self.robot, self.chunks, next(self._sessions), now_ns)
@@ -221,7 +221,7 @@ class World(Rig):
         timed = {"use_sim_time": True} if self.kind == "clock" else {}
         parameters: dict[str, dict[str, object]] = {
             ROBOT: {"feedback_rate": _FEEDBACK_RATE, "cameras": self._with_policy},
-            BRIDGE: {"require_heartbeat": True},
+            BRIDGE: {"require_heartbeat": self.kind == "task"},
             POLICY: {"policy": self._bundle, "run_on_start": self.kind != "task"},
         }
         package = "fastwam_policy" if name == POLICY else "galaxea_r1lite_bridge"
