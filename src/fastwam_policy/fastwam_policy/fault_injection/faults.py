@@ -28,6 +28,7 @@ class Fault:
         within: s in which the arms must come to rest; None: the motion may go on.
         watch: s until it is judged.
         kind: of the world.
+        beats: heartbeats come from this process, which must then go on.
         last: what it leaves cannot be undone: a killed node is seen by others for 20 s more.
     """
 
@@ -39,6 +40,7 @@ class Fault:
     watch: float = 2.0
     kind: Kind = "smooth"
     last: bool = False
+    beats: bool = False
 
 
 HELD, ON, FAULT, ESTOP = {State.HOLDING}, {State.TRACKING}, {State.FAULT}, {State.ESTOP}
@@ -46,6 +48,7 @@ OFF = {State.DISARMED, State.INACTIVE}
 ENDED = OFF | {State.STOPPING}  # the last that a node says before it ends
 SAFE = HELD | ON
 AGED, LATE, ANY = {R.FEEDBACK_STALE, R.FEEDBACK_INVALID}, {R.PLAN_STALE, R.STARVED}, {R.NONE}
+STEPPED = {R.NONE, R.FEEDBACK_CLOCK_STEPPED}
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 
 LEFT = "left arm's feedback"
@@ -67,8 +70,8 @@ ROBOT_FAULTS = [
     Fault("all feedback frozen", do.emulated("frozen"), FAULT, {R.FEEDBACK_FROZEN, R.TRACKING_ERROR}, 2.0, 3.0),
     Fault("left arm blocked", do.emulated("blocked"), FAULT, {R.TRACKING_ERROR}, 3.0, 4.0),
     Fault(f"{LEFT} without stamps", do.emulated("unstamped"), ON, ANY, None),
-    Fault("robot's clock set forward by 5 s", do.emulated("stepped"), ON, ANY, None),
-    Fault("robot's clock far ahead", do.emulated("ahead"), ON, ANY, None),
+    Fault("robot's clock set forward by 5 s", do.emulated("stepped"), SAFE, STEPPED, None, 3.0),
+    Fault("robot's clock far ahead", do.emulated("ahead"), SAFE, STEPPED, None, 3.0),
     Fault(f"second {LEFT}, NaN", do.second_robot(100.0, position=[math.nan] * 6), SAFE, ANY, None),
     Fault(f"second {LEFT}, 100,000 numbers", do.BIG_FEEDBACK, SAFE, ANY, None),
     Fault("torso moved by hand", do.emulated("torso"), SAFE, ANY, None),
@@ -118,12 +121,10 @@ PEOPLE_FAULTS = [
         "1000 old chunks a second, emergency stop", do.then(do.flood(1000.0), do.press), ESTOP, {R.ESTOP_PRESSED}, BEAT
     ),
     Fault("chunks of 100,000 steps, ~/stop", do.then(do.LONG, do.stop), HELD, {R.STOP_REQUESTED}, BEAT),
-    Fault("heartbeat ends", do.beats_end, FAULT, {R.HEARTBEAT_LOST}, BEAT),
-    Fault("heartbeat says released", do.beats_released, HELD, {R.HEARTBEAT_RELEASED}),
-    Fault(
-        "another heartbeat instead", do.then(do.beats_end, do.beats(2, 20.0), wait=0), FAULT, {R.HEARTBEAT_LOST}, BEAT
-    ),
-    Fault("2000 heartbeats a second", do.beats(1, 2000.0), ON, ANY, None),
+    Fault("heartbeat ends", do.beats_end, FAULT, {R.HEARTBEAT_LOST}, BEAT, beats=True),
+    Fault("heartbeat says released", do.beats_released, HELD, {R.HEARTBEAT_RELEASED}, beats=True),
+    Fault("another heartbeat instead", do.other_beats, FAULT, {R.HEARTBEAT_LOST}, BEAT, beats=True),
+    Fault("2000 heartbeats a second", do.beats(1, 2000.0), ON, ANY, None, beats=True),
 ]
 BRIDGE_FAULTS = [
     *(Fault(f"{n.name} to bridge_node", do.signalled(BRIDGE, n), ENDED, {R.NONE, R.NOT_ARMED}) for n in ENDS),
