@@ -87,7 +87,7 @@ def _event(random, simulated):
         return [["chunk", chunk], ticks]
     if kind < 0.72:
         return [ticks]
-    group, again = pick(*GROUPS), [["heal"], ["tick", 30, TICK], ["arm"], ["chunk", _wave(random)], ["tick", 20, TICK]]
+    group, again = pick(*GROUPS), [["heal"], ["tick", 30, TICK], ["arm"], ["chunk", wave(random)], ["tick", 20, TICK]]
     trouble = [
         [pick("stop", "stop", "disarm", "home", "home_torso", "arm")],
         [pick("home", "home", "home_torso", "disarm")],
@@ -119,7 +119,7 @@ def _event(random, simulated):
     return events
 
 
-def _wave(random):
+def wave(random):
     return {
         "seed": int(random.integers(2**16)), "style": "wave", "reach": 1.0, "noise": 0.0, "age": 0.0, "rows": 32,
         "step": STEP, "committed": 0, "id": "next", "epoch": 1, "session": 7, "bad": "",

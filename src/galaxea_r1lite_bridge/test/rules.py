@@ -205,7 +205,7 @@ class Workspace(Rule):
             return
         workspace, position = world.controller.guard.workspace, tick.command.motion.position
         clearance = workspace.clearance(position[None])[0]
-        if clearance.min() < -2e-3:  # the torso may have been moved: then it must not become less by the arms' motion
+        if clearance.min() < -1e-3:  # the torso may have been moved: then it must not become less by the arms' motion
             was = np.concatenate([tick.before.command.motion.position[OWN], position[14:]])
             now, before = clearance.min(), workspace.clearance(was[None]).min()
             if now < before - 1e-4:

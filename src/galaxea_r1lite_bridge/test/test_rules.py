@@ -15,10 +15,14 @@ from galaxea_r1lite_bridge.execution.stamps import Stamps
 from galaxea_r1lite_bridge.execution.watchdogs import FeedbackAge
 from galaxea_r1lite_bridge.execution.workspace_guard import WorkspaceGuard
 
-from .histories import generate, minimised, run
+from .histories import TICK, History, generate, minimised, run, wave
 from .rules import BrokenRuleError
 
 HISTORIES = 100
+LATE = [["tick", 30, TICK], ["arm"], ["chunk", wave(np.random.default_rng(0))], ["tick", 20, TICK],
+        ["late", "left_arm", 0.4], ["tick", 60, TICK]]  # fmt: skip
+PLAIN = History(0, "switch", closed_loop=True, lag=0.03, noise=1e-5, simulated=False, events=[])
+OFF = [["encoder", 15, 2 * np.pi], ["tick", 40, TICK], ["arm"], ["tick", 10, TICK]]
 tick, follow, lateness, come_to_rest = Clocks.tick, Limiter.follow, Stamps.lateness, MotionController._come_to_rest
 
 
@@ -52,20 +56,24 @@ FAULTS = [
     (MotionController, "_come_to_rest", gives_way, 1),
     (FeedbackAge, "_findings", stops_at_an_unusable_message, 1),
     (Clocks, "tick", counts_on_the_clock, 2),
-    (Stamps, "lateness", lambda *args: 0 * lateness(*args), 1),
+    (Stamps, "lateness", lambda *args: 0 * lateness(*args), 1, LATE),
     (Stamps, "refusal", lambda *_: Reason.NONE, 3),
     (WorkspaceGuard, "blocked", lambda *_: None, 5),
-    (ArmingGate, "outside", lambda *_: "", 10),
+    (ArmingGate, "outside", lambda *_: "", 10, OFF),
 ]
 
 
-@pytest.mark.parametrize(("owner", "name", "fault", "rule"), FAULTS)
-def test_a_bridge_that_breaks_a_rule_is_found(monkeypatch, owner, name, fault, rule):
+@pytest.mark.parametrize("given", FAULTS, ids=lambda given: f"{given[0].__name__}.{given[1]}")
+def test_a_bridge_that_breaks_a_rule_is_found(monkeypatch, given):
+    owner, name, fault, rule, *events = given
+    histories = [replace(PLAIN, events=events[0])] if events else map(generate, range(HISTORIES))
+    if events:
+        run(histories[0])  # without the fault it is kept
     monkeypatch.setattr(owner, name, fault)
     broken = []
-    for seed in range(HISTORIES):
+    for history in histories:
         try:
-            run(generate(seed))
+            run(history)
         except BrokenRuleError as error:
             broken.append(error.rule)
             if error.rule.startswith(f"{rule} "):
