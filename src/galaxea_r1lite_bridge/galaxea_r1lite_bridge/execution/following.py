@@ -88,13 +88,20 @@ class Follower:
             limited[self.joints.angular & (np.abs(velocity) > self.limiter.velocity)] = Reason.LIMIT_VELOCITY
         blocked = self.guard.blocked(previous, motion)
         if blocked is not None:
-            motion = self.limiter.brake(previous, elapsed.dt)
+            motion = self._around(previous, position, elapsed, measured) or self.limiter.brake(previous, elapsed.dt)
         self._speed.note(motion, position)
         limits = {Reason(code) for code in np.unique(limited) if code}
         limits |= {stopped.reason for stopped in (look.barrier, blocked) if stopped is not None}
         limits |= look.along
         limits |= {Reason.LIMIT_CLOCK} if elapsed.uneven else set()
         return Followed(motion, limited, frozenset(limits), blocked or look.barrier)
+
+    def _around(
+        self, previous: Motion, position: NDArray[np.float64], elapsed: Elapsed, measured: NDArray[np.float64] | None
+    ) -> Motion | None:
+        """The next motion straight to `position` [D]: next to a limit the fastest one for each joint may be blocked."""
+        motion = None if elapsed.pace < 1 else self.limiter.straight(previous, position, elapsed.dt, measured)
+        return motion if motion is not None and self.guard.blocked(previous, motion) is None else None
 
     def reset(self) -> None:
         """No plan is followed any more: nothing is behind it."""

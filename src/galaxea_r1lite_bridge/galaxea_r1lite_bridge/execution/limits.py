@@ -12,6 +12,7 @@ from galaxea_r1lite_bridge.execution.reasons import Reason
 _ROUNDING = 1e-6  # rad or mm: smaller changes are arithmetic
 _NOTICEABLE = 1e-3  # rad or mm: what counts as an intervention
 _SHORTEST = 1e-6  # s: in less time than that nothing moves
+_ASTRAY = 0.2  # of the acceleration limit: what a motion along a line may be off it
 _REST = 1e-9  # rad/s or mm/s: slower is at rest
 
 MOST_PARTS = 16
@@ -111,6 +112,28 @@ class Limiter:
         command = self._bounded(previous.position, previous.velocity, rest, dt, self.lower, self.upper, hardest)
         command = np.where(np.abs(command) < _REST, 0.0, command)
         return Motion(previous.position + command * dt, command)
+
+    def straight(self, previous: Motion, position: Vector, dt: float, measured: Vector | None = None) -> Motion | None:
+        """The next motion on the straight line to `position` [D], on which all joints keep their proportions.
+
+        None where `previous` does not move along it. Other joints than those of :meth:`follow` arrive at the same time,
+        which is slower, but does not lead through places that are not between begin and end.
+        """
+        if measured is not None:
+            position = np.clip(position, measured - self.step, measured + self.step)
+        way = np.clip(position, self.lower, self.upper) - previous.position
+        length = float(way @ way)
+        if dt < _SHORTEST or length < _REST:
+            return None
+        share = float(previous.velocity @ way) / length  # of the way, a second
+        if share < 0 or (np.abs(previous.velocity - share * way) > self.acceleration * dt * _ASTRAY).any():
+            return None
+        size = np.maximum(np.abs(way), _REST)
+        most = min(np.sqrt(self.acceleration / size).min(), (self.velocity / size).min(), 1 / dt)
+        faster = share + (1 - _ASTRAY) * float((self.acceleration * dt / size).min())
+        slower = share - (1 - _ASTRAY) * float((self.acceleration * dt / size).min())
+        velocity = max(min(faster, float(most)), slower, 0.0) * way
+        return Motion(previous.position + velocity * dt, velocity)
 
     def braking(self, motion: Motion, parts: int, period: float) -> NDArray[np.float64]:
         """Positions [2 parts + 1, D] on two ways of braking from `motion`, of which all others lie in between.
