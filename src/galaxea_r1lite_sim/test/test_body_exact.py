@@ -24,6 +24,7 @@ ROBOT = RobotConfig.load()
 WORKSPACE = Workspace(ROBOT)
 LIMITS = limit_arrays(ROBOT.actuated)
 TORSO = np.array([value for group in ROBOT.standing.values() for value in group.home])
+MARGINS = ROBOT.workspace.margins
 STEP_NS = 1_000_000_000 // 15
 BUILT_TO_TOUCH = {  # two joints apart at most, in every pose; MuJoCo leaves out those next to each other
     ("base_link", "torso_link1"),
@@ -68,7 +69,8 @@ class Exact:
         found = {}
         for contact in self.data.contact[: self.data.ncon]:
             pair = tuple(sorted((self._links[contact.geom1], self._links[contact.geom2])))
-            if contact.dist < -deeper and pair not in BUILT_TO_TOUCH:
+            allowed = deeper - (MARGINS.fingertips if pair[1] == "world" and "finger" in pair[0] else 0.0)
+            if contact.dist < -allowed and pair not in BUILT_TO_TOUCH:
                 found[pair] = max(found.get(pair, 0.0), -contact.dist)
         return found
 
