@@ -15,7 +15,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 Points = NDArray[np.float64]
 
-_LARGEST_ERROR = 0.015  # m that a capsule may stand out of a box before the box is covered by more of them
+_LARGEST_ERROR = 0.025  # m that a capsule may stand out of a box before the box is covered by more of them
 _RADII = np.linspace(1.0, 1.25, 26)  # of a capsule over the least one that holds its solid: a wider one is shorter
 
 
@@ -108,7 +108,7 @@ def link_solids(urdf: Path) -> dict[str, list[Solid]]:
 
 
 def fit(solids: list[Solid]) -> Fit:
-    """The fewest capsules that hold these solids and stand out of a box by no more than 4 cm along its axis."""
+    """The fewest capsules that hold these solids and stand out of a box by no more than 25 mm along its axis."""
     capsules = [capsule for solid in solids for capsule in _cover(solid)]
     surface = np.concatenate([solid.surface() for solid in solids])
     outside = np.min([capsule.distance(surface) for capsule in capsules], axis=0).max()
