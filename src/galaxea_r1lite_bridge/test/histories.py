@@ -407,7 +407,7 @@ class World:
         sample = next((s for s in reversed(self.samples) if s[0] <= due), None)
         if sample is None or sample[0] <= link.delivered_ns:
             return
-        link.delivered_ns = sample[0]
+        gap_ns, link.delivered_ns = sample[0] - link.delivered_ns, sample[0]
         place = self.controller.joints.groups[name]
         link.sent += 1
         if link.unusable:
@@ -419,11 +419,11 @@ class World:
         if link.second is not None and link.sent % 2:
             stamp = sample[1] + round(link.second * S)
         stream.store(sample[2][place].copy(), stamp, self.node_ns, self.steady_ns)
-        self._note(link, truth, stamp, (self.steady_ns - sample[0]) / S)
+        self._note(link, truth, stamp, (self.steady_ns - sample[0]) / S, gap_ns)
 
-    def _note(self, link, truth, stamp, delay):
+    def _note(self, link, truth, stamp, delay, gap_ns):
         truth.arrival_ns, truth.lateness = self.steady_ns, 0.0
-        if link.second is None or link.zero_stamps:
+        if link.second is None or link.zero_stamps or abs(link.second) * S <= gap_ns:  # stamps that do not go back
             truth.interleaved_ns = -1
         elif truth.interleaved_ns < 0:
             truth.interleaved_ns = self.steady_ns

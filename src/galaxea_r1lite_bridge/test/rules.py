@@ -179,7 +179,7 @@ class Consent(Rule):
         if what in ("arm", "arm again"):
             self.since_ns, self.session, self.ended = world.ticked_ns, None, None
         elif what == "clock":  # was set back: only what is observed afterwards counts
-            self.since_ns = world.node_ns
+            self.since_ns = None if self.since_ns is None else min(self.since_ns, world.node_ns)
         elif what == "stop":
             self.since_ns, self.ended = world.ticked_ns, self.ended if self.session is None else self.newest
 
