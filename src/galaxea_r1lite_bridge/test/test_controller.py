@@ -147,3 +147,16 @@ def test_home_is_refused_when_it_is_not_safe(rig, prepare):
     if prepare == "estop":
         rig.controller.set_estop(True)
     assert rig.controller.home(rig.clock.now_ns) == expected
+
+
+@pytest.mark.parametrize("offset", [0.01, 2 * np.pi, 1e9, -1e300])
+@pytest.mark.parametrize("plan", [0.3, 0.0, -9.0])
+def test_no_limit_moves_the_torso(plan, offset):
+    """Measured outside of its limits by an encoder that is off, or moved there by others."""
+    rig = Rig({"watchdog.feedback_jump.reaction": "hold", "watchdog.tracking_error.limit": 3.0}).armed()
+    rig.joints[14] += 0.24 - rig.joints[14] + offset
+    rig.run(0.3)
+    rig.accept(plan)
+    begin = len(rig.sent)
+    rig.run(1.0)
+    assert not any(command.all_groups or command.motion.velocity[14:].any() for command in rig.sent[begin:])

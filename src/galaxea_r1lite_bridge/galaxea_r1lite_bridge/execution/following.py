@@ -82,13 +82,15 @@ class Follower:
         if not torso:
             velocity[place] = 0.0
         motion, limited = self.limiter.follow(previous, position, velocity * rate, elapsed.dt, measured, elapsed.pace)
-        if not torso:  # wherever it is measured: a limit must not begin to move it
-            motion.position[place], motion.velocity[place], limited[place] = previous.position[place], 0.0, 0
+        if not torso:
+            self._hold_torso(motion, previous)
+            limited[place] = 0
         if self._speed.share(velocities[0]) > 1.0 + 1e-6:
             limited[self.joints.angular & (np.abs(velocity) > self.limiter.velocity)] = Reason.LIMIT_VELOCITY
         blocked = self.guard.blocked(previous, motion)
         if blocked is not None:
-            motion = self._around(previous, position, elapsed, measured) or self.limiter.brake(previous, elapsed.dt)
+            around = self._around(previous, position, elapsed, measured, torso=torso)
+            motion = around or self.limiter.brake(previous, elapsed.dt)
         self._speed.note(motion, position)
         limits = {Reason(code) for code in np.unique(limited) if code}
         limits |= {stopped.reason for stopped in (look.barrier, blocked) if stopped is not None}
@@ -96,11 +98,19 @@ class Follower:
         limits |= {Reason.LIMIT_CLOCK} if elapsed.uneven else set()
         return Followed(motion, limited, frozenset(limits), blocked or look.barrier)
 
+    def _hold_torso(self, motion: Motion, previous: Motion) -> None:
+        """Leave the torso where it is, wherever that is measured: a limit must not begin to move it."""
+        place = self.joints.torso
+        motion.position[place], motion.velocity[place] = previous.position[place], 0.0
+
     def _around(
-        self, previous: Motion, position: NDArray[np.float64], elapsed: Elapsed, measured: NDArray[np.float64] | None
-    ) -> Motion | None:
+        self, previous: Motion, position: NDArray[np.float64], elapsed: Elapsed, measured: NDArray[np.float64] | None,
+        *, torso: bool,
+    ) -> Motion | None:  # fmt: skip
         """The next motion straight to `position` [D]: next to a limit the fastest one for each joint may be blocked."""
         motion = None if elapsed.pace < 1 else self.limiter.straight(previous, position, elapsed.dt, measured)
+        if motion is not None and not torso:
+            self._hold_torso(motion, previous)
         return motion if motion is not None and self.guard.blocked(previous, motion) is None else None
 
     def reset(self) -> None:

@@ -177,7 +177,7 @@ class FeedbackJump(Watchdog):
         excess = np.abs(now - before) - 2 * self._velocity * period
         excess[~self._joints.angular] = 0.0
         if (worst := float(excess.max())) > self.watch.limit:
-            yield self._found(Reason.FEEDBACK_JUMPED, f"{self._joints.group_of(excess)}, {worst:.2f} rad")
+            yield self._found(Reason.FEEDBACK_JUMPED, f"{self._joints.group_of(excess)}, {worst:.3g} rad")
 
 
 class Overrun(Watchdog):
@@ -264,7 +264,7 @@ class TrackingError(Watchdog):
         if self._since_ns is None:
             self._since_ns = now
         if now - self._since_ns > _TRACKING_TIME * _SECOND:
-            yield self._found(Reason.TRACKING_ERROR, f"{self._joints.group_of(error)}, {worst:.2f} rad")
+            yield self._found(Reason.TRACKING_ERROR, f"{self._joints.group_of(error)}, {worst:.3g} rad")
 
 
 class ChunkAge(Watchdog):
