@@ -218,6 +218,7 @@ def test_no_text_is_taken_for_markup():
 
 SUMMARY = {
     "policy_id": "x", "random_weights": False, "duration_s": 1.0, "chunks": 0, "identity": {}, "simulation": {},
+    "contacts": {},
     "latency": {}, "skew": {}, "drops": {}, "unusable": {}, "states": {}, "interventions": {}, "watchdogs": {},
     "command": {}, "open_loop_error": {},
 }  # fmt: skip

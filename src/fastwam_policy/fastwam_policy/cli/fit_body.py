@@ -23,16 +23,16 @@ def run(given: argparse.Namespace) -> int:
     """Say how well they fit."""
     from dataclasses import asdict
 
-    from rich.console import Console
     from rich.table import Table
 
+    from fastwam_policy.common.console import PlainConsole
     from galaxea_r1lite_bridge.robot.fit_body import fit_body
 
     text, fitted = fit_body(Path(given.robot))
     table = Table("link", "capsules", "stand out by up to [mm]", "leave uncovered [mm]")
     for link in fitted:
         table.add_row(link.link, str(link.capsules), f"{1e3 * link.error:.1f}", f"{1e3 * link.outside:.2f}")
-    Console().print(table)
+    PlainConsole().print(table)
     if given.write:
         Path(given.robot).write_text(text, encoding="utf-8")
     write_figures(given.json, [asdict(link) for link in fitted])

@@ -163,7 +163,9 @@ class _Run:
         settings = BridgeSettings.load({"blending": mode})
         self._bridge = OfflineBridge(robot, settings, LaggingJoints(joints, _SERVO))
         self._controller = self._bridge.controller
-        self._controller.guard.workspace = None  # the recording may have been made on another table
+        self._controller.guard.workspace = self._controller.guard.leader = (
+            None  # the recording may have been made on another table
+        )
         self._seed = 1000 * seed
         steps = np.arange(_HORIZON) * _STEP_NS / _S
         kernel = np.exp(-0.5 * ((steps[:, None] - steps) / _CORRELATION) ** 2) + 1e-6 * np.eye(_HORIZON)

@@ -108,9 +108,9 @@ class MotionController:
             if not self.plan:
                 self.chunks.open(self._now_ns)
             return Reason.NONE
-        if self._motion is not None and self._motion.velocity.any():  # braking is not cut short
-            return Reason.NOT_STILL
         reason, self.refused = self._arming.refusal(self._findings)
+        if reason == Reason.NONE and self._motion is not None and self._motion.velocity.any():
+            return Reason.NOT_STILL  # braking is not cut short
         if reason == Reason.NONE:
             self._latched, self._disarming = None, False
             self._reset(Reason.ARMED)
