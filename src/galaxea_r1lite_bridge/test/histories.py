@@ -26,6 +26,7 @@ TICK = S // 100
 ROBOT = RobotConfig.load()
 GROUPS = list(ROBOT.actuated)
 EVENTS = 35
+EARLY = 0.3  # s, a little more than stamps.py lets messages come before their time
 LATCHED = (State.FAULT, State.ESTOP)
 
 
@@ -160,6 +161,7 @@ class World:
 
     def __init__(self, history, reached=None):
         self.reached = Counter() if reached is None else reached
+        self.shorter_ns = -(10**12)  # since when delays seem shorter
         self.history = history
         changes = {"blending": history.blending, "closed_loop": history.closed_loop}
         # A jump may be configured to hold only: then the motion goes on from wherever the feedback is.
@@ -295,7 +297,7 @@ class World:
         if not self.history.simulated:
             self.stepped = True
             self.robot_ns += round(seconds * S)
-            self._stepped(seen=seconds <= -0.2)
+            self._stepped(seen=seconds <= -0.2, shorter=seconds > 0)
 
     def on_clock_step(self, seconds):
         self.node_ns += round(seconds * S)
@@ -305,10 +307,16 @@ class World:
             for rule in self.rules:
                 rule.asked(self, "clock", Reason.NONE, self.shown)
         if not self.history.simulated:
-            self._stepped(seen=seconds >= 0.1)
+            self._stepped(seen=seconds >= 0.1, shorter=seconds < 0)
 
-    def _stepped(self, seen):
-        """What was late cannot be told any more; where delays seem longer from now on, regular streams show it."""
+    def _stepped(self, *, seen, shorter):
+        """What was late cannot be told any more; where delays seem longer from now on, regular streams show it.
+
+        Not so while messages seem to come early, because a clock was set the other way just before.
+        """
+        seen &= self.steady_ns - self.shorter_ns > EARLY * S
+        if shorter:
+            self.shorter_ns = self.steady_ns
         for name, truth in self.truth.items():
             truth.least = 0, np.inf
             link = self.links[name]
