@@ -42,15 +42,19 @@ class SmoothChunks:
     latency: float = _LATENCY
     spoil: Callable[[ActionChunk], list[ActionChunk]] = lambda chunk: [chunk]
     _ended: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin."""
         self._begin_ns = self.now_ns()
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """End; nothing is published afterwards."""
         self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         number = 0
