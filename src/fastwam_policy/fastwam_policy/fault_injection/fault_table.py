@@ -16,7 +16,7 @@ from galaxea_r1lite_bridge.robot.config import LimitArrays
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 BEGIN, END = "<!-- fault table: written by `fastwam check-safety` -->", "<!-- end of the fault table -->"
-_TOLERANCE = 0.1  # share of a limit: stamps are of the node's clock, limits of the steady one, read a moment later
+_JITTER = 0.002  # s: stamps are of the node's clock, limits of the steady one, read a moment later
 _FEWEST = 3  # commands that an acceleration needs
 _RESTING = 1e-6  # rad/s
 _SILENCE = 0.5  # s without a command: 50 periods
@@ -81,7 +81,7 @@ def extremes(
     acceleration[unknown] = 0.0
     speeds = (np.abs(np.diff(positions, axis=0) / dt) / limits.velocity).max(axis=1)
     changes = (np.abs(acceleration) / limits.acceleration).max(axis=1)
-    bad[1:] |= ~(speeds <= 1 + _TOLERANCE) | ~(changes <= 1 + _TOLERANCE)
+    bad[1:] |= ~(np.maximum(speeds, changes) <= 1 + _JITTER / dt[:, 0])
     return Extremes(float(speeds.max()), float(changes.max()), int(bad.sum()))
 
 
