@@ -76,6 +76,9 @@ def arm(ros, *, on=True):
 
 
 def arm_when_ready(ros, status):
+    names = (ROBOT.interfaces.action_chunk, ROBOT.interfaces.estop)  # of the bridge's side nodes: found later
+    mine = [publisher for publisher in ros.node.publishers if publisher.topic_name.endswith(names)]
+    ros.until(lambda: all(publisher.get_subscription_count() for publisher in mine))
     ros.until(lambda: status and all(stream.received > 50 for stream in status[-1].feedback))
     ros.until(lambda: arm(ros).success)
     ros.until(in_state(status, State.HOLDING, Reason.ARMED))
