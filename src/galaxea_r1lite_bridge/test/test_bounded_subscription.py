@@ -11,7 +11,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from fastwam_msgs.msg import ActionChunk
-from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
+from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedReader, BoundedSubscription
 from galaxea_r1lite_bridge.nodes.side_node import SideNode
 
 GOOD = serialize_message(JointState(position=[1.0, 2.0]))
@@ -28,7 +28,7 @@ class Topic:
         self.taken, self.refused, self.errors = [], 0, []
 
     def take(self, message):
-        self.taken.append(message if isinstance(message, bytes) else list(message.position))
+        self.taken.append(list(message.position))
 
     def refuse(self):
         self.refused += 1
@@ -44,15 +44,31 @@ def topic(ros):
     return Topic(ros)
 
 
-@pytest.mark.parametrize("raw", [False, True])
-def test_what_is_within_its_bound_is_read(ros, topic, raw):
-    subscription = BoundedSubscription(ros.node, JointState, "joints", topic.take, 10, topic.refuse, raw=raw)
+def test_what_is_within_its_bound_is_read(ros, topic, capfd):
+    subscription = BoundedSubscription(ros.node, JointState, "joints", topic.take, 10, topic.refuse)
     topic.publish(LONG, GOOD[:30], GOOD)
-    ros.until(lambda: topic.taken == ([GOOD[:30], GOOD] if raw else [[1.0, 2.0]]))
-    assert topic.refused == (1 if raw else 2)
+    ros.until(lambda: topic.taken == [[1.0, 2.0]])
+    assert topic.refused == 2
+    assert f"{len(LONG)} bytes long" in capfd.readouterr().err
     subscription.destroy()
     ros.until(lambda: ros.node.count_subscribers("joints") == 0)
     topic.publisher.publish(GOOD)
+
+
+def test_messages_wait_until_they_are_asked_for(ros, topic):
+    reader = BoundedReader(ros.node, JointState, "joints", 3, topic.refuse)
+    assert list(reader.take_all()) == []
+    begin = time.time_ns()
+    topic.publish(LONG, GOOD, GOOD[:30])
+    taken = []
+    ros.until(lambda: taken.extend(reader.take_all()) or len(taken) == 2)
+    assert [message.data for message in taken] == [GOOD, GOOD[:30]]
+    assert begin < taken[0].received_ns <= taken[1].received_ns < time.time_ns()
+    assert topic.refused == 1
+    BoundedSubscription(ros.node, JointState, "joints", topic.take, 10)
+    topic.publish(*[GOOD] * 5)
+    ros.until(lambda: len(topic.taken) == 5)
+    assert len(list(reader.take_all())) == 3, "what the quality of service keeps"
 
 
 def test_a_side_node_has_a_thread_of_its_own_and_the_names_of_its_owner(ros, topic):
@@ -121,5 +137,5 @@ def test_another_quality_of_service_is_still_warned_of(ros, topic, capfd):
 
 
 def test_a_chunk_may_be_longer_than_a_joint_state(ros):
-    bounds = [BoundedSubscription(ros.node, kind, kind.__name__, print, 1).bound for kind in (JointState, ActionChunk)]
+    bounds = [BoundedReader(ros.node, kind, kind.__name__, 1).bound for kind in (JointState, ActionChunk)]
     assert bounds == [64 * 1024, 256 * 1024]

@@ -1,21 +1,28 @@
-"""Writes the topics of the robot and of our nodes to an mcap recording, optionally with the camera images."""
+"""Writes the topics of the robot and of our nodes to an mcap recording, optionally with the camera images.
+
+It fetches what has come `_FETCH_PERIOD` apart, through a node that no executor waits for: woken for each of 40 topics
+and 1,700 messages a second, rclpy takes half a core.
+"""
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timezone
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
 from ament_index_python.packages import get_package_share_directory
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from fastwam_policy.common.processes import node_names
 from fastwam_policy.data.recording_writer import QUEUE_BYTES, RecordingWriter
 from fastwam_policy.data.recordings import JOINT_STATE, typestore
 from galaxea_r1lite_bridge.nodes import diagnostics
-from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
+from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedReader
 from galaxea_r1lite_bridge.nodes.conversions import message_class
 from galaxea_r1lite_bridge.nodes.managed_node import LATCHED, PARAMETERS_TOPIC, ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
@@ -25,6 +32,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 _BEST_EFFORT: Final = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)  # 4 s of 240 Hz feedback
 _RELIABLE: Final = QoSProfile(depth=1000)
 _IMAGES: Final = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
+_FETCH_PERIOD: Final = 0.05  # s
 _LOW_SPACE: Final = 10**9  # bytes: 3 minutes with images
 
 
@@ -58,44 +66,59 @@ class RecorderNode(ManagedNode):
         if self._activations > 1:
             self._output = self._output.with_name(f"recording_{self._activations}")
         kinds = {self.resolve_topic_name(topic): kind for topic, (kind, _) in self._topics.items()}
+        self._listener = Node(
+            f"{self.get_name()}_listener",
+            context=self.context,
+            namespace=self.get_namespace(),
+            use_global_arguments=False,
+            enable_rosout=False,
+            start_parameter_services=False,
+        )
         self._writer = RecordingWriter(self._output, kinds, typestore(kinds.values()))
-        self._inputs = [self._record(topic) for topic, (_, qos) in self._topics.items() if qos is not LATCHED]
-        self._has_time = False
+        self._inputs = {topic: self._record(topic) for topic, (_, qos) in self._topics.items() if qos is not LATCHED}
+        self._fetched = (0, 0)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._shown = ""
-        # Disk errors must be reported when a simulated clock stands still, too.
-        self._timer = self.create_timer(
-            diagnostics.PERIOD, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        # A simulated clock may stand still, and disk errors must be reported then, too.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timers = [
+            self.create_timer(_FETCH_PERIOD, self._fetch, clock=steady),
+            self.create_timer(diagnostics.PERIOD, self._publish_diagnostics, clock=steady),
+        ]
         self.get_logger().info(f"recording {len(self._topics)} topics to {self._output}")
 
     def deactivate(self) -> None:
         """Finish the file."""
-        self.destroy_timer(self._timer)
-        for subscription in self._inputs:
-            subscription.destroy()
+        for timer in self._timers:
+            self.destroy_timer(timer)
+        self._fetch()
+        self._listener.destroy_node()
         self._writer.close()
         self._publish_diagnostics()
         self.destroy_publisher(self._diagnostics)
         dropped = f", dropped {self._writer.dropped}" if self._writer.dropped else ""
         self.get_logger().info(f"wrote {self._writer.written} messages to {self._output}{dropped}")
 
-    def _record(self, topic: str) -> BoundedSubscription:
+    def _record(self, topic: str) -> BoundedReader:
         kind, qos = self._topics[topic]
-        full_name = self.resolve_topic_name(topic)
+        return BoundedReader(self._listener, message_class(kind), self.resolve_topic_name(topic), qos)
 
-        def write(data: bytes) -> None:
-            now_ns = self.get_clock().now().nanoseconds
-            if now_ns:  # a simulated clock stands at zero until its first message
-                self._writer.put(full_name, now_ns, data)
-
-        return BoundedSubscription(self, message_class(kind), topic, write, qos, raw=True)
-
-    def _on_timer(self) -> None:
-        self._publish_diagnostics()
-        if not self._has_time and self.get_clock().now().nanoseconds:
-            self._has_time = True  # latched messages must not come before there is a time to write them with
-            self._inputs += [self._record(topic) for topic, (_, qos) in self._topics.items() if qos is LATCHED]
+    def _fetch(self) -> None:
+        """Write what has come, with the node's time of its arrival."""
+        before, now = self._fetched, (time.time_ns(), self.get_clock().now().nanoseconds)
+        self._fetched = now
+        if not before[1]:  # a simulated clock stands at zero until its first message
+            before = now
+            if now[1]:  # latched messages must not come before there is a time to write them with
+                latched = [topic for topic, (_, qos) in self._topics.items() if qos is LATCHED]
+                self._inputs |= {topic: self._record(topic) for topic in latched}
+        come = [
+            (_between(taken.received_ns or now[0], before, now), self.resolve_topic_name(topic), taken.data)
+            for topic, reader in self._inputs.items()
+            for taken in reader.take_all()
+        ]
+        for now_ns, name, data in sorted(come, key=itemgetter(0)) if now[1] else ():
+            self._writer.put(name, now_ns, data)
 
     def _publish_diagnostics(self) -> None:
         name, writer = self.get_fully_qualified_name().lstrip("/"), self._writer
@@ -122,6 +145,14 @@ class RecorderNode(ManagedNode):
         elif level == diagnostics.WARN and text != self._shown:
             self.get_logger().warning(text)
         self._shown = text
+
+
+def _between(system_ns: int, before: tuple[int, int], now: tuple[int, int]) -> int:
+    """The node's time at a system time, from two moments in both [ns]; outside them, the nearer one's."""
+    span = now[0] - before[0]
+    if span <= 0 or now[1] < before[1] or system_ns >= now[0]:  # a clock was set back
+        return now[1]
+    return before[1] + max(0, system_ns - before[0]) * (now[1] - before[1]) // span
 
 
 def _topics(robot: RobotConfig, *, images: bool) -> dict[str, tuple[str, QoSProfile]]:
