@@ -66,30 +66,26 @@ class Follower:
         ahead = [plan.sample(now_ns + by_ns) for by_ns in _AHEAD_NS]
         positions = np.array([position for position, _ in ahead])
         velocities = np.array([velocity for _, velocity in ahead])
-        place = self.joints.torso
-        if not torso:
-            positions[:, place] = previous.position[place]
+        still = slice(0, 0) if torso else self.joints.torso
+        positions[:, still] = previous.position[still]
         look = self.guard.ahead(previous.position, positions)
         rate = self._speed.rate(velocities) * look.room * slow
         plan.delay(round((1.0 - rate) * elapsed.plan_ns))
 
         position, velocity = plan.sample(now_ns)
-        if not torso:
-            position[place] = previous.position[place]
+        position[still] = previous.position[still]
         if not np.array_equal(look.positions[0], positions[0]):
             led = look.positions
             position, velocity = self.guard.led(position), (led[1] - led[0]) / LOOK_AHEAD[0]
-        if not torso:
-            velocity[place] = 0.0
+        velocity[still] = 0.0
         motion, limited = self.limiter.follow(previous, position, velocity * rate, elapsed.dt, measured, elapsed.pace)
-        if not torso:
-            self._hold_torso(motion, previous)
-            limited[place] = 0
+        self._hold(still, motion, previous)
+        limited[still] = 0
         if self._speed.share(velocities[0]) > 1.0 + 1e-6:
             limited[self.joints.angular & (np.abs(velocity) > self.limiter.velocity)] = Reason.LIMIT_VELOCITY
         blocked = self.guard.blocked(previous, motion)
         if blocked is not None:
-            around = self._around(previous, position, elapsed, measured, torso=torso)
+            around = self._around(previous, position, elapsed, measured, still)
             motion = around or self.limiter.brake(previous, elapsed.dt)
         self._speed.note(motion, position)
         limits = {Reason(code) for code in np.unique(limited) if code}
@@ -98,20 +94,21 @@ class Follower:
         limits |= {Reason.LIMIT_CLOCK} if elapsed.uneven else set()
         return Followed(motion, limited, frozenset(limits), blocked or look.barrier)
 
-    def _hold_torso(self, motion: Motion, previous: Motion) -> None:
-        """Leave the torso where it is, wherever that is measured: a limit must not begin to move it."""
-        place = self.joints.torso
-        motion.position[place], motion.velocity[place] = previous.position[place], 0.0
+    @staticmethod
+    def _hold(still: slice, motion: Motion, previous: Motion) -> None:
+        """Leave these joints where they are, wherever that is measured: a limit must not begin to move them."""
+        motion.position[still], motion.velocity[still] = previous.position[still], 0.0
 
     def _around(
         self, previous: Motion, position: NDArray[np.float64], elapsed: Elapsed, measured: NDArray[np.float64] | None,
-        *, torso: bool,
+        still: slice,
     ) -> Motion | None:  # fmt: skip
         """The next motion straight to `position` [D]: next to a limit the fastest one for each joint may be blocked."""
         motion = None if elapsed.pace < 1 else self.limiter.straight(previous, position, elapsed.dt, measured)
-        if motion is not None and not torso:
-            self._hold_torso(motion, previous)
-        return motion if motion is not None and self.guard.blocked(previous, motion) is None else None
+        if motion is None:
+            return None
+        self._hold(still, motion, previous)
+        return motion if self.guard.blocked(previous, motion) is None else None
 
     def reset(self) -> None:
         """No plan is followed any more: nothing is behind it."""
