@@ -132,12 +132,13 @@ class Heartbeat(Watchdog):
 
 
 class ClockJump(Watchdog):
-    """Difference between the node's clock and the steady clock over one tick, s; any step back counts.
+    """Difference between the node's clock and the steady clock over one tick, s; any step back counts, for a second.
 
-    A clock that goes back several times a second has two publishers.
+    A clock that goes back several times a second has two publishers, and may then seem whole for a while.
     """
 
     _before: Inputs | None = None
+    _back = 0.0
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
@@ -147,15 +148,17 @@ class ClockJump(Watchdog):
         now, before, self._before = tick.inputs, self._before, tick.inputs
         if before is None:
             return
-        jump = (now.now_ns - before.now_ns - (now.steady_ns - before.steady_ns)) / _SECOND
-        if now.now_ns < before.now_ns:
+        step, passed = now.now_ns - before.now_ns, now.steady_ns - before.steady_ns
+        if step < 0:
             self._backwards.append(now.steady_ns)
-        if len(self._backwards) == _INTERLEAVED and now.steady_ns - self._backwards[0] < _SECOND:
+            self._back = -step / _SECOND
+        lately = [at for at in self._backwards if now.steady_ns - at < _SECOND]
+        if len(lately) == _INTERLEAVED:
             yield self._found(Reason.CLOCK_INTERLEAVED, "")
-        if now.now_ns < before.now_ns:
-            yield self._found(Reason.CLOCK_JUMPED_BACK, f"{(before.now_ns - now.now_ns) / _SECOND:.2f} s")
-        elif before.now_ns and jump > self.watch.limit:  # at 0 a simulated clock has not begun
-            yield self._found(Reason.CLOCK_JUMPED_AHEAD, f"{jump:.2f} s")
+        if lately:
+            yield self._found(Reason.CLOCK_JUMPED_BACK, f"{self._back:.2f} s")
+        elif before.now_ns and step - passed > self.watch.limit * _SECOND:  # a simulated clock begins from 0
+            yield self._found(Reason.CLOCK_JUMPED_AHEAD, f"{(step - passed) / _SECOND:.2f} s")
 
 
 class FeedbackJump(Watchdog):
