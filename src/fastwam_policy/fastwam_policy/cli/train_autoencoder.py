@@ -31,6 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Train it and write it where the configuration says."""
+    import sys
+
     import torch
 
     from fastwam_policy.data.lerobot_reader import Reader
@@ -44,6 +46,9 @@ def run(given: argparse.Namespace) -> int:
     robot, policy = RobotConfig.load(given.robot), config.policy
     cameras = [tile.camera for tile in policy.layout.tiles]
     readers = [Reader(folder, robot, policy.fps, cameras) for folder in config.datasets]
+    for reader in readers:
+        reader.leave_out_unusable()
+        print("".join(f"{note}\n" for note in reader.notes), end="", file=sys.stderr)
     error = train_autoencoder(readers, policy.layout, config.autoencoder, AutoencoderSettings(steps=given.steps))
     print(f"wrote {config.autoencoder}: mean error {error:.2f} of 255 on images left out")
     write_figures(given.json, {"autoencoder": str(config.autoencoder), "mean_error": error})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -12,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fastwam_policy.common.failure import RunError
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
+_BLOCK = 2**20  # bytes read at once
 _FULL = 2**24  # bytes: with less free space than this, an error while writing is reported as a full disk
 
 
@@ -33,6 +36,26 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """As :func:`write_text`."""
     write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def sha256(*paths: Path) -> str:
+    """Hash of the content of files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def require_space(folder: Path, size: float, what: str) -> None:
+    """RunError where the disk of a folder, which may not be there yet, has less than about `size` bytes free."""
+    existing = next((place for place in (folder.absolute(), *folder.absolute().parents) if place.exists()), Path("/"))
+    if (free := shutil.disk_usage(existing).free) < size:
+        raise RunError(
+            f"{folder}: {what} need about {size / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free: make room, or "
+            "name another place"
+        )
 
 
 @contextmanager

@@ -1,43 +1,42 @@
-"""Read LeRobot datasets, versions 2.1 and 3.0, with the robot's joints in its own order."""
+"""Read LeRobot datasets, versions 2.1 and 3.0, with the robot's joints in its own order.
+
+A row has the place that its `frame_index` says, and its pictures are those of its time (:mod:`frame_times`): nothing
+goes by the order or the number of rows and frames.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fastwam_policy.data.frame_times import TOLERANCE, check_row_times, frame_times, frames_at
+from fastwam_policy.data.lerobot_index import Index, RecordedEpisode, read_table
 from fastwam_policy.policies.base import Pixels
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-_VERSIONS = ("v2.1", "v3.0")
+_ORDER = ["frame_index", "timestamp", "episode_index", "task_index"]  # columns that say where a row belongs
+_REORDERED = 2.0  # s that a frame may be stored after one that is shown later
 
 
-@dataclass(frozen=True)
-class RecordedEpisode:
-    """Where one episode lies.
+class _Span(NamedTuple):
+    """The part of a video file that an episode's rows claim: from `begin` to before `end`, s.
 
-    Attributes:
-        index: number in its dataset.
-        length: frames.
-        task: instruction.
-        data: parquet file that holds its rows.
-        videos: by camera, the file and the time in it, s, at which the episode begins.
+    It `agrees` where meta/ says that it ends there.
     """
 
-    index: int
-    length: int
-    task: str
-    data: Path
-    videos: dict[str, tuple[Path, float]]
+    episode: int
+    begin: float
+    end: float
+    agrees: bool
 
 
 class Reader:
@@ -45,57 +44,80 @@ class Reader:
 
     Attributes:
         folder: where it is.
-        episodes: in order of their index.
+        episodes: in order of their index, without those that are left out.
+        notes: what was left out or is odd, a line each.
 
     Raises:
-        ConfigError: not a dataset, another version, frame rate or set of keys, or an episode without frames.
+        ConfigError: not a dataset, another version, frame rate or set of keys, or no episode with frames.
     """
 
     def __init__(self, folder: Path, robot: RobotConfig, fps: float, cameras: Sequence[str]) -> None:
-        self.folder, self._robot, self._fps = folder, robot, fps
-        try:
-            info = json.loads((folder / "meta" / "info.json").read_text(encoding="utf-8"))
-            version, features, rate = info["codebase_version"], info["features"], info["fps"]
-        except (FileNotFoundError, NotADirectoryError):
-            raise ConfigError(f"{folder}: not a LeRobot dataset: meta/info.json is missing") from None
-        except (ValueError, KeyError) as error:
-            raise ConfigError(f"{folder / 'meta' / 'info.json'}: not a LeRobot info.json: {error!r}") from None
-        if version not in _VERSIONS:
-            raise ConfigError(f"{folder}: codebase_version {version!r} is not read, only {' and '.join(_VERSIONS)}")
-        if rate != fps:
-            raise ConfigError(f"{folder}: recorded at {rate} fps, but {fps:g} is needed; convert it again")
+        self.folder, self._robot, self._period = folder, robot, 1 / fps
+        self._index = Index(folder, fps)
         if unknown := [camera for camera in cameras if camera not in robot.cameras]:
             raise ConfigError(f"the robot has no camera {unknown[0]}; it has {', '.join(robot.cameras)}")
         self._keys = {camera: f"observation.images.{robot.cameras[camera].dataset_key}" for camera in cameras}
+        features = self._index.features
         self._columns = {prefix: self._vector_keys(prefix, features) for prefix in ("observation.state", "action")}
         self._check_videos(features)
-        self._info = info
-        try:
-            self.episodes = self._episodes_v21() if version == "v2.1" else self._episodes_v30()
-        except (OSError, ValueError, LookupError, pa.ArrowException) as error:
-            raise ConfigError(f"{folder / 'meta'}: not that of a whole {version} dataset: {error!r}") from None
-        empty = [episode.index for episode in self.episodes if episode.length < 1]
-        if empty or not self.episodes:
-            raise ConfigError(f"{folder}: " + (f"episode {empty[0]} has no frames" if empty else "no episodes"))
+        self.notes: list[str] = []
+        if self._index.robot_type not in (None, robot.robot_type):
+            self.notes.append(f"{folder}: robot_type is {self._index.robot_type!r}, this robot is {robot.robot_type!r}")
+        self._last: tuple[int, pa.Table, NDArray[np.float64]] | None = None
+        listed = self._index.episodes(self._keys)
+        self._sharing: defaultdict[Path, list[_Span]] = defaultdict(list)
+        for episode in listed:
+            for camera, (path, _) in episode.videos.items():
+                self._sharing[path].append(self._span(episode, camera))
+        self.episodes = [found for episode in listed if (found := self._with_task(episode)) is not None]
+        if not self.episodes:
+            raise ConfigError("\n".join([f"{folder}: no episodes", *self.notes]))
+
+    def leave_out_unusable(self) -> None:
+        """Read each episode's rows and its videos' times, and take out of `episodes` what :meth:`check` refuses.
+
+        Raises:
+            ConfigError: nothing is left.
+        """
+        usable = []
+        for episode in self.episodes:
+            try:
+                self.notes += self.check(episode)
+                usable.append(episode)
+            except ConfigError as error:
+                self.notes.append(f"episode {episode.index} is left out: {error}")
+        self.episodes = usable
+        if not usable:
+            raise ConfigError("\n".join([f"{self.folder}: no episode can be used", *self.notes]))
+
+    def check(self, episode: RecordedEpisode) -> list[str]:
+        """What is odd about an episode that can be used, a line each; its pictures are not decoded.
+
+        Raises:
+            ConfigError: it cannot be used; says what, where, and both times where they differ.
+        """
+        self.vectors(episode)
+        self.instructions(episode)
+        odd = []
+        for camera, (path, begin) in episode.videos.items():
+            self._frames(episode, camera)
+            late = frame_times(path).seconds[-1] - (begin + self.times(episode)[-1])
+            if len(self._sharing[path]) == 1 and late > self._period * (1 - TOLERANCE):
+                odd.append(
+                    f"{path}: the video of episode {episode.index} goes on {late:.2f} s after its last row: that "
+                    "part is not used"
+                )
+        return odd
 
     def vectors(self, episode: RecordedEpisode) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """State and action [T, D] in the order of `robot.joint_names`, rad and mm.
 
         Raises:
-            ConfigError: the file cannot be read, has another number of rows, or numbers that are not finite.
+            ConfigError: the file cannot be read, has other rows, or numbers that are not finite.
         """
-        columns = sorted({column for keys in self._columns.values() for column, _ in keys})
-        try:
-            table = pq.read_table(episode.data, columns=columns, filters=[("episode_index", "=", episode.index)])
-        except (OSError, pa.ArrowException) as error:
-            raise ConfigError(f"{episode.data}: cannot be read: {error}") from None
-        if len(table) != episode.length:
-            raise ConfigError(
-                f"{episode.data}: episode {episode.index} has {len(table)} rows, meta says {episode.length}"
-            )
-        found = []
+        table, found = self._rows(episode)[0], []
         for prefix, keys in self._columns.items():
-            parts = [self._matrix(episode, column, table[column])[:, places] for column, places in keys]
+            parts = [self._matrix(episode, column, table)[:, places] for column, places in keys]
             values = np.concatenate(parts, axis=1)
             if not np.isfinite(values).all():
                 row, place = np.argwhere(~np.isfinite(values))[0]
@@ -104,33 +126,131 @@ class Reader:
             found.append(values)
         return found[0], found[1]
 
+    def instructions(self, episode: RecordedEpisode) -> list[str]:
+        """Of each row; they differ where the episode has several tasks.
+
+        Raises:
+            ConfigError: meta/ gives the episode no sentence or several, and its rows do not choose one of meta/tasks.
+        """
+        if len(episode.tasks) == 1:
+            return list(episode.tasks) * episode.length
+        several = f"{episode.listed}: episode {episode.index} has {len(episode.tasks) or 'no'} tasks"
+        table, sentences = self._rows(episode)[0], self._index.sentences
+        if "task_index" not in table.column_names:
+            raise ConfigError(f"{several}, and {episode.data} has no column task_index to choose one")
+        numbers = table["task_index"].to_pylist()
+        if unknown := [number for number in numbers if not sentences.get(number, "").strip()]:
+            raise ConfigError(f"{several}, and {episode.data} has task_index {unknown[0]}, which is not in meta/tasks")
+        return [sentences[number] for number in numbers]
+
+    def times(self, episode: RecordedEpisode) -> NDArray[np.float64]:
+        """When each row was recorded, [T] s from the first one.
+
+        Raises:
+            ConfigError: the file cannot be read or has other rows.
+        """
+        return self._rows(episode)[1]
+
     def images(self, episode: RecordedEpisode, camera: str, frames: Sequence[int]) -> list[Pixels]:
         """RGB images of one camera at increasing frame numbers.
 
         Raises:
-            ConfigError: the video is missing, damaged or too short; names file and frame.
+            ConfigError: the video is missing or damaged, or has no frame at the time of some row of the episode.
         """
-        path, begin = episode.videos[camera]
-        times = [begin + frame / self._fps for frame in frames]
+        path, _ = episode.videos[camera]
+        stamps = frame_times(path).stamps[self._frames(episode, camera)[list(frames)]].tolist()
+        found: list[Pixels] = []
         try:
-            with av.open(str(path)) as container:
-                stream = container.streams.video[0]
-                container.seek(max(0, round((times[0] - 0.5 / self._fps) * av.time_base)))
-                found: list[Pixels] = []
-                for image in container.decode(stream):
-                    if image.time >= times[len(found)] - 0.5 / self._fps:
-                        found.append(np.asarray(image.to_ndarray(format="rgb24"), np.uint8))
-                        if len(found) == len(times):
-                            return found
-        except (OSError, av.FFmpegError) as error:
+            for stamp, image in _decoded(path, stamps[0]):
+                if stamp == stamps[len(found)]:
+                    pixels = np.asarray(image.to_ndarray(format="rgb24"), np.uint8)
+                    while len(found) < len(stamps) and stamps[len(found)] == stamp:
+                        found.append(pixels)
+                    if len(found) == len(stamps):
+                        return found
+                elif stamp > stamps[len(found)]:
+                    break
+        except (OSError, ValueError, av.FFmpegError) as error:
             raise ConfigError(f"{path}: cannot be decoded: {error}") from None
-        raise ConfigError(f"{path}: frame {frames[len(found)]} of episode {episode.index} is missing")
+        raise ConfigError(f"{path}: frame {frames[len(found)]} of episode {episode.index} cannot be decoded")
+
+    def _with_task(self, episode: RecordedEpisode) -> RecordedEpisode | None:
+        """The episode with its instruction, None where it is left out."""
+        if episode.length < 1:
+            self.notes.append(f"{episode.listed}: episode {episode.index} has no frames: it is left out")
+            return None
+        if len(episode.tasks) == 1:
+            return episode
+        try:
+            return replace(episode, task=self.instructions(episode)[0])
+        except ConfigError as error:
+            self.notes.append(f"episode {episode.index} is left out: {error}")
+            return None
+
+    def _rows(self, episode: RecordedEpisode) -> tuple[pa.Table, NDArray[np.float64]]:
+        """The rows of an episode in order, and their times."""
+        if self._last and self._last[0] == episode.index:
+            return self._last[1:]
+        columns = sorted({column for keys in self._columns.values() for column, _ in keys})
+        place, wanted = f"{episode.data}: episode {episode.index}", [*columns, *_ORDER]
+        table = read_table(episode.data, wanted, [("episode_index", "=", episode.index)])
+        if not len(table) and self._index.version == "v2.1":  # a tool renumbered the files only
+            table = read_table(episode.data, wanted)
+            if "episode_index" in table.column_names and len(numbers := table["episode_index"].unique()) > 1:
+                raise ConfigError(f"{place} has no rows; its episode_index says {numbers.to_pylist()[:5]}")
+        if len(table) != episode.length:
+            raise ConfigError(f"{place} has {len(table)} rows, meta says {episode.length}")
+        if missing := [column for column in columns if column not in table.column_names]:
+            raise ConfigError(f"{place} has no column {missing[0]}, which meta/info.json names")
+        if "frame_index" in table.column_names:
+            frames = _numbers(table, "frame_index", place)
+            order = np.argsort(frames, kind="stable")
+            if len(wrong := np.flatnonzero(frames[order] != np.arange(len(table)))):
+                raise ConfigError(f"{place}: frame_index has no {wrong[0]}, or one twice: rows are lost or doubled")
+            table = table.take(order)
+        times: NDArray[np.float64] = np.arange(len(table), dtype=np.float64) * self._period
+        if "timestamp" in table.column_names:
+            times = _numbers(table, "timestamp", place)
+            check_row_times(times, self._period, place)
+        self._last = episode.index, table, times
+        return table, times
+
+    def _frames(self, episode: RecordedEpisode, camera: str) -> NDArray[np.int64]:
+        """Which frame of the video belongs to each row."""
+        path, begin = episode.videos[camera]
+        place = f"{path}: episode {episode.index}, camera {camera}"
+        self._check_span(path, self._span(episode, camera), place)
+        return frames_at(frame_times(path), begin + self.times(episode), self._period, place)
+
+    def _span(self, episode: RecordedEpisode, camera: str) -> _Span:
+        begin, length = episode.videos[camera][1], episode.length * self._period
+        agrees = abs(episode.ends[camera] - begin - length) <= TOLERANCE * self._period
+        return _Span(episode.index, begin, begin + length, agrees)
+
+    def _check_span(self, path: Path, span: _Span, place: str) -> None:
+        """ConfigError where the file cannot hold this episode's frames where meta/ says that they are."""
+        margin, beside = TOLERANCE * self._period, [s for s in self._sharing[path] if s.episode != span.episode]
+        for other in beside:
+            overlap = max(span.begin, other.begin) < min(span.end, other.end) - margin
+            if overlap and (other.agrees or not span.agrees):
+                raise ConfigError(
+                    f"{place}: its part of the video, {span.begin:.3f} to {span.end:.3f} s, overlaps with that of "
+                    f"episode {other.episode}, {other.begin:.3f} to {other.end:.3f} s"
+                )
+        end = max([span.end, *(other.end for other in beside if other.agrees)])
+        last = frame_times(path).seconds[-1] + self._period
+        if beside and last < end - margin:
+            raise ConfigError(
+                f"{place}: the file ends at {last:.3f} s, its {len(beside) + 1} episodes at {end:.3f} s: frames are "
+                "lost, and which cannot be told"
+            )
 
     def _vector_keys(self, prefix: str, features: dict[str, Any]) -> list[tuple[str, list[int]]]:
         """Columns that make up a vector, and which of their numbers, in the robot's order."""
         groups = {f"{prefix}.{name}": len(group.joints) for name, group in self._robot.commanded.items()}
         if all(key in features for key in groups):
-            wrong = {key: features[key]["shape"] for key, size in groups.items() if features[key]["shape"] != [size]}
+            shapes = {key: features[key].get("shape") for key in groups}
+            wrong = {key: shapes[key] for key, size in groups.items() if shapes[key] != [size]}
             if wrong:
                 raise ConfigError(f"{self.folder}: shapes do not fit the robot: {wrong}")
             return [(key, list(range(size))) for key, size in groups.items()]
@@ -152,38 +272,37 @@ class Reader:
                     f"{self.folder}: no video {key} for the camera {camera}; videos: {', '.join(have) or 'none'}"
                 )
 
-    def _episodes_v21(self) -> list[RecordedEpisode]:
-        info, found = self._info, []
-        for line in (self.folder / "meta" / "episodes.jsonl").read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            index = row["episode_index"]
-            place = {"episode_chunk": index // info["chunks_size"], "episode_index": index}
-            videos = {
-                camera: (self.folder / info["video_path"].format(**place, video_key=key), 0.0)
-                for camera, key in self._keys.items()
-            }
-            data = self.folder / info["data_path"].format(**place)
-            found.append(RecordedEpisode(index, row["length"], row["tasks"][0], data, videos))
-        return found
-
-    def _episodes_v30(self) -> list[RecordedEpisode]:
-        info, found = self._info, []
-        for path in sorted((self.folder / "meta" / "episodes").glob("chunk-*/file-*.parquet")):
-            for row in pq.read_table(path).to_pylist():
-                videos = {}
-                for camera, key in self._keys.items():
-                    place = {name: row[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
-                    file = self.folder / info["video_path"].format(**place, video_key=key)
-                    videos[camera] = (file, float(row[f"videos/{key}/from_timestamp"]))
-                place = {name: row[f"data/{name}"] for name in ("chunk_index", "file_index")}
-                data = self.folder / info["data_path"].format(**place)
-                found.append(RecordedEpisode(row["episode_index"], row["length"], row["tasks"][0], data, videos))
-        return sorted(found, key=lambda episode: episode.index)
-
-    def _matrix(self, episode: RecordedEpisode, name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
+    def _matrix(self, episode: RecordedEpisode, name: str, table: pa.Table) -> NDArray[np.float32]:
         """[T, D] from a column of lists, or of numbers where D is 1."""
-        shape = self._info["features"][name]["shape"]
+        shape = self._index.features[name].get("shape")
         try:
-            return np.array(column.to_pylist(), np.float32).reshape(len(column), *shape)
-        except ValueError:
+            return np.array(table[name].to_pylist(), np.float32).reshape(len(table), *shape or ())
+        except (TypeError, ValueError):
             raise ConfigError(f"{episode.data}: a row of {name} has not the shape {shape} of meta/info.json") from None
+
+
+def _numbers(table: pa.Table, name: str, place: str) -> NDArray[np.float64]:
+    """[T] from a column of numbers."""
+    try:
+        return np.array(table[name].to_pylist(), np.float64).reshape(len(table))
+    except (TypeError, ValueError):
+        raise ConfigError(f"{place}: {name} must be a number in each row") from None
+
+
+def _decoded(path: Path, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Stamp and image of each frame, from the one of stamp `first` or from before it."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        base, begin = stream.time_base, stream.start_time or 0
+        assert base is not None
+        early = round(_REORDERED / base) if stream.codec_context.has_b_frames else 0
+        if first - early > begin:
+            container.seek(first - early, stream=stream)
+            image = next(container.decode(stream), None)
+            if image is not None and image.pts is not None and image.pts <= first:
+                yield image.pts, image
+            else:
+                container.seek(begin, stream=stream)
+        for image in container.decode(stream):
+            if image.pts is not None:
+                yield image.pts, image

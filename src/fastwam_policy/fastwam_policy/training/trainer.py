@@ -18,8 +18,10 @@ import filecmp
 import hashlib
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, set_seed
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
@@ -62,6 +64,7 @@ SUMMARY_FILE = "summary.json"  # in the output once training has ended; with the
 _CONFIG_FILE = "training.yaml"
 _LOG_EVERY = 20  # steps
 _KEPT = 2  # checkpoints
+_LAG = timedelta(hours=3)  # that one process may lag behind the others, as with a slow disk while latents are computed
 _LOWEST_RATE = 0.1  # of the learning rate, at the end
 _BETAS = (0.9, 0.95)
 
@@ -105,11 +108,16 @@ class _Trainer:
             log_with="tensorboard",
             project_dir=output / "logs",
             cpu=not torch.cuda.is_available(),  # several processes on a CPU are only seen with this
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_LAG)],
         )
         check_output(config, output)
         check_robot(policy.info(), robot, "policy")
         cameras = [tile.camera for tile in policy.layout.tiles]
         readers = [Reader(folder, robot, policy.fps, cameras) for folder in config.datasets]
+        for reader in readers:
+            reader.leave_out_unusable()
+            for note in reader.notes:
+                self.accelerator.print(note, file=sys.stderr)
         share = (self.accelerator.process_index, self.accelerator.num_processes)
         cache_latents(readers, policy, config.autoencoder, share)
         self.accelerator.wait_for_everyone()
@@ -118,7 +126,8 @@ class _Trainer:
         statistics = dataset_statistics(
             [(s.state, s.action) for s in training], policy.horizon, relative=relative_dimensions(policy)
         )
-        self._texts = self._embeddings({sample.task for sample in samples} | {policy.prompt.default_instruction})
+        tasks = {task for sample in samples for task in sample.tasks}
+        self._texts = self._embeddings(tasks | {policy.prompt.default_instruction})
         self._modes = VARIANTS[policy.variant].modes
         normalizers = (
             Normalizer.from_statistics(statistics["state"]["default"], policy.state.normalization),
@@ -126,7 +135,7 @@ class _Trainer:
                 statistics["action"]["default"], policy.action.normalization, stepwise=policy.action.stepwise
             ),
         )
-        texts = {task: self._texts[policy.prompt_of(task)] for task in {sample.task for sample in samples}}
+        texts = {task: self._texts[policy.prompt_of(task)] for task in tasks}
         self._windows = Windows(training, policy, *normalizers, texts)
         self._held_out = Windows(held_out, policy, *normalizers, texts)
         self._normalizers = normalizers

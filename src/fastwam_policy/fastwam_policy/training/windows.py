@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from fastwam_policy.common.files import naming_a_full_disk
+from fastwam_policy.common.files import naming_a_full_disk, require_space
 from fastwam_policy.data.lerobot_reader import Reader, RecordedEpisode
 from fastwam_policy.model.checkpoint import CheckpointError
 from fastwam_policy.model.training_loss import Batch
 from fastwam_policy.model.vae import ImageEncoder, VideoAutoencoder, load_vae
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
+from fastwam_policy.training.latent_files import are_current, forget_contents, latents_file, note_contents
 from fastwam_policy.training.statistics import windows
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -40,14 +41,14 @@ class Sample:
         state: [T, D] rad and mm.
         action: [T, D] rad and mm.
         latents: [T, f, C, h, w] of the video from each frame on, or [T, 1, C, h, w] where frames are encoded alone.
-        task: instruction.
+        tasks: instruction of each row, [T].
         approach: frames before a gripper first closes; 0 where one begins closed, since it may hold something.
     """
 
     state: NDArray[np.float32]
     action: NDArray[np.float32]
     latents: NDArray[np.float16]
-    task: str
+    tasks: list[str]
     approach: int
 
 
@@ -80,7 +81,7 @@ def cache_latents(
     missing = [
         (reader, episode, path)
         for reader, episode in wanted
-        if not _is_current(path := _latents_file(reader, episode, name), episode)
+        if not are_current(path := latents_file(reader, episode, name), reader, episode)
     ]
 
     def encode(canvases: Tensor) -> Tensor:
@@ -93,14 +94,15 @@ def cache_latents(
     with torch.inference_mode(), ThreadPoolExecutor(1) as pool:
         # Images of the next episode are decoded while those of one are encoded.
         ahead = pool.submit(_canvases, *missing[0][:2], policy) if missing else None
-        for place, (_, _, path) in enumerate(track(missing, description="latents")):
+        for place, (reader, episode, path) in enumerate(track(missing, description="latents")):
             assert ahead is not None
             canvases = ahead.result()
             if place + 1 < len(missing):
                 ahead = pool.submit(_canvases, *missing[place + 1][:2], policy)
             pixels = torch.from_numpy(canvases).to(device).permute(0, 3, 1, 2).float() * (2 / 255) - 1
-            path.parent.mkdir(parents=True, exist_ok=True)
             latents = encode(pixels).to("cpu", torch.float16).numpy()
+            _make_room(path.parent, latents.nbytes * (len(missing) - place))
+            forget_contents(path)
             unfinished = path.with_suffix(f".{os.getpid()}.tmp")  # another training may be at the same episode
             try:
                 with naming_a_full_disk(path.parent), unfinished.open("wb") as file:
@@ -108,6 +110,7 @@ def cache_latents(
                 unfinished.replace(path)
             finally:
                 unfinished.unlink(missing_ok=True)
+            note_contents(path, reader, episode)
 
 
 def load_samples(
@@ -134,14 +137,16 @@ def load_samples(
     for reader in readers:
         for episode in reader.episodes:
             state, action = reader.vectors(episode)
-            path = _latents_file(reader, episode, name)
+            path = latents_file(reader, episode, name)
             latents = np.load(path, mmap_mode="r")
             if len(latents) != episode.length:
                 raise ConfigError(f"{path}: of another recording ({len(latents)} frames); delete its folder")
             target = action[:, grippers]
             closing = (target.max(axis=0) - target > _CLOSING).any(axis=1)
             approach = int(closing.argmax()) if closing.any() else 0
-            samples.append(Sample(state[:, state_order], action[:, action_order], latents, episode.task, approach))
+            samples.append(
+                Sample(state[:, state_order], action[:, action_order], latents, reader.instructions(episode), approach)
+            )
     return samples
 
 
@@ -156,16 +161,16 @@ def _cache_name(policy: BundleConfig, autoencoder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _latents_file(reader: Reader, episode: RecordedEpisode, name: str) -> Path:
-    return reader.folder / "latents" / name / f"episode_{episode.index:06d}.npy"
-
-
-def _is_current(latents: Path, episode: RecordedEpisode) -> bool:
-    """Whether they are there, and no video of the episode was written after them."""
-    if not latents.exists():
-        return False
-    videos = [video for video, _ in episode.videos.values() if video.exists()]
-    return latents.stat().st_mtime >= max((video.stat().st_mtime for video in videos), default=0.0)
+def _make_room(folder: Path, size: int) -> None:
+    """Make the folder; ConfigError, RunError where it cannot be written or has not `size` bytes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: latents are kept in the dataset's folder, which cannot be written ({error.strerror}): make it "
+            "writable, or train with a copy of it"
+        ) from None
+    require_space(folder, size, "the latents of the episodes that are left")
 
 
 class Windows:
@@ -207,7 +212,7 @@ class Windows:
         rows = [self.places[number] for number in numbers]
         lengths = np.array([len(self.samples[k].state) for k, _ in rows])[:, None]
         begin = np.array([frame for _, frame in rows])[:, None]
-        texts = [self._texts[self.samples[k].task] for k, _ in rows]
+        texts = [self._texts[self.samples[k].tasks[frame]] for k, frame in rows]
         return Batch(
             torch.from_numpy(np.stack([self._latents(k, frame) for k, frame in rows])).to(device).float(),
             torch.stack([text for text, _ in texts]).to(device),
