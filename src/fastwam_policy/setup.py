@@ -33,7 +33,7 @@ setup(
     install_requires=[
         "setuptools", "accelerate", "argcomplete", "av", "diffusers", "jinja2", "matplotlib", "numpy",
         "opencv-python-headless", "pillow", "pyarrow", "pydantic>=2", "pyyaml", "rich", "rosbags", "rosbags-image",
-        "safetensors", "scipy", "tensorboard", "torch>=2.4", "transformers",
+        "safetensors", "scipy", "simplejpeg", "tensorboard", "torch>=2.4", "transformers",
     ],
     zip_safe=False,
     entry_points={

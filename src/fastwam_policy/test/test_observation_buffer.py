@@ -93,7 +93,7 @@ def test_a_message_from_before_the_clock_went_back_does_not_end_its_stream(buffe
 def test_a_discarded_image_is_not_offered_again(buffer):
     fill(buffer)
     buffer.add_image("head", T + 20 * MS, "corrupt")
-    buffer.discard("head", T + 20 * MS)
+    buffer.discard("head", T + 20 * MS, PolicyReason.CORRUPT_IMAGE)
     assert buffer.sample(T + 20 * MS).images["head"] == (T, f"head{T}")
     assert buffer.streams["head"].rejected == {PolicyReason.CORRUPT_IMAGE: 1}
 

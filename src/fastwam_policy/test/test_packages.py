@@ -24,7 +24,10 @@ KEYS = {
     "pydantic": "python3-pydantic", "rich": "python3-rich", "scipy": "python3-scipy", "yaml": "python3-yaml",
 }  # fmt: skip
 # Names on PyPI of what is not declared to rosdep; a comment in package.xml names it.
-PYPI = {name: name for name in ("accelerate", "av", "diffusers", "mujoco", "pyarrow", "rosbags", "safetensors")}
+PYPI = {
+    name: name
+    for name in ("accelerate", "av", "diffusers", "mujoco", "pyarrow", "rosbags", "safetensors", "simplejpeg")
+}
 PYPI |= {"torch": "torch", "transformers": "transformers"}
 WHEELS = {
     "PIL": "pillow",

@@ -1,7 +1,8 @@
 """The robot's cameras without a GPU: a small rasteriser for the scene's primitives and the cloth.
 
 It needs no OpenGL, so the images are the same on every machine. There are no shadows and no reflections; triangles
-nearer than 2 cm are left out.
+nearer than 2 cm are left out. A little noise, as of a sensor, depends on the time alone: no two pictures in a row are
+equal, and equal simulations give equal pictures.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.kinematics import rpy_rotation
-from galaxea_r1lite_sim.scene import TABLE_CENTER, TABLE_HALF, VERTICES
+from galaxea_r1lite_sim.scene import TABLE_CENTER, TABLE_HALF, TIMESTEP, VERTICES
 from galaxea_r1lite_sim.shapes import Visual, link_visuals
 from galaxea_r1lite_sim.simulation import Simulation
 
@@ -27,6 +28,8 @@ _NEAR = 0.02  # m
 _ROUND = 14  # sides of a cylinder
 _CELL = 0.05  # m, of the table's mesh: a triangle that reaches behind a camera is left out whole
 _THICKNESS = 0.03  # m of the table top
+_NOISE = 1.5  # of 255, standard deviation
+_SHIFTS = (61, 64)  # pixels, rows and columns by which one field of noise is moved from one time to another
 _PLAIN, _CHECKED, _STRIPED = 0, 1, 2
 
 
@@ -70,6 +73,8 @@ class Cameras:
         flat = np.stack(np.meshgrid(*[np.linspace(0, conditions.towel_size, VERTICES)] * 2, indexing="ij"), axis=-1)
         self._coordinates = np.concatenate([*(mesh.coordinates for mesh in rigid), flat.reshape(-1, 2)])
         direction, share = conditions.light
+        field = (height + _SHIFTS[0], width + _SHIFTS[1], 3)
+        self._noise = np.random.default_rng(0).normal(0.0, _NOISE, field).astype(np.float32)
         self._light, self._share = np.array(direction) / np.linalg.norm(direction), share
 
     def render(self, camera: str) -> Pixels:
@@ -99,7 +104,10 @@ class Cameras:
             self._second[drawn] * shade[drawn, None], self._texture[drawn],
             max(conditions.table_texture, 1e-3), conditions.towel_stripes, conditions.towel_size, image,
         )  # fmt: skip
-        return (255 * image.clip(0, 1)).astype(np.uint8)
+        step = round(self._simulation.time / TIMESTEP)
+        down, right = (step * 37 + self.names.index(camera)) % _SHIFTS[0], step * 29 % _SHIFTS[1]
+        noise = self._noise[down : down + height, right : right + width]
+        return (255 * image + noise).clip(0, 255).astype(np.uint8)
 
     def _world(self) -> NDArray[np.float64]:
         poses = [self._simulation.pose(link) for link in self._links] + [(np.zeros(3), np.eye(3))]

@@ -19,7 +19,7 @@ from visualization_msgs.msg import MarkerArray
 
 from fastwam_msgs.msg import ActionChunk, BridgeStatus, PolicyStatus
 from fastwam_policy.nodes.bridge_view import BridgeView
-from fastwam_policy.runtime.reasons import PolicyState
+from fastwam_policy.runtime.reasons import CAMERA_WATCHDOGS, PolicyState
 from fastwam_policy.visualization.markers import MarkerFactory
 from fastwam_policy.visualization.scene import ArmGeometry
 from galaxea_r1lite_bridge.execution.plan import Chunk
@@ -183,7 +183,7 @@ class MonitorNode(ManagedNode):
         if len(policy.latency_p50):
             words += f", {policy.latency_p50[-1]:.0f} ms"
         markers += factory.nearest(self._geometry.nearest(*pose))
-        markers.append(factory.text(words, alarm=self._bridge.state in _ALARMS))
+        markers.append(factory.text(words, alarm=self._bridge.state in _ALARMS or policy.reason in CAMERA_WATCHDOGS))
         self._markers.publish(MarkerArray(markers=markers))
 
 

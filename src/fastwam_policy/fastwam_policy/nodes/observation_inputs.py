@@ -11,6 +11,8 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from fastwam_policy.nodes.image_decoding import image_decoders
 from fastwam_policy.policies.base import PolicyInfo
+from fastwam_policy.policies.images import fingerprint
+from fastwam_policy.runtime.camera_watch import CameraReaction, CameraWatch, CameraWatchdog
 from fastwam_policy.runtime.frames import FrameSource
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason
@@ -37,7 +39,12 @@ def policy_source(values: Mapping[str, Any]) -> str:
 
 
 def frame_source(
-    info: PolicyInfo, robot: RobotConfig, max_skew: float, max_age: float, memory: float = 0.0
+    info: PolicyInfo,
+    robot: RobotConfig,
+    max_skew: float,
+    max_age: float,
+    memory: float = 0.0,
+    watch: CameraWatch | None = None,
 ) -> FrameSource:
     """Frames of the cameras that a policy looks at, and of the joints that a policy moves; times in s."""
     joints = {name: group.joints for name, group in robot.commanded.items()}
@@ -45,7 +52,16 @@ def frame_source(
     optional = [camera.name for camera in info.cameras if not camera.required and camera.name in robot.cameras]
     counts = {name: len(names) for name, names in joints.items()}
     buffer = ObservationBuffer(cameras, counts, max_skew, max_age, optional, max((memory, *info.history)))
-    return FrameSource(buffer, joints, image_decoders(robot))
+    return FrameSource(buffer, joints, image_decoders(robot), watch)
+
+
+def camera_watch(robot: RobotConfig, values: Mapping[str, Any]) -> CameraWatch:
+    """The cameras' watchdogs, as a node's parameters say."""
+    frozen, blind = (
+        CameraWatchdog(values[f"watchdog.{name}.limit"], CameraReaction(values[f"watchdog.{name}.reaction"]))
+        for name in ("frozen_camera", "blind_camera")
+    )
+    return CameraWatch(robot, frozen, blind)
 
 
 class ObservationInputs:
@@ -56,12 +72,18 @@ class ObservationInputs:
         robot: topics, types and quality of service.
         buffer: of :func:`frame_source`.
         on_jump_back: called when the node's clock has gone back.
+        watch: is told of each camera's pictures.
     """
 
     def __init__(
-        self, node: ManagedNode, robot: RobotConfig, buffer: ObservationBuffer, on_jump_back: Callable[[], None]
+        self,
+        node: ManagedNode,
+        robot: RobotConfig,
+        buffer: ObservationBuffer,
+        on_jump_back: Callable[[], None],
+        watch: CameraWatch | None = None,
     ) -> None:
-        self._node, self._buffer = node, buffer
+        self._node, self._buffer, self._watch = node, buffer, watch
         sensor = qos_profile(robot.qos.sensor)
         self._subscriptions = [
             BoundedSubscription(node, _IMAGE_TYPES[camera.type], camera.topic, self._image_callback(name), sensor)
@@ -89,7 +111,12 @@ class ObservationInputs:
 
     def _image_callback(self, camera: str) -> Callable[[Any], None]:
         def store(message: Any) -> None:
-            self._report(camera, self._buffer.add_image(camera, nanoseconds(message.header.stamp), message))
+            stamp_ns = nanoseconds(message.header.stamp)
+            reason = self._buffer.add_image(camera, stamp_ns, message)
+            self._report(camera, reason)
+            if self._watch is not None and reason == PolicyReason.NONE:
+                joints = self._buffer.newest_joints()
+                self._watch.arrived(camera, stamp_ns, fingerprint(memoryview(message.data)), joints)
 
         return store
 

@@ -18,7 +18,13 @@ from trajectory_msgs.msg import JointTrajectoryPoint
 from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount, PolicyStatus, StreamStatus
 from fastwam_msgs.srv import SetInstruction
 from fastwam_policy.nodes.bridge_view import BridgeView
-from fastwam_policy.nodes.observation_inputs import WARN_PERIOD, ObservationInputs, frame_source, policy_source
+from fastwam_policy.nodes.observation_inputs import (
+    WARN_PERIOD,
+    ObservationInputs,
+    camera_watch,
+    frame_source,
+    policy_source,
+)
 from fastwam_policy.nodes.task_server import TaskServer
 from fastwam_policy.policies.base import Policy, PolicyInfo
 from fastwam_policy.policies.loading import load_policy, policy_identity
@@ -55,6 +61,7 @@ class PolicyNode(ManagedNode):
         self._status_period: float = 1.0 / values["status_rate"]
         self._run_on_start: bool = values["run_on_start"]
         self._max_observation_age: float = values["max_observation_age"]
+        self._watch = camera_watch(self._robot, values)
         self._bridge = BridgeView()
         realtime = values["realtime"] != "off"
 
@@ -73,7 +80,8 @@ class PolicyNode(ManagedNode):
 
         def make_frames(info: PolicyInfo) -> FrameSource:
             memory = values["replan_interval"] + _MEMORY
-            return frame_source(info, self._robot, values["max_skew"], values["max_observation_age"], memory)
+            ages = values["max_skew"], values["max_observation_age"], memory
+            return frame_source(info, self._robot, *ages, self._watch)
 
         self._loop = InferenceLoop(
             make_policy,
@@ -102,7 +110,7 @@ class PolicyNode(ManagedNode):
         robot = self._robot
         self._chunk_publisher = self.create_publisher(ActionChunk, robot.interfaces.action_chunk, 5)
         self._status_publisher = self.create_publisher(PolicyStatus, robot.interfaces.policy_status, 10)
-        self._inputs = ObservationInputs(self, robot, self._loop.frames.buffer, self._on_jump_back)
+        self._inputs = ObservationInputs(self, robot, self._loop.frames.buffer, self._on_jump_back, self._watch)
         self._identity_publisher = self.create_publisher(String, robot.interfaces.policy_identity, LATCHED)
         self._identity_publisher.publish(String(data=self._identity))
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from fastwam_policy.reports.session import STAGES, Session
+from fastwam_policy.runtime.reasons import CAMERA_WATCHDOGS, PolicyReason
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_sim import contacts
@@ -67,7 +68,7 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
         "unusable": dict(session.unusable),
         "states": _shares(session.bridge_status),
         "interventions": _counted(session.bridge_status, "interventions"),
-        "watchdogs": _watchdogs(session.bridge_status),
+        "watchdogs": _watchdogs(session.bridge_status) | _bad_cameras(session.policy_status),
         "tracking_share": len(tracking) / len(session.bridge_status) if session.bridge_status else 0.0,
         "command": {
             "rate_hz": float(np.median([s.control_rate for s in tracking])),
@@ -132,6 +133,16 @@ def _watchdogs(statuses: Sequence[Any]) -> dict[str, int]:
         Reason(now.reason)
         for before, now in zip([None, *statuses], statuses, strict=False)
         if now.reason in _ALARMS and now.state not in _UNARMED and (before is None or before.reason != now.reason)
+    )
+    return {f"{int(reason)} {reason.text}": count for reason, count in sorted(began.items())}
+
+
+def _bad_cameras(statuses: Sequence[Any]) -> dict[str, int]:
+    """How often a watchdog of the cameras began to act."""
+    began = Counter(
+        PolicyReason(now.reason)
+        for before, now in zip([None, *statuses], statuses, strict=False)
+        if now.reason in CAMERA_WATCHDOGS and (before is None or before.reason != now.reason)
     )
     return {f"{int(reason)} {reason.text}": count for reason, count in sorted(began.items())}
 

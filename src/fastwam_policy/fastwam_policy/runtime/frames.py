@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastwam_policy.policies.base import Frame, Pixels
+from fastwam_policy.runtime.camera_watch import CameraReaction, CameraWatch
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer, Snapshot, Waiting
 from fastwam_policy.runtime.reasons import PolicyReason
 
@@ -17,6 +18,7 @@ class FrameSource:
         buffer: where callbacks put messages.
         joints: joint names of each group in the buffer.
         decode: image decoder of each camera; raises ImageError.
+        watch: says whether what the cameras show may be acted on.
     """
 
     def __init__(
@@ -24,15 +26,24 @@ class FrameSource:
         buffer: ObservationBuffer,
         joints: Mapping[str, Sequence[str]],
         decode: Mapping[str, Callable[[Any], Pixels]],
+        watch: CameraWatch | None = None,
     ) -> None:
-        self.buffer, self._joints, self._decode = buffer, joints, decode
+        self.buffer, self._joints, self._decode, self._watch = buffer, joints, decode, watch
+
+    def clear(self) -> None:
+        """Forget what was seen."""
+        self.buffer.clear()
+        if self._watch is not None:
+            self._watch.clear()
 
     def newest(self, now_ns: int, newer_than_ns: int) -> Frame | Waiting:
-        """The newest frame, or why there is none. An image that does not decode is forgotten: ask again."""
+        """The newest frame, or why there is none. An image that is of no use is forgotten: ask again."""
+        before = self._refusal()
+        if before is not None and before.reason == PolicyReason.CAMERA_FROZEN:
+            return before
         found = self.buffer.sample(now_ns, newer_than_ns)
-        if isinstance(found, Waiting):
-            return found
-        return self._frame(found) or Waiting(PolicyReason.CORRUPT_IMAGE, "")
+        frame = found if isinstance(found, Waiting) else self._seen(found)
+        return self._refusal() or frame  # a camera that was blind may have shown something just now
 
     def at(self, stamp_ns: int) -> Frame | None:
         """The frame nearest to a time in the past; None where nothing is left of it."""
@@ -44,6 +55,24 @@ class FrameSource:
     def several(self, stamps_ns: Sequence[int]) -> tuple[Frame, ...]:
         """As :meth:`at` for each time; what is not there is left out."""
         return tuple(frame for stamp in stamps_ns if (frame := self.at(stamp)) is not None)
+
+    def _refusal(self) -> Waiting | None:
+        finding = None if self._watch is None else self._watch.finding()
+        if finding is None:
+            return None
+        return Waiting(finding.reason, finding.detail, ends=finding.reaction == CameraReaction.FAULT)
+
+    def _seen(self, found: Snapshot) -> Frame | Waiting:
+        frame = self._frame(found)
+        if frame is None:
+            return Waiting(PolicyReason.CORRUPT_IMAGE, "")
+        if self._watch is None:
+            return frame
+        stamps = {camera: stamp_ns for camera, (stamp_ns, _) in found.images.items()}
+        blind = [name for name in stamps if not self._watch.shows_something(name, stamps[name], frame.images[name])]
+        for camera in blind:
+            self.buffer.discard(camera, stamps[camera], PolicyReason.CAMERA_BLIND)
+        return Waiting(PolicyReason.SAME_OBSERVATION, "") if blind else frame
 
     def _frame(self, found: Snapshot) -> Frame | None:
         images = self.buffer.decode(found, self._decode)

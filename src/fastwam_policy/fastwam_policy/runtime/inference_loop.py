@@ -176,7 +176,7 @@ class InferenceLoop:
             self._last_stamp_ns = 0
             self._started_ns = None
             self._results.clear()
-        self.frames.buffer.clear()
+        self.frames.clear()
         return self.epoch
 
     def set_instruction(self, instruction: str) -> int:
@@ -222,14 +222,14 @@ class InferenceLoop:
                     self._policy.prepare(prepared)
                 self._attempt(prepared)
             except Exception as error:  # noqa: BLE001  a dead inference thread must be seen in the status
-                self._resting, self.reason, self.detail = (
-                    PolicyState.FAULT,
-                    PolicyReason.INFERENCE_FAILED,
-                    str(error) if isinstance(error, ConfigError) else repr(error),
-                )
-                self._active.clear()
+                detail = str(error) if isinstance(error, ConfigError) else repr(error)
+                self._give_up(PolicyReason.INFERENCE_FAILED, detail)
                 if self._stopping.is_set():  # stop() has set it before
                     return
+
+    def _give_up(self, reason: PolicyReason, detail: str) -> None:
+        self._resting, self.reason, self.detail = PolicyState.FAULT, reason, detail
+        self._active.clear()
 
     def _attempt(self, instruction: str) -> None:
         with self._lock:
@@ -242,6 +242,8 @@ class InferenceLoop:
         if isinstance(frame, Waiting):
             if frame.reason == PolicyReason.CORRUPT_IMAGE:  # the next attempt takes the frame before it
                 self.drops[PolicyReason.CORRUPT_IMAGE] += 1
+            elif frame.ends:
+                self._give_up(frame.reason, frame.detail)
             elif frame.reason != PolicyReason.SAME_OBSERVATION:
                 self._busy, self.reason, self.detail = PolicyState.WAITING, frame.reason, frame.detail
             return

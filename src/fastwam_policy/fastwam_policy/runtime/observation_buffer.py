@@ -69,10 +69,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Why there is no snapshot."""
+    """Why there is no snapshot; with `ends`, none is waited for either."""
 
     reason: PolicyReason
     detail: str
+    ends: bool = False
 
 
 class ObservationBuffer:
@@ -125,13 +126,13 @@ class ObservationBuffer:
                 return self._reject(group, PolicyReason.NOT_FINITE)
             return self._add(group, stamp_ns, values)
 
-    def discard(self, camera: str, stamp_ns: int) -> None:
-        """Forget an image that turned out not to decode, and count it."""
+    def discard(self, camera: str, stamp_ns: int, reason: PolicyReason) -> None:
+        """Forget an image that turned out to be of no use, and count it."""
         with self._lock:
             stream = self.streams[camera]
             kept = (entry for entry in stream.entries if entry[0] != stamp_ns)
             stream.entries = deque(kept, maxlen=stream.entries.maxlen)
-            stream.rejected[PolicyReason.CORRUPT_IMAGE] += 1
+            stream.rejected[reason] += 1
 
     def decode(self, snapshot: Snapshot, decoders: Mapping[str, Callable[[Any], Pixels]]) -> dict[str, Pixels] | None:
         """RGB image of each camera; None where one does not decode: it is discarded, so the next snapshot differs."""
@@ -140,9 +141,14 @@ class ObservationBuffer:
             try:
                 images[camera] = decoders[camera](data)
             except ImageError:
-                self.discard(camera, stamp_ns)
+                self.discard(camera, stamp_ns, PolicyReason.CORRUPT_IMAGE)
                 return None
         return images
+
+    def newest_joints(self) -> dict[str, NDArray[np.float64]]:
+        """Newest positions of the joint groups that have any."""
+        with self._lock:
+            return {name: self.streams[name].entries[-1][1] for name in self._joints if self.streams[name].entries}
 
     def arrivals(self, name: str) -> tuple[float, float]:
         """How regularly a stream's messages arrive: rate in Hz and jitter in ms."""

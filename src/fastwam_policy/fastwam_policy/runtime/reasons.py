@@ -26,6 +26,8 @@ class PolicyReason(IntEnum):
     SAME_OBSERVATION = 104
     INSTRUCTION_CHANGED = 105
     CLOCK_JUMPED_BACK = 106
+    CAMERA_FROZEN = 107
+    CAMERA_BLIND = 108
     ZERO_STAMP = 110
     STAMP_WENT_BACK = 111
     NOT_FINITE = 112
@@ -38,6 +40,7 @@ class PolicyReason(IntEnum):
         return _TEXTS[self]
 
 
+CAMERA_WATCHDOGS = (PolicyReason.CAMERA_FROZEN, PolicyReason.CAMERA_BLIND)
 _TEXTS = {
     PolicyReason.NONE: "",
     PolicyReason.MISSING_STREAM: "not received yet",
@@ -47,6 +50,8 @@ _TEXTS = {
     PolicyReason.SAME_OBSERVATION: "nothing newer than the last chunk's observation",
     PolicyReason.INSTRUCTION_CHANGED: "result belonged to an older epoch",
     PolicyReason.CLOCK_JUMPED_BACK: "time went backwards; buffer cleared",
+    PolicyReason.CAMERA_FROZEN: "a camera sends the same picture again and again",
+    PolicyReason.CAMERA_BLIND: "a camera shows nothing: it is dark, covered or of one colour",
     PolicyReason.ZERO_STAMP: "message without a stamp ignored",
     PolicyReason.STAMP_WENT_BACK: "message older than its predecessor ignored",
     PolicyReason.NOT_FINITE: "joint message with NaN or infinity ignored",

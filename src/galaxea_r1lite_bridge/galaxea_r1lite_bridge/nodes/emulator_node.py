@@ -20,6 +20,8 @@ _NOISE = 2e-4  # rad or mm: an encoder's least digit, without which the feedback
 _LATENESS = 0.5  # s of all feedback with the fault "late"
 _SIZES = {"head": (1280, 720)}  # pixels, width and height as the robot's
 _SIZE = (640, 360)
+_PICTURES = 10  # sent in turn: a camera that repeats one is frozen
+_GRAIN = 4  # of 255, by which they differ
 
 
 class EmulatorNode(ManagedNode):
@@ -33,9 +35,14 @@ class EmulatorNode(ManagedNode):
         self._values = declare_parameters(self, share_directory() / "config" / "emulator_node.yaml")
         self._robot = RobotConfig.load(self._values["robot_config"])
         self._random = np.random.default_rng(0)
-        image = self._random.integers(0, 255, (45, 80, 3), np.uint8)
+        image = self._random.integers(0, 255 - _GRAIN, (45, 80, 3), np.uint8)
         sizes = {name: _SIZES.get(name, _SIZE) for name in self._robot.cameras}
-        self._jpeg = {name: cv2.imencode(".jpg", cv2.resize(image, size))[1].tobytes() for name, size in sizes.items()}
+        self._jpeg = {name: [self._picture(image, size) for _ in range(_PICTURES)] for name, size in sizes.items()}
+        self._sent = 0
+
+    def _picture(self, image: np.ndarray, size: tuple[int, int]) -> bytes:
+        grain = self._random.integers(0, _GRAIN, image.shape, np.uint8)
+        return bytes(cv2.imencode(".jpg", cv2.resize(image + grain, size))[1])
 
     def activate(self) -> None:
         """Publish feedback and images, follow targets."""
@@ -100,11 +107,14 @@ class EmulatorNode(ManagedNode):
         return fault
 
     def _publish_images(self) -> None:
+        self._sent += 1
         for name, publisher in self._cameras.items():
             if name == "head" and self._fault_before == "camera":
                 continue
-            cut = len(self._jpeg[name]) // 2 if (name, self._fault_before) == ("head", "cut") else None
-            message: Any = CompressedImage(format="jpeg", data=self._jpeg[name][:cut])
+            data = self._jpeg[name][self._sent % _PICTURES]
+            if (name, self._fault_before) == ("head", "cut"):
+                data = data[: len(data) // 2]
+            message: Any = CompressedImage(format="jpeg", data=data)
             message.header.stamp = self.get_clock().now().to_msg()
             publisher.publish(message)
 

@@ -99,6 +99,8 @@ class Camera(StrictModel):
     type: ImageType
     dataset_key: str
     """Its name in the datasets of the vendor's converter."""
+    moves_with: str | None = None
+    """The arm that carries it; None: it stands, and sees all arms."""
     mount: Mount | None = None
     """For the simulator, which renders no camera without it."""
 
@@ -239,6 +241,10 @@ class RobotConfig(StrictModel):
             raise ValueError("groups: at least one group must be moved_by the policy")
         if unknown := [name for name in self.workspace.arms if name not in self.commanded]:
             raise ValueError(f"workspace.arms: {unknown[0]} is not one of the groups that the policy moves")
+        for name, camera in self.cameras.items():
+            if camera.moves_with is not None and camera.moves_with not in self.workspace.arms:
+                arms = ", ".join(self.workspace.arms)
+                raise ValueError(f"cameras.{name}.moves_with: {camera.moves_with} is not one of the arms {arms}")
         return self
 
     @classmethod
