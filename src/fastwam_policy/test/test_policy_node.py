@@ -18,7 +18,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 ROBOT = RobotConfig.load()
 HOLD = Path(__file__).resolve().parents[3] / "examples" / "custom_policy" / "policy.py"
-JPEG = cv2.imencode(".jpg", np.arange(72 * 128 * 3).astype(np.uint8).reshape(72, 128, 3))[1].tobytes()
+JPEG = cv2.imencode(".jpg", (80 + np.arange(72 * 128 * 3) % 21).astype(np.uint8).reshape(72, 128, 3))[1].tobytes()
 
 
 class Sensors:
