@@ -454,6 +454,8 @@ def run(history, reached=None):
     try:
         for event in history.events:
             world.do(*event)
+        for rule in world.rules:
+            rule.end(world)
     except BrokenRuleError:
         raise
     except Exception as error:

@@ -43,9 +43,9 @@ def test_distances_are_the_smallest_of_all_pairs_of_points():
     placed = BODY.place(HOME + random.normal(0, 0.3, (5, len(HOME))))
     share = np.linspace(0, 1, 41)[:, None]
     for pair in (BODY.pairs[k] for k in random.choice(len(BODY.pairs), 40, replace=False)):
-        found = BODY.distances(placed, np.array([pair.first]), np.array([pair.second]))[0]
+        found = BODY.distances(placed, np.array([pair.first]), np.array([pair.second]))[:, 0]
         for row, distance in enumerate(found):
-            ends = [(placed.begin[:, k, row], placed.end[:, k, row]) for k in (pair.first, pair.second)]
+            ends = [(placed.begin[:, row, k], placed.end[:, row, k]) for k in (pair.first, pair.second)]
             a, b = (begin + share * (end - begin) for begin, end in ends)
             brute = np.linalg.norm(a[:, None] - b[None], axis=2).min() - BODY.radii[[pair.first, pair.second]].sum()
             assert brute - 0.01 <= distance <= brute + 1e-9

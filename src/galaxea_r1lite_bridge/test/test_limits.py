@@ -14,6 +14,7 @@ LIMITER = Limiter(
 )
 REST = np.zeros(2)
 targets = st.tuples(st.floats(-5, 5), st.floats(-500, 500)).map(np.array)
+positions = st.tuples(st.floats(-1, 1), st.floats(0, 100)).map(np.array)
 speeds = st.tuples(st.floats(-3, 3), st.floats(-900, 900)).map(np.array)
 
 
@@ -88,6 +89,44 @@ def test_braking_takes_the_acceleration_limit():
         motion, ticks = LIMITER.brake(motion, 0.01), ticks + 1
     assert ticks == 10
     assert LIMITER.brake(motion, 0.01).position.tolist() == motion.position.tolist()
+
+
+@settings(max_examples=30, deadline=None)
+@given(positions, positions, st.floats(0.005, 0.02))
+def test_the_straight_motion_keeps_its_line_and_its_limits(start, goal, dt):
+    motion, way = Motion(start, REST), goal - start
+    while (moved := LIMITER.straight(motion, goal, dt)) is not None:
+        np.testing.assert_allclose(moved.position, motion.position + moved.velocity * dt, atol=1e-12)
+        assert (np.abs(moved.velocity) <= LIMITER.velocity + 1e-9).all()
+        assert (np.abs(moved.velocity - motion.velocity) <= LIMITER.acceleration * dt + 1e-9).all()
+        share = (moved.position - start) @ way / (way @ way)
+        assert (motion.position - start) @ way / (way @ way) <= share + 1e-9, "it does not turn back"
+        assert share <= 1 + 1e-9, "nor go too far"
+        np.testing.assert_allclose(moved.position, start + share * way, atol=1e-6)
+        motion = moved
+    while motion.velocity.any():
+        motion = LIMITER.brake(motion, dt)
+    assert (np.abs(motion.position - goal) < [1e-3, 0.1]).all()
+    assert not LIMITER.outside(motion.position, 1e-9).any()
+
+
+def test_there_is_no_straight_motion_across_the_one_before():
+    goal = np.array([0.5, 80.0])
+    along = Motion(np.array([0.0, 50.0]), np.array([0.2, 12.0]))
+    assert LIMITER.straight(along, goal, 0.01) is not None
+    assert LIMITER.straight(Motion(along.position, -along.velocity), goal, 0.01) is None, "away from it"
+    assert LIMITER.straight(Motion(along.position, along.velocity * [1, -1]), goal, 0.01) is None, "across"
+    assert LIMITER.straight(along, goal, 0.0) is None, "in no time"
+    assert LIMITER.straight(Motion(goal, REST), goal, 0.01) is None, "it is there"
+
+
+def test_the_straight_motion_ends_at_limits():
+    motion, measured = Motion(np.array([0.0, 50.0]), REST), np.array([0.0, 50.0])
+    for goal, place, end in (([2.0, 50.0], None, 1.0), ([0.8, 50.0], measured, 0.3)):
+        moved = motion
+        while (onward := LIMITER.straight(moved, np.array(goal), 0.01, place)) is not None:
+            moved = onward
+        np.testing.assert_allclose(moved.position, [end, 50.0], atol=1e-3)
 
 
 def test_no_time_no_motion():

@@ -48,20 +48,23 @@ def test_the_start_pose_is_clear_of_everything():
 
 
 def test_what_is_not_measured_is_bounded():
-    """A walk through the workspace: exact where it matters, never more than the truth."""
+    """A walk through the workspace: all that is near is measured, with what an uncertain torso takes."""
     random = np.random.default_rng(0)
     workspace, position, exact = Workspace(ROBOT), HOME.copy(), 0
     lower, upper = np.array([limits for group in ROBOT.actuated.values() for limits in group.limits.position]).T
     for _ in range(200):
         step = random.normal(0, 0.05, (random.integers(1, 12), len(HOME))) * np.where(JOINTS.angular, 1, 20)
         rows = np.clip(position + np.cumsum(step, axis=0), lower, upper)
-        found, true = workspace.clearance(rows), clearance(workspace, rows)
-        assert (found <= true + 1e-9).all()
-        near = true < 0.03
-        np.testing.assert_allclose(found[near], true[near], atol=1e-9)
-        exact += near.sum()
+        within, off = random.choice([0.0, 0.01, 0.03]), random.choice([0.0, 1e-4, 5e-3]) * np.ones(3)
+        placed = workspace.body.place(rows)
+        found, true = workspace.look(placed, off, within), workspace.look(placed, off)
+        np.testing.assert_allclose(found.clearance, true.clearance[:, found.limits], atol=1e-9)
+        np.testing.assert_array_equal(found.lost, true.lost[found.limits])
+        left = np.delete(true.clearance - true.lost, found.limits, axis=1)
+        assert left.min() >= within - 1e-9
+        exact += (true.clearance < within).sum()
         position = rows[-1]
-    assert exact > 1000
+    assert exact > 300
 
 
 NARROW = copy(WORKSPACE)
@@ -149,9 +152,8 @@ def test_a_plan_past_the_torso_is_led_around_it():
     assert len(touching) > 10
     led, look, along = LEADER.lead(touching, np.zeros(3))
     assert along == {Reason.LIMIT_BODY}
-    moved = np.linalg.norm(WORKSPACE.body.place(touching).begin[:, tools] - look.placed.begin[:, tools], axis=0)
-    clearances = look.clearance.min(axis=1)
-    assert np.mean(clearances > 0) > 0.9
+    moved = np.linalg.norm(WORKSPACE.body.place(touching).begin[..., tools] - look.placed.begin[..., tools], axis=0)
+    assert np.mean(look.clearance.min(axis=1) > 0) > 0.9
     assert np.median(moved) < 0.003
     np.testing.assert_array_equal(led[:, :7], touching[:, :7])
 
@@ -162,7 +164,7 @@ def test_a_plan_that_dips_into_the_table_is_led_along_it():
     dips = (HOME + np.pad(lowest, (0, 3)))[None]
     assert -0.03 < WORKSPACE.clearance(dips).min() < -0.01
     lifted, look, along = LEADER.lead(dips, np.zeros(3))
-    assert look.clearance.min() == pytest.approx(0.002, abs=5e-4)
+    assert look.clearance.min() == pytest.approx(0.002, abs=5e-4)  # of what is near
     assert along == {Reason.LIMIT_TABLE}
     np.testing.assert_array_equal(lifted[0, 7:], dips[0, 7:])  # only that arm gives way
 

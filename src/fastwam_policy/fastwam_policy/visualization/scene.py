@@ -32,12 +32,12 @@ class ArmGeometry:
     def tool_paths(self, positions: NDArray[np.float64], torso: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Points between the fingertips [N, 3] by arm, for positions [N, D] and the torso's joints [3]."""
         placed = self._body.place(_with_torso(positions, torso))
-        return {arm: placed.begin[:, tool].T for arm, tool in self._tools.items()}
+        return {arm: placed.begin[:, :, tool].T for arm, tool in self._tools.items()}
 
     def bars(self, positions: NDArray[np.float64], torso: NDArray[np.float64]) -> list[Bar]:
         """The capsules of both arms, for positions [D]."""
         placed = self._body.place(_with_torso(positions[None], torso))
-        ends = (placed.begin[..., 0].T, placed.end[..., 0].T)
+        ends = (placed.begin[:, 0].T, placed.end[:, 0].T)
         return [Bar(ends[0][k], ends[1][k], float(self._body.radii[k])) for k in self._shapes]
 
     def nearest(self, positions: NDArray[np.float64], torso: NDArray[np.float64]) -> Nearest:

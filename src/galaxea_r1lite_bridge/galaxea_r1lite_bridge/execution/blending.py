@@ -15,6 +15,8 @@ BLENDINGS: tuple[Blending, ...] = get_args(Blending)
 
 _KEPT = 8  # chunks: with the newest replan intervals (50 ms) more than any fade or ensemble needs
 Vector = NDArray[np.float64]
+Rows = NDArray[np.float64]  # [K, D], or [K, 1] for all D alike
+Times = NDArray[np.int64]  # [K], ns
 
 
 @dataclass
@@ -24,15 +26,24 @@ class _Entry:
     fade_ns: int
     lag_ns: int = 0
 
-    def sample(self, now_ns: int) -> tuple[Vector, Vector]:
-        return self.chunk.sample(now_ns - self.lag_ns)
+    def samples(self, times_ns: Times) -> tuple[Rows, Rows]:
+        return self.chunk.samples(times_ns - self.lag_ns)
 
-    def weight(self, now_ns: int) -> tuple[float, float]:
-        """How far this chunk is faded in, 0..1, and the change of that per second."""
-        if self.fade_ns == 0 or now_ns >= self.begin_ns + self.fade_ns:
+    def faded_in(self, now_ns: int) -> bool:
+        return self.fade_ns == 0 or now_ns >= self.begin_ns + self.fade_ns
+
+    def weight(self, times_ns: Times) -> tuple[Rows | float, Rows | float]:
+        """How far this chunk is faded in at some times, 0..1, and the change of that per second, [K, 1]."""
+        if self.fade_ns == 0:
             return 1.0, 0.0
-        u = max(0.0, (now_ns - self.begin_ns) / self.fade_ns)
-        return u * u * (3 - 2 * u), 6 * u * (1 - u) * 1e9 / self.fade_ns
+        return _smooth_step((times_ns - self.begin_ns) / self.fade_ns, self.fade_ns / 1e9)
+
+    def fade_out(self, times_ns: Times, window: float) -> tuple[Rows | float, Rows | float]:
+        """The same of how an older chunk leaves an average, gradually in its last `window` s."""
+        if window == 0:
+            return 1.0, 0.0
+        left, change = _smooth_step((self.chunk.end_ns + self.lag_ns - times_ns) / 1e9 / window, window)
+        return left, -change
 
 
 @dataclass
@@ -94,33 +105,39 @@ class Plan:
         if self.mode == "ensemble":
             self._entries = [e for e in self._entries if now_ns - e.lag_ns <= e.chunk.end_ns] or self._entries[-1:]
         else:
-            faded_in = [i for i, entry in enumerate(self._entries) if entry.weight(now_ns)[0] == 1.0]
+            faded_in = [i for i, entry in enumerate(self._entries) if entry.faded_in(now_ns)]
             del self._entries[: faded_in[-1] if faded_in else 0]
 
     def sample(self, now_ns: int) -> tuple[Vector, Vector]:
         """Position [D] and velocity [D] (rad/s, mm/s) at `now_ns`; needs a chunk."""
+        positions, velocities = self.samples(np.array([now_ns]))
+        return positions[0], velocities[0]
+
+    def samples(self, times_ns: Times) -> tuple[Rows, Rows]:
+        """Positions [K, D] and velocities [K, D] (rad/s, mm/s) at several times [K]; needs a chunk."""
         if self.mode == "ensemble":
-            return self._average(now_ns)
-        position, velocity = self._entries[0].sample(now_ns)
+            return self._average(times_ns)
+        position, velocity = self._entries[0].samples(times_ns)
         for entry in self._entries[1:]:
-            weight, change = entry.weight(now_ns)
-            p, v = entry.sample(now_ns)
+            weight, change = entry.weight(times_ns)
+            p, v = entry.samples(times_ns)
             velocity = (1 - weight) * velocity + weight * v + change * (p - position)
             position = (1 - weight) * position + weight * p
         return position, velocity
 
-    def _average(self, now_ns: int) -> tuple[Vector, Vector]:
+    def _average(self, times_ns: Times) -> tuple[Rows, Rows]:
         """Weighted mean. A chunk's age counts the newer ones by how far they are faded in, so weights never jump."""
-        age = age_change = total = total_change = 0.0
+        age = age_change = total = total_change = np.zeros((len(times_ns), 1))
         rows = []
         for index in range(len(self._entries) - 1, -1, -1):
             entry = self._entries[index]
-            fade, fade_change = entry.weight(now_ns) if index else (1.0, 0.0)
-            out, out_change = self._fade_out(entry, now_ns) if index < len(self._entries) - 1 else (1.0, 0.0)
+            fade, fade_change = entry.weight(times_ns) if index else (1.0, 0.0)
+            newest = index == len(self._entries) - 1
+            out, out_change = (1.0, 0.0) if newest else entry.fade_out(times_ns, self.window)
             scale = np.exp(-self.decay * age)
             weight = fade * out * scale
             change = scale * (fade_change * out + fade * out_change - fade * out * self.decay * age_change)
-            p, v = entry.sample(now_ns)
+            p, v = entry.samples(times_ns)
             rows.append((weight, change, p, v))
             age, age_change = age + fade, age_change + fade_change
             total, total_change = total + weight, total_change + change
@@ -130,10 +147,8 @@ class Plan:
         )
         return position, velocity
 
-    def _fade_out(self, entry: _Entry, now_ns: int) -> tuple[float, float]:
-        """An older chunk leaves the average gradually in its last `window`."""
-        left = (entry.chunk.end_ns + entry.lag_ns - now_ns) / 1e9
-        if left >= self.window or self.window == 0:
-            return 1.0, 0.0
-        u = max(0.0, left / self.window)
-        return u * u * (3 - 2 * u), -6 * u * (1 - u) / self.window
+
+def _smooth_step(u: NDArray[np.float64], seconds: float) -> tuple[Rows, Rows]:
+    """From 0 at `u` = 0 to 1 at 1, which takes some `seconds`, and the change a second, [K, 1] for `u` [K]."""
+    u = np.minimum(np.maximum(u, 0.0), 1.0)[:, None]
+    return u * u * (3 - 2 * u), 6 * u * (1 - u) / seconds

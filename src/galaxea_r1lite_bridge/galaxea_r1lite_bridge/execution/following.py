@@ -16,7 +16,7 @@ from galaxea_r1lite_bridge.execution.speed import LOOK_AHEAD, Speed
 from galaxea_r1lite_bridge.execution.workspace_guard import Barrier, WorkspaceGuard
 
 _SECOND = 1_000_000_000
-_AHEAD_NS = [round(t * _SECOND) for t in (0.0, *LOOK_AHEAD)]
+_AHEAD_NS = np.array([round(t * _SECOND) for t in (0.0, *LOOK_AHEAD)])
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,22 @@ class Follower:
             torso: whether the plan moves the torso; otherwise it stands still.
         """
         plan.prune(now_ns)
-        ahead = [plan.sample(now_ns + by_ns) for by_ns in _AHEAD_NS]
-        positions = np.array([position for position, _ in ahead])
-        velocities = np.array([velocity for _, velocity in ahead])
+        positions, velocities = plan.samples(now_ns + _AHEAD_NS)
         still = slice(0, 0) if torso else self.joints.torso
         positions[:, still] = previous.position[still]
         look = self.guard.ahead(previous.position, positions)
         rate = self._speed.rate(velocities) * look.room * slow
-        plan.delay(round((1.0 - rate) * elapsed.plan_ns))
-
-        position, velocity = plan.sample(now_ns)
-        position[still] = previous.position[still]
-        if not np.array_equal(look.positions[0], positions[0]):
-            led = look.positions
-            position, velocity = self.guard.led(position), (led[1] - led[0]) / LOOK_AHEAD[0]
+        position, velocity, led = positions[0], velocities[0].copy(), look.positions
+        if delay_ns := round((1.0 - rate) * elapsed.plan_ns):
+            plan.delay(delay_ns)
+            position, velocity = plan.sample(now_ns)
+            position[still] = previous.position[still]
+        if not np.array_equal(led[0], positions[0]):
+            position = self.guard.led(position) if delay_ns else led[0]
+            velocity = (led[1] - led[0]) / LOOK_AHEAD[0]
         velocity[still] = 0.0
         motion, limited = self.limiter.follow(previous, position, velocity * rate, elapsed.dt, measured, elapsed.pace)
-        self._hold(still, motion, previous)
+        motion = self._held(still, motion, previous)
         limited[still] = 0
         if self._speed.share(velocities[0]) > 1.0 + 1e-6:
             limited[self.joints.angular & (np.abs(velocity) > self.limiter.velocity)] = Reason.LIMIT_VELOCITY
@@ -95,9 +94,11 @@ class Follower:
         return Followed(motion, limited, frozenset(limits), blocked or look.barrier)
 
     @staticmethod
-    def _hold(still: slice, motion: Motion, previous: Motion) -> None:
-        """Leave these joints where they are, wherever that is measured: a limit must not begin to move them."""
-        motion.position[still], motion.velocity[still] = previous.position[still], 0.0
+    def _held(still: slice, motion: Motion, previous: Motion) -> Motion:
+        """These joints stay where they are, wherever that is measured: a limit must not begin to move them."""
+        position, velocity = motion.position.copy(), motion.velocity.copy()
+        position[still], velocity[still] = previous.position[still], 0.0
+        return Motion(position, velocity)
 
     def _around(
         self, previous: Motion, position: NDArray[np.float64], elapsed: Elapsed, measured: NDArray[np.float64] | None,
@@ -107,7 +108,7 @@ class Follower:
         motion = None if elapsed.pace < 1 else self.limiter.straight(previous, position, elapsed.dt, measured)
         if motion is None:
             return None
-        self._hold(still, motion, previous)
+        motion = self._held(still, motion, previous)
         return motion if self.guard.blocked(previous, motion) is None else None
 
     def reset(self) -> None:

@@ -14,7 +14,7 @@ _CLEAR = 0.002  # m of clearance that is led to
 _SOFT = 0.008  # m over that from which on the way there is slowed down, so that it does not end at once
 _DEEPEST = 0.05  # m that a plan may pass a limit and still be led along it
 _ENOUGH = 1e-4  # m that the clearance may miss its goal
-_ITERATIONS, _DAMPING, _DIFFERENCE = 3, 0.01, 1e-6  # of the inverse kinematics; damping in m, difference in rad
+_ITERATIONS, _DAMPING = 3, 0.01  # of the inverse kinematics; m
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class _Lead:
 
     Attributes:
         arm: number of the arm.
-        limits: numbers of the limits, of which the one that is passed furthest counts.
+        limits: numbers of the limits, of which the one that is passed furthest counts; no other lead has them.
         reason: of the limits.
         held: how many coordinates of the tool point stay: x and y where it is lifted, all where it is turned.
     """
@@ -51,54 +51,57 @@ class Leader:
             for arm in arms
         ]
         self._leads += [_Lead(arm, workspace.tips[arm], Reason.LIMIT_TABLE, 2) for arm in arms]
-        self._led = np.concatenate([lead.limits for lead in self._leads])
+        self._lead_of = np.full(len(workspace.limits), -1)
+        for number, lead in enumerate(self._leads):
+            self._lead_of[lead.limits] = number
 
     def lead(
         self, positions: NDArray[np.float64], uncertainty: NDArray[np.float64], first: int = 0
     ) -> tuple[NDArray[np.float64], Look, frozenset[Reason]]:
-        """Positions [K, D] led along what they touch, the clearances there, and what that was.
+        """Positions [K, D] led along what they touch, the clearances there below 1 cm, and what that was.
 
         Those before the `first` stay as they are.
         """
-        look = self._look(positions, uncertainty)
-        if look.clearance[first:, self._led].min(initial=np.inf) >= _CLEAR + _SOFT:
-            return positions, look, frozenset()
-        result, along = positions.copy(), set()
-        for lead in self._leads:
-            clearance = look.clearance[first:, lead.limits]
-            over = clearance.min(axis=1, initial=np.inf) - _CLEAR
+        look, result, along = self._look(positions, uncertainty), positions, set()
+        for number, lead in enumerate(self._leads):
+            mine = (self._lead_of[look.limits] == number).nonzero()[0]
+            if not len(mine):
+                continue
+            clearance = look.clearance[first:, mine]
+            over = clearance.min(axis=1) - _CLEAR
             rows = np.flatnonzero((over < _SOFT) & (over > -_DEEPEST))
             if len(rows):
                 goal = np.where(over > -_SOFT, (over + _SOFT) ** 2 / (4 * _SOFT), 0.0)
-                self._push(lead, clearance[rows].argmin(axis=1), result, first + rows, (goal - over)[rows])
+                result = positions.copy() if result is positions else result
+                worst = look.limits[mine[clearance[rows].argmin(axis=1)]]
+                self._push(lead, worst, result, first + rows, (goal - over)[rows])
                 look = self._look(result, uncertainty)
                 along.add(lead.reason)
         return result, look, frozenset(along)
 
     def _look(self, positions: NDArray[np.float64], uncertainty: NDArray[np.float64]) -> Look:
-        return self._workspace.look(self._workspace.body.place(positions), uncertainty)
+        return self._workspace.look(self._workspace.body.place(positions), uncertainty, _CLEAR + _SOFT)
 
     def _push(
         self, lead: _Lead, worst: NDArray[np.int_], positions: NDArray[np.float64], rows: NDArray[np.int_],
         way: NDArray[np.float64],
     ) -> None:  # fmt: skip
-        """Increase the clearance of the `worst` of the limits in some `rows` [R] of `positions` by a `way` [R]."""
+        """Increase the clearance of the `worst` [R] limits in some `rows` [R] of `positions` by a `way` [R]."""
         columns = np.arange(positions.shape[1])[self._arm_joints[lead.arm]]
-        count = 1 + len(columns)
-        limits = np.repeat(lead.limits[worst], count)
+        body, turning = self._workspace.body, self._workspace.arms[lead.arm]
+        first, second = self._workspace.carried(lead.arm, worst)
         goal: NDArray[np.float64] | None = None
         for _ in range(_ITERATIONS):
-            near = np.repeat(positions[rows, None], count, axis=1)
-            near[:, 1 + np.arange(len(columns)), columns] += _DIFFERENCE
-            placed = self._workspace.body.place(near.reshape(-1, near.shape[-1]))
-            values = self._workspace.distance(placed, limits).reshape(-1, count)
-            goal = values[:, 0] + way if goal is None else goal
-            left = goal - values[:, 0]
+            placed = body.place(positions[rows])
+            values, points, apart = self._workspace.nearest_at(placed, worst)
+            goal = values + way if goal is None else goal
+            left = goal - values
             if (np.abs(left) < _ENOUGH).all():
                 return
-            points = placed.begin[: lead.held, self._workspace.body.tools[lead.arm]].T.reshape(len(rows), count, -1)
-            task = np.concatenate([values[:, :, None], points], axis=2)
-            jacobian = (task[:, 1:] - task[:, :1]).swapaxes(1, 2) / _DIFFERENCE
+            tool = placed.begin[None, :, :, body.tools[lead.arm]]
+            one, other, tool = turning.moved(placed.frames, np.concatenate([points, tool])[:, :, None])  # [3, 6, R]
+            parted = (apart[:, None] * (first * one - second * other)).sum(axis=0)
+            jacobian = np.concatenate([parted[None], tool[: lead.held]]).transpose(2, 0, 1)
             square = jacobian @ jacobian.swapaxes(1, 2) + _DAMPING**2 * np.eye(1 + lead.held)
             wanted = np.zeros((len(rows), 1 + lead.held, 1))
             wanted[:, 0, 0] = left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ _NOTICEABLE = 1e-3  # rad or mm: what counts as an intervention
 _SHORTEST = 1e-6  # s: in less time than that nothing moves
 _ASTRAY = 0.2  # of the acceleration limit: what a motion along a line may be off it
 _REST = 1e-9  # rad/s or mm/s: slower is at rest
+
+_POSITION, _STEP = int(Reason.LIMIT_POSITION), int(Reason.LIMIT_STEP)
+_VELOCITY, _ACCELERATION = int(Reason.LIMIT_VELOCITY), int(Reason.LIMIT_ACCELERATION)
 
 MOST_PARTS = 16
 """Parts of a way of braking that can be asked for."""
@@ -97,12 +101,9 @@ class Limiter:
         fast = np.abs(moved.velocity) >= self.velocity - _ROUNDING
         outside = (position < self.lower) | (position > self.upper)
         stepped = np.abs(inside - position) > _ROUNDING
-        causes = np.select(
-            [~off, outside, stepped, fast],
-            [Reason.NONE, Reason.LIMIT_POSITION, Reason.LIMIT_STEP, Reason.LIMIT_VELOCITY],
-            Reason.LIMIT_ACCELERATION,
-        )
-        return causes.astype(int)
+        causes = np.where(fast, _VELOCITY, _ACCELERATION)
+        causes = np.where(outside, _POSITION, np.where(stepped, _STEP, causes))
+        return np.where(off, causes, 0)
 
     def brake(self, previous: Motion, dt: float) -> Motion:
         """Return the command that comes to rest soonest."""
@@ -116,8 +117,8 @@ class Limiter:
     def straight(self, previous: Motion, position: Vector, dt: float, measured: Vector | None = None) -> Motion | None:
         """The next motion on the straight line to `position` [D], on which all joints keep their proportions.
 
-        None where `previous` does not move along it. Other joints than those of :meth:`follow` arrive at the same time,
-        which is slower, but does not lead through places that are not between begin and end.
+        None where `previous` does not move along it, or too fast to come to rest there. All joints arrive at the same
+        time, which takes longer than :meth:`follow`, but leads through no place that is not between begin and end.
         """
         if measured is not None:
             position = np.clip(position, measured - self.step, measured + self.step)
@@ -129,10 +130,11 @@ class Limiter:
         if share < 0 or (np.abs(previous.velocity - share * way) > self.acceleration * dt * _ASTRAY).any():
             return None
         size = np.maximum(np.abs(way), _REST)
-        most = min(np.sqrt(self.acceleration / size).min(), (self.velocity / size).min(), 1 / dt)
-        faster = share + (1 - _ASTRAY) * float((self.acceleration * dt / size).min())
-        slower = share - (1 - _ASTRAY) * float((self.acceleration * dt / size).min())
-        velocity = max(min(faster, float(most)), slower, 0.0) * way
+        change = (1 - _ASTRAY) * float((self.acceleration / size).min())
+        most = min(change * (math.sqrt(dt**2 + 2 / change) - dt), float((self.velocity / size).min()))
+        if share - change * dt > most:
+            return None
+        velocity = min(share + change * dt, most) * way
         return Motion(previous.position + velocity * dt, velocity)
 
     def braking(self, motion: Motion, parts: int, period: float) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,36 +54,38 @@ class Chunk:
         return self.stamp_ns + (len(self.positions) - 1) * self.step_ns
 
     def sample(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Position [D] and velocity [D] (rad/s, mm/s) at `now_ns`.
+        """Position [D] and velocity [D] (rad/s, mm/s) at `now_ns`."""
+        positions, velocities = self.samples(np.array([now_ns]))
+        return positions[0], velocities[0]
+
+    def samples(self, times_ns: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Positions [K, D] and velocities [K, D] (rad/s, mm/s) at several times [K].
 
         Between steps a cubic Hermite curve with central differences as slopes: position and velocity are continuous.
         Before the first and after the last step that step is held, at rest.
         """
-        place = (now_ns - self.stamp_ns) / self.step_ns
         last = len(self.positions) - 1
-        if place <= 0 or place >= last:
-            edge = self.positions[0 if place <= 0 else last].copy()
-            return edge, np.zeros_like(edge)
-        step = int(place)
-        u = place - step
-        a, b = self.positions[step], self.positions[step + 1]
-        slope_a, slope_b = self._slope(step), self._slope(step + 1)
-        position = (
-            (1 + 2 * u) * (1 - u) ** 2 * a
-            + u * (1 - u) ** 2 * slope_a
-            + u**2 * (3 - 2 * u) * b
-            + u**2 * (u - 1) * slope_b
-        )
-        change = 6 * u * (1 - u) * (b - a) + (1 - u) * (1 - 3 * u) * slope_a + u * (3 * u - 2) * slope_b
-        return position, change * (1e9 / self.step_ns)
+        if last == 0:
+            held = np.repeat(self.positions, len(times_ns), axis=0)
+            return held, np.zeros_like(held)
+        place = np.minimum(np.maximum((times_ns - self.stamp_ns) / self.step_ns, 0.0), last)
+        step = np.minimum(place.astype(int), last - 1)
+        u = (place - step)[:, None]
+        v = 1 - u
+        a, slope_a = self.positions[step], self._slopes[step]
+        b, slope_b = self.positions[step + 1], self._slopes[step + 1]
+        position = (1 + 2 * u) * v**2 * a + u * v**2 * slope_a + u**2 * (3 - 2 * u) * b - u**2 * v * slope_b
+        change = 6 * u * v * (b - a) + v * (1 - 3 * u) * slope_a + u * (3 * u - 2) * slope_b
+        moving = (place > 0) & (place < last)
+        return position, np.where(moving[:, None], change * (1e9 / self.step_ns), 0.0)
 
-    def _slope(self, step: int) -> NDArray[np.float64]:
-        """Change a step at `step` [D]; zero at the end, where the plan comes to rest."""
-        if step == len(self.positions) - 1:
-            return np.zeros_like(self.positions[step])
-        if step == 0:
-            return self.positions[1] - self.positions[0]
-        return (self.positions[step + 1] - self.positions[step - 1]) / 2
+    @cached_property
+    def _slopes(self) -> NDArray[np.float64]:
+        """Change a step at each of several steps [H, D]; zero at the end, where the plan comes to rest."""
+        slopes = np.zeros_like(self.positions)
+        slopes[0] = self.positions[1] - self.positions[0]
+        slopes[1:-1] = (self.positions[2:] - self.positions[:-2]) / 2
+        return slopes
 
 
 def minimum_jerk(start: NDArray[np.float64], goal: NDArray[np.float64], steps: int) -> NDArray[np.float64]:

@@ -43,8 +43,9 @@ class TorsoEstimate:
         self._seen.append((steady_ns, measured.copy()))
         while steady_ns - self._seen[0][0] > _WINDOW_NS:
             self._seen.popleft()
-        rows = np.array([row for _, row in self._seen])
-        middle, spread = np.median(rows, axis=0), np.ptp(rows, axis=0) / 2
+        rows = np.sort([row for _, row in self._seen], axis=0)
+        middle = (rows[(len(rows) - 1) // 2] + rows[len(rows) // 2]) / 2
+        spread = (rows[-1] - rows[0]) / 2
         explained = np.abs(middle - self.position) + spread <= self.uncertainty
         if fresh or not explained.all() or (self.uncertainty > _TOO_WIDE * spread).any():
             self.position, self.uncertainty = middle, _WIDER * spread

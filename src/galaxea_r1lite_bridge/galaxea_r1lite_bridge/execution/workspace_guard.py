@@ -79,9 +79,10 @@ class WorkspaceGuard:
         """The limit that is passed furthest at `position` [D], if any; the torso is taken to be where it says."""
         if self.workspace is None:
             return None
-        look = self.workspace.look(self.workspace.body.place(position[None]))
-        worst = int(look.clearance[0].argmin())
-        return self._barrier(worst, look) if look.clearance[0, worst] < 0 else None
+        look = self.workspace.look(self.workspace.body.place(position[None]), within=0.0)
+        if look.clearance.min(initial=0.0) >= 0:
+            return None
+        return self._barrier(look, int(look.clearance[0].argmin()))
 
     def led(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
         """A position [D] of a plan, led along what it touches a little."""
@@ -103,7 +104,7 @@ class WorkspaceGuard:
         if not leaves.any():
             return Ahead(led[1:], along, 1.0, None)
         first = int(leaves.argmax())
-        return Ahead(led[1:], along, first / len(then), self._barrier(int(outside[first].argmin()), look))
+        return Ahead(led[1:], along, first / len(then), self._barrier(look, int(outside[first].argmin())))
 
     def blocked(self, previous: Motion, motion: Motion) -> Barrier | None:
         """The limit that `motion`, or braking from it, would pass, if any; `previous` is the command before."""
@@ -113,49 +114,49 @@ class WorkspaceGuard:
         way = float(speed @ (self.workspace.body.levers * speed / self.limiter.acceleration)) / 2
         parts = min(max(1, math.ceil(way / _PART)), MOST_PARTS)
         rows = np.concatenate([previous.position[None], self.limiter.braking(motion, parts, self.longest)])
-        look = self._look(rows)
-        now, then = look.clearance[0], look.clearance[1:]
-        floor = self._floor_at(previous, now, look.lost[0], commanded=bool(motion.velocity[self.workspace.torso].any()))
-        least = then.min(axis=0)
-        near = np.flatnonzero(least < _NEAR)
+        body = self.workspace.body
+        look = self.workspace.look(body.place(rows), self.uncertainty, _NEAR)
+        floor = self._floor_at(previous, look, commanded=bool(motion.velocity[self.workspace.torso].any()))
+        near = np.flatnonzero(look.clearance[1:].min(axis=0) < _NEAR)
         if not len(near):
             return None
-        now, then, floor, least = now[near], then[:, near], floor[near], least[near]
-        between = _between(then, self.workspace.travel(look.placed, near)[1:]).min(axis=0)
+        clearance, floor, limits = look.clearance[:, near], floor[near], look.limits[near]
+        now, least = clearance[0], clearance[1:].min(axis=0)
+        between = _between(clearance[1:], self.workspace.travel(look.placed, limits)[1:]).min(axis=0)
         passed = np.where(
             (least < np.minimum(floor, now) - _EQUAL) | (between < floor - _ROUNDING), between - floor, np.inf
         )
         worst = int(passed.argmin())
-        return self._barrier(int(near[worst]), look) if passed[worst] < np.inf else None
+        return self._barrier(look, int(near[worst])) if passed[worst] < np.inf else None
 
-    def _look(self, positions: NDArray[np.float64]) -> Look:
-        assert self.workspace is not None
-        return self.workspace.look(self.workspace.body.place(positions), self.uncertainty)
+    def _floor_at(self, previous: Motion, look: Look, *, commanded: bool) -> NDArray[np.float64]:
+        """How low each clearance [L] of a look may be, brought up to date with the last command and the torso.
 
-    def _floor_at(
-        self, previous: Motion, now: NDArray[np.float64], lost: NDArray[np.float64], *, commanded: bool
-    ) -> NDArray[np.float64]:
-        """How low each clearance [N] may be, brought up to date with the last command and the torso."""
+        What is not in the look is far from its floor, which is 0 then.
+        """
         assert self.workspace is not None
-        torso = previous.position[self.workspace.torso]
+        torso, now = previous.position[self.workspace.torso], look.clearance[0]
         same = np.array_equal(torso, self._torso) and np.array_equal(self.uncertainty, self._known)
         if self._floor is None:
-            floor = np.minimum(now, 0.0)
+            floor = now
         elif same or commanded:
-            floor = self._floor
+            floor = self._floor[look.limits]
         else:
             position = previous.position.copy()
             position[self.workspace.torso] = self._torso
-            before = self.workspace.look(self.workspace.body.place(position[None]), self._known).clearance[0]
-            worn = np.maximum(self._floor - before, 0.0)  # what the arms had gone below it stays gone
-            floor = np.minimum(now + worn, 0.0)
+            before = self.workspace.look(self.workspace.body.place(position[None]), self._known, 0.0)
+            worn = np.zeros_like(self._floor)  # what the arms had gone below it stays gone
+            worn[before.limits] = np.maximum(self._floor[before.limits] - before.clearance[0], 0.0)
+            floor = now + worn[look.limits]
         self._torso, self._known = torso.copy(), self.uncertainty.copy()
-        self._floor = np.minimum(np.maximum(floor, now - lost), 0.0)
-        return self._floor
+        floor = np.minimum(np.maximum(floor, now - look.lost), 0.0)
+        self._floor = np.zeros(len(self.workspace.limits))
+        self._floor[look.limits] = floor
+        return floor
 
-    def _barrier(self, limit: int, look: Look) -> Barrier:
+    def _barrier(self, look: Look, place: int) -> Barrier:
         assert self.workspace is not None
-        return Barrier(self.workspace.limits[limit].reason, self.workspace.text(limit, look))
+        return Barrier(self.workspace.limits[look.limits[place]].reason, self.workspace.text(look, place))
 
 
 def _between(clearance: NDArray[np.float64], travel: NDArray[np.float64]) -> NDArray[np.float64]:

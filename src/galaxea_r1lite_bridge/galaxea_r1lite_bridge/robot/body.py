@@ -15,6 +15,7 @@ from galaxea_r1lite_bridge.robot.geometry import Capsule, link_solids
 from galaxea_r1lite_bridge.robot.kinematics import BatchKinematics
 
 Points = NDArray[np.float64]
+Segments = tuple[Points, Points]  # their begins and ends
 
 _STALE = 0.03  # m that a capsule may have moved since all pairs were measured
 _PARALLEL = 1e-9  # square of the sine of the angle between two segments that count as parallel
@@ -43,8 +44,8 @@ class Placed:
     """Where all capsules are at K positions.
 
     Attributes:
-        begin: one end of each capsule [3, C, K], m in the workspace's frame.
-        end: the other end [3, C, K].
+        begin: one end of each capsule [3, K, C], m in the workspace's frame.
+        end: the other end [3, K, C].
         frames: pose of each moving frame [F, K, 4, 4].
     """
 
@@ -53,8 +54,8 @@ class Placed:
     frames: NDArray[np.float64]
 
     def travel(self) -> NDArray[np.float64]:
-        """Furthest that a point of each capsule is displaced from one position to the next, [C, K - 1], m."""
-        return _furthest(self.begin[..., 1:] - self.begin[..., :-1], self.end[..., 1:] - self.end[..., :-1])
+        """Furthest that a point of each capsule is displaced from one position to the next, [K - 1, C], m."""
+        return np.sqrt(_furthest(np.diff(self.begin, axis=1), np.diff(self.end, axis=1)))
 
 
 class Body:
@@ -69,6 +70,7 @@ class Body:
         tools: number of each arm's tool point.
         pairs: all that may meet: an arm's link with another link that it is not next to.
         reach: furthest from the origin of each moving frame [F] that anything it carries can be, m.
+        chains: the moving frames that carry each capsule [C], and the base.
         levers: furthest that one unit of each position [D] moves anything, m.
     """
 
@@ -92,15 +94,17 @@ class Body:
         self.radii = np.array([capsule.radius for _, capsule in parts])
         self.kinematics: BatchKinematics = kinematics.batch(self.links, robot.urdf_columns(), frame)
         places = [self.kinematics.place(link) for link in self.links]
-        self._frame_of = np.array([number for number, _ in places])
+        frame_of = np.array([number for number, _ in places])
+        self.chains = [frozenset(self.kinematics.chain(frame)) for frame in frame_of.tolist()]
         ends = [
             [pose[:3, :3] @ end + pose[:3, 3] for end in (capsule.begin, capsule.end)]
             for (_, capsule), (_, pose) in zip(parts, places, strict=True)
         ]
-        self._ends = np.array(ends).transpose(1, 2, 0)  # [2, 3, C] in their moving frames
-        self._squares = ((self._ends[1] - self._ends[0]) ** 2).sum(axis=0)
+        own = np.array(ends).swapaxes(0, 1)  # [2, C, 3] in their moving frames
+        self._squares = ((own[1] - own[0]) ** 2).sum(axis=1)
         self._inverse = np.where(self._squares > 0, 1 / np.maximum(self._squares, 1e-12), 0.0)
-        self.reach = self.kinematics.reach(self._frame_of, np.linalg.norm(self._ends, axis=1).max(axis=0) + self.radii)
+        self._ends, self._slots = _by_frame(frame_of, own)
+        self.reach = self.kinematics.reach(frame_of, np.linalg.norm(own, axis=2).max(axis=0) + self.radii)
         self.levers = self.kinematics.levers(self.reach, sum(len(group.joints) for group in robot.actuated.values()))
 
         joints = [set(robot.groups[name].joints) for name in robot.workspace.arms]
@@ -116,50 +120,46 @@ class Body:
             ],
         )
 
-    def chain(self, capsule: int) -> list[int]:
-        """The moving frames that carry a capsule, the base last."""
-        return self.kinematics.chain(int(self._frame_of[capsule]))
-
     def place(self, positions: NDArray[np.float64]) -> Placed:
         """Where the capsules are at `positions` [K, D], rad and mm."""
         frames = self.kinematics.frames(positions)
-        poses = frames[:, :, :3].transpose(2, 3, 0, 1)[:, :, self._frame_of]  # [3, 4, C, K]
-        begin, end = (
-            poses[:, 0] * x[:, None] + poses[:, 1] * y[:, None] + poses[:, 2] * z[:, None] + poses[:, 3]
-            for x, y, z in self._ends
-        )
-        return Placed(begin, end, frames)
+        count = len(positions)
+        placed = (frames.reshape(len(frames), -1, 4) @ self._ends).reshape(len(frames), count, 4, -1)
+        places = placed[:, :, :3].transpose(2, 1, 0, 3).reshape(3, count, -1).take(self._slots, axis=2)
+        return Placed(places[:, :, 0], places[:, :, 1], frames)
 
     def distances(self, placed: Placed, first: NDArray[np.int_], second: NDArray[np.int_]) -> NDArray[np.float64]:
-        """Distances [P, K] between the surfaces of the capsules `first` [P] and `second` [P], m, < 0 overlapping."""
-        rows = np.arange(placed.begin.shape[2])[None]
-        return self.distances_at(placed, first[:, None], second[:, None], rows)
-
-    def distances_at(
-        self, placed: Placed, first: NDArray[np.int_], second: NDArray[np.int_], rows: NDArray[np.int_]
-    ) -> NDArray[np.float64]:
-        """The same at single positions: the three kinds of numbers are broadcast against each other."""
-        between, _, _ = self._between(placed, first, second, rows)
+        """Distances [K, P] between the surfaces of the capsules `first` [P] and `second` [P], m, < 0 overlapping."""
+        one, other = (
+            (placed.begin.take(numbers, axis=2), placed.end.take(numbers, axis=2)) for numbers in (first, second)
+        )
+        between, _, _ = self._between(one, other, first, second)
         return np.sqrt(_dot(between, between)) - (self.radii[first] + self.radii[second])
 
-    def nearest_points(self, placed: Placed, first: int, second: int) -> Points:
-        """The points [2, 3] of two capsules' surfaces that are nearest to each other, at one position, m."""
-        a, b = (placed.begin[:, capsule, 0] for capsule in (first, second))
-        between, s, t = self._between(placed, np.array(first), np.array(second), np.array(0))
-        apart = between / max(float(np.sqrt(_dot(between, between))), 1e-9)
-        one = a + s * (placed.end[:, first, 0] - a) - self.radii[first] * apart
-        other = b + t * (placed.end[:, second, 0] - b) + self.radii[second] * apart
-        return np.stack([one, other])
+    def nearest(
+        self, placed: Placed, first: NDArray[np.int_], second: NDArray[np.int_], rows: NDArray[np.int_]
+    ) -> tuple[NDArray[np.float64], Points, Points]:
+        """Where pairs of capsules are nearest to each other, each at one of the `rows` [N].
+
+        Distances [N] between the surfaces, the points [2, 3, N] on the one's and the other's line, and the direction
+        [3, N] from the other to the one; m.
+        """
+        one, other = ((placed.begin[:, rows, numbers], placed.end[:, rows, numbers]) for numbers in (first, second))
+        between, s, t = self._between(one, other, first, second)
+        length = np.sqrt(_dot(between, between))
+        points = np.stack([one[0] + s * (one[1] - one[0]), other[0] + t * (other[1] - other[0])])
+        return length - (self.radii[first] + self.radii[second]), points, between / np.maximum(length, 1e-9)
 
     def _between(
-        self, placed: Placed, first: NDArray[np.int_], second: NDArray[np.int_], rows: NDArray[np.int_]
+        self, one: Segments, other: Segments, first: NDArray[np.int_], second: NDArray[np.int_]
     ) -> tuple[Points, NDArray[np.float64], NDArray[np.float64]]:
         """From the nearest point of the second segment to that of the first [3, ...], and their places 0..1 on them.
 
-        After Ericson, Real-Time Collision Detection (2005), section 5.1.9.
+        After Ericson, Real-Time Collision Detection (2005), section 5.1.9. `one` and `other` are the ends [3, ...] of
+        the capsules with the numbers `first` and `second`, which are broadcast against the rest.
         """
-        a, b = placed.begin[:, first, rows], placed.begin[:, second, rows]
-        u, v, w = placed.end[:, first, rows] - a, placed.end[:, second, rows] - b, a - b
+        a, b = one[0], other[0]
+        u, v, w = one[1] - a, other[1] - b, a - b
         uu, vv = self._squares[first], self._squares[second]
         uv, uw, vw = _dot(u, v), _dot(u, w), _dot(v, w)
         determinant = uu * vv - uv * uv
@@ -177,52 +177,44 @@ class Body:
     def _without_neighbours(self, robot: RobotConfig, pairs: Sequence[Pair]) -> list[Pair]:
         """Without links that a joint connects, and those with two joints between that are built to touch."""
         first, second = (np.array([getattr(pair, side) for pair in pairs]) for side in ("first", "second"))
-        joints = np.array([len(set(self.chain(a)) ^ set(self.chain(b))) for a, b in zip(first, second, strict=True)])
+        joints = np.array([len(self.chains[a] ^ self.chains[b]) for a, b in zip(first, second, strict=True)])
         home = np.array([value for group in robot.actuated.values() for value in group.home])
         margins = np.array([getattr(robot.workspace.margins, pair.meeting.value) for pair in pairs])
-        near = self.distances(self.place(home[None]), first, second)[:, 0] < margins
+        near = self.distances(self.place(home[None]), first, second)[0] < margins
         names = [(self.links[a], self.links[b]) for a, b in zip(first, second, strict=True)]
         built = {names[k] for k in np.flatnonzero(near & (joints <= _NEARBY))}
         return [pair for pair, apart, name in zip(pairs, joints, names, strict=True) if apart > 1 and name not in built]
 
 
 class Distances:
-    """The distances of many pairs at little cost: measured where two capsules are near, bounded elsewhere.
+    """The distances of many pairs at little cost: measured where two capsules may be near, bounded elsewhere.
 
     All pairs are measured at one position. Elsewhere a pair is at least as far apart as it was there, less what its
     capsules have moved since; only what that leaves near is measured.
     """
 
-    def __init__(self, body: Body, enough: NDArray[np.float64]) -> None:
-        """`enough` [P]: m from which on a lower bound of a pair's distance will do."""
-        self._body, self._enough = body, enough
+    def __init__(self, body: Body) -> None:
+        self._body = body
         self._first = np.array([pair.first for pair in body.pairs])
         self._second = np.array([pair.second for pair in body.pairs])
         self._measured: tuple[Points, Points, NDArray[np.float64]] | None = None
 
-    def at(self, placed: Placed, extra: float = 0.0) -> NDArray[np.float64]:
-        """Distances [P, K] between surfaces: exact below `enough` + `extra` m, at least that above."""
+    def near(self, placed: Placed, enough: NDArray[np.float64]) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
+        """Numbers [L] of pairs, and their distances [K, L]; all others are at least `enough` [P] m apart everywhere."""
         moved = self._moved(placed)
-        if moved is None or moved[:, 0].max() > _STALE:
-            begin, end = placed.begin[..., :1], placed.end[..., :1]
-            here = self._body.distances(Placed(begin, end, placed.frames), self._first, self._second)
-            self._measured = begin, end, here
+        if moved is None or moved[0].max() > _STALE**2:
+            here = Placed(placed.begin[:, :1], placed.end[:, :1], placed.frames)
+            self._measured = here.begin, here.end, self._body.distances(here, self._first, self._second)[0]
             moved = self._moved(placed)
         assert self._measured is not None
         assert moved is not None
-        here, furthest = self._measured[2], moved.max(axis=1)
-        found = np.repeat(here - (furthest[self._first] + furthest[self._second])[:, None], moved.shape[1], axis=1)
-        enough = self._enough + extra
-        near = np.flatnonzero(found[:, 0] < enough)
-        first, second = self._first[near], self._second[near]
-        bound = here[near] - moved[first] - moved[second]
-        pairs, rows = np.nonzero(bound < enough[near, None])
-        bound[pairs, rows] = self._body.distances_at(placed, first[pairs], second[pairs], rows)
-        found[near] = bound
-        return found
+        furthest = np.sqrt(moved.max(axis=0))
+        least = self._measured[2] - furthest.take(self._first) - furthest.take(self._second)
+        near = (least < enough).nonzero()[0]
+        return near, self._body.distances(placed, self._first[near], self._second[near])
 
     def _moved(self, placed: Placed) -> NDArray[np.float64] | None:
-        """Furthest that a point of each capsule has moved since all were measured, [C, K] m; None: they were not."""
+        """Square of how far a point of each capsule has moved since all were measured, [K, C] m^2; None: never."""
         if self._measured is None:
             return None
         return _furthest(placed.begin - self._measured[0], placed.end - self._measured[1])
@@ -237,12 +229,26 @@ def _fingers(robot: RobotConfig) -> list[str]:
 
 
 def _furthest(begin: Points, end: Points) -> NDArray[np.float64]:
-    """Largest length of the two displacements [3, ...] of a segment's ends: no point of it moves further."""
-    return np.sqrt(np.maximum(_dot(begin, begin), _dot(end, end)))
+    """Square of the longer of the displacements [3, ...] of a segment's ends: no point of it moves further."""
+    return np.maximum(_dot(begin, begin), _dot(end, end))
+
+
+def _by_frame(frames: NDArray[np.int_], ends: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
+    """Ends [2, C, 3] of capsules in `frames` [C] as columns of one matrix a frame [F, 4, N], for one product of all.
+
+    Also where each end is among the F N columns, [2, C].
+    """
+    both = np.tile(frames, 2)
+    order = np.array([np.count_nonzero(both[:index] == frame) for index, frame in enumerate(both)])
+    width = int(order.max()) + 1
+    matrices = np.zeros((int(frames.max()) + 1, 4, width))
+    matrices[both, :3, order] = ends.reshape(-1, 3)
+    matrices[both, 3, order] = 1.0
+    return matrices, (both * width + order).reshape(2, -1)
 
 
 def _dot(a: Points, b: Points) -> NDArray[np.float64]:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return np.add.reduce(a * b)
 
 
 def _share(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -155,11 +156,11 @@ class BatchKinematics:
         rank = {frame: place for place, frame in enumerate(order)}
         moving = [moving[frame - 1] for frame in order[1:]]
         self._parents = np.array([rank[parent] for parent, *_ in moving], int)
+        firsts = [sum(1 for d in depth if d < level) for level in range(1, max(depth) + 2)]
         self._levels = [
-            (first, first + depth.count(level))
-            for level in range(1, max(depth) + 1)
-            for first in [sum(1 for d in depth if d < level)]
+            (_selection(self._parents[first - 1 : end - 1]), first, end) for first, end in itertools.pairwise(firsts)
         ]
+        """Frames that are moved by the same number of others: the parents of each, and their numbers."""
         self._columns = np.array([column for *_, column, _ in moving], int)
         self._scales = np.array([scale for *_, scale in moving]).reshape(-1, 1)
         poses = np.array([pose for _, pose, *_ in moving]).reshape(-1, 4, 4)
@@ -176,8 +177,7 @@ class BatchKinematics:
         self._parts[:, 2, :3, :3] = turned @ cross
         self._parts[:, 3, :3, 3] = slides[:, :, 0]
         self._slides = ~turns
-        self.axes = {joint.name: (place, joint.axis) for place, (_, _, joint, *_) in enumerate(moving, start=1)}
-        """By joint the frame that it moves, and its axis [3] there."""
+        self._axes = {joint.name: (place, joint.axis) for place, (_, _, joint, *_) in enumerate(moving, start=1)}
         self._places = {link: (rank[frame], pose) for link, (frame, pose) in places.items()}
 
     def place(self, link: str) -> tuple[int, Transform]:
@@ -218,14 +218,50 @@ class BatchKinematics:
         local = (shares @ self._parts.reshape(-1, 4, 16)).reshape(*moved.shape, 4, 4)
         frames = np.empty((1 + len(local), *local.shape[1:]))
         frames[0] = np.eye(4)
-        for first, end in self._levels:
-            np.matmul(frames[self._parents[first - 1 : end - 1]], local[first - 1 : end - 1], out=frames[first:end])
+        for parents, first, end in self._levels:
+            np.matmul(frames[parents], local[first - 1 : end - 1], out=frames[first:end])
         return frames
+
+    def turning(self, joints: Sequence[str]) -> Turning:
+        """The axes of some revolute `joints`."""
+        frames, axes = zip(*(self._axes[joint] for joint in joints), strict=True) if joints else ((), ())
+        return Turning(np.array(frames, int), np.array(axes).reshape(-1, 3))
 
     def poses(self, positions: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Pose [K, 4, 4] of every wanted link, for `positions` [K, joints] in rad (and m)."""
         frames = self.frames(positions)
         return {link: frames[frame] @ pose for link, (frame, pose) in self._places.items()}
+
+
+@dataclass(frozen=True)
+class Turning:
+    """Axes of revolute joints.
+
+    Attributes:
+        frames: the moving frame [J] that each joint moves.
+        axes: its axis [J, 3] there.
+    """
+
+    frames: NDArray[np.int_]
+    axes: NDArray[np.float64]
+
+    def moved(self, frames: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far a rad of each joint moves `points` [..., 3, 1, K] that it carries, to first order, [..., 3, J, K].
+
+        `frames` [F, K, 4, 4] are the poses of all moving frames.
+        """
+        poses = frames[self.frames, :, :3]
+        x, y, z = np.moveaxis(points - poses[..., 3].transpose(2, 0, 1), -3, 0)
+        a, b, c = (poses[..., :3] @ self.axes[:, None, :, None])[..., 0].transpose(2, 0, 1)
+        return np.stack([b * z - c * y, c * x - a * z, a * y - b * x], axis=-3)
+
+
+def _selection(numbers: NDArray[np.int_]) -> slice | NDArray[np.int_]:
+    """What selects these rows of an array, or one row for all: a slice where there is one, which copies nothing."""
+    first, steps = int(numbers[0]), np.diff(numbers)
+    if not steps.any():
+        return slice(first, first + 1)
+    return slice(first, first + len(numbers)) if (steps == 1).all() else numbers
 
 
 def _attribute(element: ElementTree.Element, child: str, name: str, default: str = "") -> str:
