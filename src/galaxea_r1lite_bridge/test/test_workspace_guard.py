@@ -109,9 +109,9 @@ def test_the_way_of_braking_is_checked_between_its_samples():
     """Ways past another body that are clear at begin and end are refused where they pass inside a margin in between."""
     random = np.random.default_rng(3)
     refused = seen = 0
-    places = random.uniform(LIMITER.lower, LIMITER.upper, (20_000, 17))
+    places = random.uniform(LIMITER.lower, LIMITER.upper, (5_000, 17))
     places[:, 14:] = np.array(ROBOT.groups["torso"].home)
-    places = places[(WORKSPACE.clearance(places) > 0).all(axis=1)]
+    places = places[(clearance(WORKSPACE, places) > 0).all(axis=1)]
     for position in places[:150]:
         velocity = LIMITER.velocity * np.where(random.random(17) < 0.6, random.choice([-1, 1], 17), 0)
         velocity[14:] = 0

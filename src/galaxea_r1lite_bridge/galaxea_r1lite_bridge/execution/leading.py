@@ -63,7 +63,10 @@ class Leader:
         Those before the `first` stay as they are.
         """
         look, result, along = self._look(positions, uncertainty), positions, set()
+        moved: set[int] = set()  # arms, since that look
         for number, lead in enumerate(self._leads):
+            if lead.arm in moved:
+                look, moved = self._look(result, uncertainty), set()
             mine = (self._lead_of[look.limits] == number).nonzero()[0]
             if not len(mine):
                 continue
@@ -75,9 +78,9 @@ class Leader:
                 result = positions.copy() if result is positions else result
                 worst = look.limits[mine[clearance[rows].argmin(axis=1)]]
                 self._push(lead, worst, result, first + rows, (goal - over)[rows])
-                look = self._look(result, uncertainty)
                 along.add(lead.reason)
-        return result, look, frozenset(along)
+                moved.add(lead.arm)
+        return result, self._look(result, uncertainty) if moved else look, frozenset(along)
 
     def _look(self, positions: NDArray[np.float64], uncertainty: NDArray[np.float64]) -> Look:
         return self._workspace.look(self._workspace.body.place(positions), uncertainty, _CLEAR + _SOFT)

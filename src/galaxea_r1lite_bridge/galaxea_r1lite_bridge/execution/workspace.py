@@ -113,7 +113,7 @@ class Workspace:
         They are what remains where the torso may be off by `uncertainty` [J] rad. A limit that is not in the look is
         further away at all positions than `within` and what the uncertainty takes once more.
         """
-        off = np.zeros(len(self._turning.frames)) if uncertainty is None else uncertainty
+        off = np.zeros(len(self._turning.frames)) if uncertainty is None or not len(uncertainty) else uncertainty
         lost = self._carried @ off
         near, apart = self._distances.near(placed, self.margins[: self._paired] + within + 2 * lost)
         lost = lost[near]
