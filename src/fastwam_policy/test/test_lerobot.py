@@ -2,9 +2,10 @@
 
 import errno
 import importlib.util
+import itertools
 import json
-import shutil
 import weakref
+from contextlib import closing
 from dataclasses import replace
 
 import av
@@ -12,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.files import alone_in
 from fastwam_policy.data.convert import ConvertSettings, read_episode
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim, write_video
+from fastwam_policy.data.recordings import open_recording, stamp_ns, typestore
 from fastwam_policy.policies.images import decode_image
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -162,8 +165,22 @@ def convert(*arguments):
     return status.value.code
 
 
+def another(recording, folder):
+    """The same messages as another recording: without the first ones, since a copy would be known as one."""
+    store = typestore()
+    count = 1 + len(list(folder.parent.iterdir()))
+    with (
+        closing(open_recording(recording)) as reader,
+        Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer,
+    ):
+        outputs = {c.topic: writer.add_connection(c.topic, c.msgtype, typestore=store) for c in reader.connections}
+        for connection, stamp, data in itertools.islice(reader.messages(), count, None):
+            writer.write(outputs[connection.topic], stamp, data)
+    return folder
+
+
 def test_a_recording_becomes_an_episode(short_bag, tmp_path):
-    second, third = (shutil.copytree(short_bag, tmp_path / name) for name in ("second", "third"))
+    second, third = (another(short_bag, tmp_path / name) for name in ("second", "third"))
     assert convert(short_bag, second, "--output", tmp_path / "data", "--task", "fold it", "--height", 90) == 0
     info = json.loads((tmp_path / "data" / "meta" / "info.json").read_text())
     assert info["total_episodes"] == 2
@@ -180,7 +197,7 @@ def test_a_recording_becomes_an_episode(short_bag, tmp_path):
 
 def test_a_recording_that_is_skipped_leaves_no_gap(short_bag, tmp_path):
     """Several at once, the first of them bad: the others move up, with their number in every file."""
-    second = shutil.copytree(short_bag, tmp_path / "second")
+    second = another(short_bag, tmp_path / "second")
     bad, folder, figures = tmp_path / "bad", tmp_path / "data", tmp_path / "figures.json"
     assert convert(bad, short_bag, second, "--output", folder, "--height", 90, "--workers", 2, "--json", figures) == 1
     assert json.loads(figures.read_text())["converted"] == 2
@@ -224,8 +241,6 @@ def test_a_dataset_of_an_older_version_is_continued(tmp_path):
 
 
 def test_frames_hold_what_was_nearest(short_bag):
-    from fastwam_policy.data.recordings import open_recording, stamp_ns
-
     episode = read_episode(short_bag, ROBOT, ConvertSettings("fold", fps=30))
     reader = open_recording(short_bag)
     topic = f"/{ROBOT.groups['right_arm'].feedback}"

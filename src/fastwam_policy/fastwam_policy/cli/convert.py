@@ -27,9 +27,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", default="fold the towel")
     parser.add_argument("--fps", type=number(int, least=1), default=15)
     parser.add_argument(
-        "--max-skew", type=number(float, above=0), default=0.05, metavar="S", help="of a message to its frame"
-    )
+        "--max-skew", type=number(float, above=0), default=0.05, metavar="S",
+        help="of joints to their frame (default %(default)s); a picture may be four times as old",
+    )  # fmt: skip
     parser.add_argument("--height", type=_height, default=0, help="scale images to it; 0 leaves them (default)")
+    parser.add_argument("--strict", action="store_true", help="stop at the first recording that gives no episode")
     add_workers(parser)
     add_lerobot_version(parser)
     add_robot(parser)
@@ -48,11 +50,21 @@ def run(given: argparse.Namespace) -> int:
     from fastwam_policy.data.convert import ConvertSettings, convert
 
     settings = ConvertSettings(given.task, given.fps, given.max_skew, given.height, given.format)
-    skipped = convert(given.recordings, given.output, settings, given.workers, given.robot)
-    converted = len(given.recordings) - len(skipped)
-    print(f"{converted} of {len(given.recordings)} recordings are in {given.output}")
-    for reason in skipped.values():
+    found = convert(given.recordings, given.output, settings, given.workers, given.robot, strict=given.strict)
+    converted = len(given.recordings) - len(found.skipped)
+    if given.strict and found.skipped:
+        print(f"stopped at the first recording that gives no episode; what was finished is in {given.output}")
+    else:
+        print(f"{converted} of {len(given.recordings)} recordings are in {given.output}")
+    for notes in found.notes.values():
+        print("".join(f"note: {note}\n" for note in notes), end="", file=sys.stderr)
+    for reason in found.skipped.values():
         print(f"skipped: {reason}", file=sys.stderr)
-    reasons = {str(path): reason for path, reason in skipped.items()}
-    write_figures(given.json, {"output": str(given.output), "converted": converted, "skipped": reasons})
-    return int(bool(skipped))
+    figures = {
+        "output": str(given.output),
+        "converted": converted,
+        "skipped": {str(path): reason for path, reason in found.skipped.items()},
+        "notes": {str(path): notes for path, notes in found.notes.items()},
+    }
+    write_figures(given.json, figures)
+    return int(bool(found.skipped))

@@ -68,12 +68,20 @@ class Dataset:
         """Whether an episode is complete."""
         return self._part(index).exists()
 
-    def sources(self) -> set[str]:
-        """The sources of the episodes that are there, as given to :meth:`write`."""
-        return {json.loads(path.read_text()).get("source", "") for path in self._parts()}
+    def sources(self) -> dict[int, tuple[str, dict[str, Any]]]:
+        """By episode that is there, its source and content, as given to :meth:`write`."""
+        parts = {_index(path): json.loads(path.read_text()) for path in self._parts()}
+        return {index: (part.get("source", ""), part.get("content") or {}) for index, part in parts.items()}
 
-    def write(self, index: int, episode: Episode, source: str = "") -> None:
-        """Write one episode.
+    def remove(self, index: int) -> None:
+        """Take an episode out; :meth:`close_gaps` closes the gap."""
+        keys = [self._image_key(camera) for camera in json.loads(self._part(index).read_text())["shape"]]
+        self._part(index).unlink()
+        for path in (self._path(self._layout.data, index), *(self._path(self._layout.video, index, k) for k in keys)):
+            path.unlink(missing_ok=True)
+
+    def write(self, index: int, episode: Episode, source: str = "", content: Mapping[str, Any] | None = None) -> None:
+        """Write one episode; `content` tells its source from another one of the same name.
 
         Raises:
             ConfigError: no frames, unequal lengths, numbers that are not finite, or images of another size than the
@@ -107,6 +115,7 @@ class Dataset:
         about = {
             "version": self._layout.version,
             "source": source,
+            "content": dict(content or {}),
             "length": episode.length,
             "task": episode.task,
             "shape": shape,

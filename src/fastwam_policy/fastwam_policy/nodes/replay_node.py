@@ -12,7 +12,7 @@ from ament_index_python.packages import get_package_share_directory
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rich.progress import Progress
 from rosgraph_msgs.msg import Clock
 
@@ -72,14 +72,17 @@ class ReplayNode(ManagedNode):
         self._outlets: dict[str, Publisher] = {}
         for connection in self._connections:
             kind, topic = message_class(connection.msgtype), self._outputs[connection.topic]
-            # Reliable publishers reach both kinds of subscriber.
-            self._outlets[connection.topic] = self.create_publisher(kind, topic, QoSProfile(depth=_QUEUE))
+            # Reliable publishers reach both kinds of subscriber, as do those that keep messages for later ones.
+            kept = DurabilityPolicy.TRANSIENT_LOCAL if connection.latched else DurabilityPolicy.VOLATILE
+            quality = QoSProfile(depth=_QUEUE, durability=kept)
+            self._outlets[connection.topic] = self.create_publisher(kind, topic, quality)
         self._clock_publisher = (
             self.create_publisher(Clock, "/clock", QoSProfile(depth=10)) if self._values["clock"] else None
         )
         self._state_clients = {
             name: self.create_client(GetState, f"{name}/get_state") for name in self._values["wait_for"] if name
         }
+        self._sent, self._subscribed = 0, False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
         self._thread.start()
@@ -103,6 +106,7 @@ class ReplayNode(ManagedNode):
             self._wait_for_subscribers()
             while not self._stopping.is_set():
                 self._play()
+                self._check_received()
                 if not self._values["loop"]:
                     break
         except Exception as error:  # noqa: BLE001  the thread's end must end the process, with its reason
@@ -134,6 +138,15 @@ class ReplayNode(ManagedNode):
             if count > found:
                 found, until = count, time.monotonic() + _QUIET
 
+    def _check_received(self) -> None:
+        """An error where a replay was for nothing."""
+        if self._stopping.is_set():
+            return
+        if not self._sent:
+            raise RuntimeError("none of its topics has a message in this part of the recording: nothing was played")
+        if not self._subscribed:
+            raise RuntimeError(f"no subscriber of {', '.join(self._outputs.values())}: nothing was received")
+
     def _play(self) -> None:
         span, rate = self._end_ns - self._start_ns, self._values["rate"]
         self.get_logger().info(f"playing {span / _NS:.1f} s of {self._path} at {rate:g} x")
@@ -150,7 +163,10 @@ class ReplayNode(ManagedNode):
                     return
                 if self._clock_publisher is not None:
                     self._clock_publisher.publish(Clock(clock=time_message(stamp)))
-                self._outlets[connection.topic].publish(bytes(data))
+                outlet = self._outlets[connection.topic]
+                outlet.publish(data)
+                self._sent += 1
+                self._subscribed = self._subscribed or outlet.get_subscription_count() > 0
                 progress.update(task, completed=elapsed / _NS)
                 percent = 100 * elapsed // span
                 if progress.disable and percent >= logged + _LOG_STEP:

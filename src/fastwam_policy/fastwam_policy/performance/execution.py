@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from fastwam_policy.data.recordings import open_recording, positions, stamp_ns
+from fastwam_policy.data.recordings import open_recording, positions, stamp_ns, usable
 from fastwam_policy.model.flow import TRAIN_TIMESTEPS, initial_noise, make_schedule
 from fastwam_policy.model.realtime import guided_velocity, soft_mask
 from fastwam_policy.reports.session import Series
@@ -105,7 +105,9 @@ def read_reference(bag: Path, robot: RobotConfig) -> Reference:
     with closing(open_recording(bag)) as reader:
         wanted = [connection for connection in reader.connections if connection.topic in topics]
         for connection, _, data in reader.messages(wanted):
-            message: Any = reader.deserialize(data, connection.msgtype)
+            message = usable(reader, connection, data)
+            if message is None:
+                continue
             name = topics[connection.topic]
             values = positions(message, len(robot.groups[name].joints))
             if len(values) == len(robot.groups[name].joints):

@@ -16,7 +16,7 @@ import rerun as rr
 from rich.progress import track
 
 from fastwam_policy.common.failure import RunError
-from fastwam_policy.data.recordings import open_recording
+from fastwam_policy.data.recordings import open_recording, usable
 from fastwam_policy.visualization.rerun_view import SessionView
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -75,8 +75,10 @@ def view_session(session: Path, robot: RobotConfig, recording: rr.RecordingStrea
         for connection, _, data in track(reader.messages(), total=reader.message_count, description="messages"):
             known = handlers.get(connection.topic.lstrip("/"))
             if known is not None and connection.msgtype == known[0]:
-                known[1](reader.deserialize(data, connection.msgtype))
-                count += 1
+                message = usable(reader, connection, data)
+                if message is not None:
+                    known[1](message)
+                    count += 1
     if not count:
         raise ConfigError(f"{path}: none of its topics is known; they are those of docs/nodes.md")
     return count
