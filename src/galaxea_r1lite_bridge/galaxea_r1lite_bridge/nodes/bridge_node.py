@@ -38,6 +38,7 @@ from galaxea_r1lite_bridge.nodes.bridge_messages import (
 from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, message_class, nanoseconds
 from galaxea_r1lite_bridge.nodes.deadline_loop import DeadlineLoop
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
+from galaxea_r1lite_bridge.nodes.output import never_wait_for_output
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.nodes.side_node import SideNode
 from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions
@@ -334,4 +335,5 @@ class BridgeNode(ManagedNode):
 
 def main() -> None:
     """Entry point."""
+    never_wait_for_output()
     run(BridgeNode)
