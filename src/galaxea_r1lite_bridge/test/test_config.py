@@ -1,8 +1,7 @@
-import numpy as np
 import pytest
 import yaml
 
-from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions, limit_arrays, share_directory
+from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays, share_directory
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 
@@ -114,17 +113,8 @@ def test_unreadable_files(tmp_path, text, expected):
         RobotConfig.load(path)
 
 
-def test_joint_positions_takes_the_first_entries():
-    assert joint_positions(range(7), 6).tolist() == [0, 1, 2, 3, 4, 5]
-    assert joint_positions([1.0], 6) is None
-    assert joint_positions([1.0, np.nan], 2) is None
-    assert joint_positions([1.0, np.nan], 1).tolist() == [1.0]
-
-
-def test_a_message_of_other_joints_is_told_from_one_with_the_vendors_names():
+def test_the_reach_of_a_joint_is_the_hardwares():
     robot = RobotConfig.load()
-    own, other = robot.groups["left_arm"].joints, robot.groups["right_arm"].joints
-    for names in ([], own, [*own, "left_gripper"], ["joint1", "joint2"], ["", *own[1:]]):
-        assert not robot.misnames("left_arm", names)
-    for names in (other, own[::-1], [*own[:5], "torso_joint1"]):
-        assert robot.misnames("left_arm", names)
+    assert robot.reach["left_arm"][0].tolist() == [-2.86234670748, 2.86234670748]
+    assert robot.reach["right_gripper"].tolist() == [[0.0, 100.0]]
+    assert robot.reach["torso"].shape == (3, 2)

@@ -227,3 +227,66 @@ def test_the_reaction_of_a_watchdog_is_configured(reaction):
     rig.age.clear()
     rig.tick()
     assert (rig.tick().state == State.HOLDING) == (reaction == "hold")
+
+
+GRIP = np.eye(14)[6]  # 1 mm of the left gripper
+
+
+def gripper(rig, at, shown=lambda stroke: stroke / 100):
+    """A gripper that is measured through a sensor of its own, at `at` mm when it is armed."""
+    rig.joints[6] = rig.home[6] = at
+    inputs = rig.inputs
+
+    def sensed():
+        found = inputs()
+        stroke = found.feedback["left_gripper"].positions
+        stroke[:] = shown(stroke)
+        return found
+
+    rig.inputs = sensed
+    rig.run(0.3)
+    return rig.armed()
+
+
+def test_a_gripper_that_is_sent_as_0_to_1_is_a_fault_that_names_the_factor(rig):
+    gripper(rig, 70.0)
+    rig.accept(-40 * GRIP, ramp=True, rows=10)
+    rig.run(0.5)
+    assert rig.states[-1][0] != State.FAULT
+    before = len(rig.sent)
+    while rig.tick().state != State.FAULT:
+        assert len(rig.sent) - before < 200
+    assert rig.sent[-1].reason == Reason.FEEDBACK_UNIT
+    assert "left_gripper, 0." in rig.sent[-1].detail
+    assert "a factor of 100" in rig.sent[-1].detail
+    assert "range: [0, 1]" in rig.sent[-1].detail
+    check_limits(rig.sent, rig.controller.limiter)
+
+
+@pytest.mark.parametrize(
+    ("at", "shown", "travel"),
+    [
+        (0.6, lambda stroke: stroke, 60.0),  # closed, in mm, and opens
+        (0.6, lambda stroke: np.clip(stroke, 0.6, 100), 60.0),
+        (70.0, lambda stroke: stroke / 100, -60.0),  # from what looks like 0.7 mm to 10: not far enough to tell
+        (45.0, lambda stroke: 45 + 0 * stroke, -40.0),  # holds something
+        (70.0, lambda stroke: stroke, -69.5),
+        (0.6, lambda stroke: 0.6 + 0 * stroke, 0.0),
+    ],
+)
+def test_a_gripper_that_may_be_in_mm_is_none(rig, at, shown, travel):
+    gripper(rig, at, shown)
+    for number in range(1, 5):
+        rig.accept(travel * GRIP, chunk_id=number)
+        rig.run(1.0)
+    assert Reason.FEEDBACK_UNIT not in {reason for _, reason in rig.states}
+
+
+def test_a_closed_gripper_is_armed_and_one_outside_its_limits_is_not(rig):
+    gripper(rig, 0.6, lambda stroke: stroke)
+    rig.controller.disarm()
+    rig.run(0.2)
+    rig.joints[6] = 104.0
+    rig.run(0.3)
+    assert rig.controller.arm() == Reason.OUTSIDE_LIMITS
+    assert "left_gripper at 104" in rig.controller.refused

@@ -24,7 +24,6 @@ from fastwam_policy.data.recordings import (
     check_topics,
     content_of,
     open_recording,
-    positions,
     stamp_ns,
     usable,
 )
@@ -32,6 +31,8 @@ from fastwam_policy.data.streams import Stream
 from fastwam_policy.policies.base import Pixels
 from fastwam_policy.policies.images import ImageError, decode_image, is_cut_off
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.joint_gate import JointsRefusedError
+from galaxea_r1lite_bridge.robot.joint_units import check_units
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _NS: Final = 1_000_000_000
@@ -182,7 +183,9 @@ def read_episode(path: Path, robot: RobotConfig, settings: ConvertSettings, note
         state[group] = stream.rows(nearest)
     images = {c: _images(path, robot, c, times, pictures[c], settings, notes) for c in robot.cameras}
     actions = {group: streams[f"action {group}"] for group in robot.commanded}
-    return Episode(settings.task, images, state, {group: s.rows(s.last(times)) for group, s in actions.items()})
+    action = {group: stream.rows(stream.last(times)) for group, stream in actions.items()}
+    check_units(robot, state, action, str(path), "`messages` of its group in the robot file (--robot)")
+    return Episode(settings.task, images, state, action)
 
 
 def _note_ends(path: Path, streams: Mapping[str, Stream], settings: ConvertSettings, notes: list[str]) -> None:
@@ -234,10 +237,11 @@ def _read_streams(path: Path, robot: RobotConfig, notes: list[str]) -> dict[str,
         raw = [name for name in cameras.values() if not robot.cameras[name].type.endswith("CompressedImage")]
         if raw:
             raise ConfigError(f"cameras.{raw[0]}: only CompressedImage is converted")
-        feedback = {f"/{group.feedback}": (f"state {n}", len(group.joints)) for n, group in robot.commanded.items()}
-        joints = feedback | {f"/{g.target}": (f"action {n}", len(g.joints)) for n, g in robot.commanded.items()}
+        joints = {f"/{group.feedback}": (f"state {n}", robot.gates[n]) for n, group in robot.commanded.items()}
+        joints |= {f"/{group.target}": (f"action {n}", robot.gates[n]) for n, group in robot.commanded.items()}
         streams = {name: Stream() for name in cameras.values()}
-        streams |= {name: Stream(count) for name, count in joints.values()}
+        streams |= {name: Stream(len(gate.names)) for name, gate in joints.values()}
+        refused, why = Counter[str](), dict[str, str]()
         wanted = [connection for connection in reader.connections if connection.topic in cameras | joints]
         read = damaged = 0
         for connection, log, data in reader.messages(wanted):
@@ -251,12 +255,15 @@ def _read_streams(path: Path, robot: RobotConfig, notes: list[str]) -> dict[str,
                 else:
                     streams[cameras[connection.topic]].add(stamp_ns(message), log)
             else:
-                name, count = joints[connection.topic]
-                values = positions(message, count)
-                if len(values) == count and np.isfinite(values).all():
-                    streams[name].add(stamp_ns(message), log, values)
+                name, gate = joints[connection.topic]
+                try:
+                    streams[name].add(stamp_ns(message), log, gate.positions(message.name, message.position))
+                except JointsRefusedError as error:
+                    refused[name] += 1
+                    why.setdefault(name, str(error))
         _check_lost(path, damaged + reader.lost, read + reader.lost, "messages", notes)
-    empty = [name for name, stream in streams.items() if not stream.stamps]
+    notes += [f"{path}: {count} messages of {name} are not used: {why[name]}" for name, count in refused.items()]
+    empty = [f"{name} ({why[name]})" if name in why else name for name, s in streams.items() if not s.stamps]
     if empty:
         raise ConfigError(f"{path}: no usable messages of {', '.join(empty)}")
     for name, stream in streams.items():

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fastwam_policy.data.frame_times import TOLERANCE, check_row_times, frame_times, frames_at
+from fastwam_policy.data.joint_columns import JointColumns
 from fastwam_policy.data.lerobot_index import Index, RecordedEpisode, read_table
 from fastwam_policy.policies.base import Pixels
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -57,9 +58,8 @@ class Reader:
         if unknown := [camera for camera in cameras if camera not in robot.cameras]:
             raise ConfigError(f"the robot has no camera {unknown[0]}; it has {', '.join(robot.cameras)}")
         self._keys = {camera: f"observation.images.{robot.cameras[camera].dataset_key}" for camera in cameras}
-        features = self._index.features
-        self._columns = {prefix: self._vector_keys(prefix, features) for prefix in ("observation.state", "action")}
-        self._check_videos(features)
+        self._columns = JointColumns(folder, self._index.features, robot)
+        self._check_videos(self._index.features)
         self.notes: list[str] = []
         if self._index.robot_type not in (None, robot.robot_type):
             self.notes.append(f"{folder}: robot_type is {self._index.robot_type!r}, this robot is {robot.robot_type!r}")
@@ -113,18 +113,12 @@ class Reader:
         """State and action [T, D] in the order of `robot.joint_names`, rad and mm.
 
         Raises:
-            ConfigError: the file cannot be read, has other rows, or numbers that are not finite.
+            ConfigError: the file cannot be read, has other rows, or numbers that are not finite or not in the unit
+                that they should be in.
         """
-        table, found = self._rows(episode)[0], []
-        for prefix, keys in self._columns.items():
-            parts = [self._matrix(episode, column, table)[:, places] for column, places in keys]
-            values = np.concatenate(parts, axis=1)
-            if not np.isfinite(values).all():
-                row, place = np.argwhere(~np.isfinite(values))[0]
-                name = self._robot.joint_names[place]
-                raise ConfigError(f"{episode.data}: {prefix} of {name} is not finite in frame {row}")
-            found.append(values)
-        return found[0], found[1]
+        table = self._rows(episode)[0]
+        columns = {name: self._matrix(episode, name, table) for name in self._columns.names}
+        return self._columns.vectors(columns, f"{episode.data}: episode {episode.index}")
 
     def instructions(self, episode: RecordedEpisode) -> list[str]:
         """Of each row; they differ where the episode has several tasks.
@@ -191,8 +185,8 @@ class Reader:
         """The rows of an episode in order, and their times."""
         if self._last and self._last[0] == episode.index:
             return self._last[1:]
-        columns = sorted({column for keys in self._columns.values() for column, _ in keys})
-        place, wanted = f"{episode.data}: episode {episode.index}", [*columns, *_ORDER]
+        columns, place = self._columns.names, f"{episode.data}: episode {episode.index}"
+        wanted = [*columns, *_ORDER]
         table = read_table(episode.data, wanted, [("episode_index", "=", episode.index)])
         if not len(table) and self._index.version == "v2.1":  # a tool renumbered the files only
             table = read_table(episode.data, wanted)
@@ -245,25 +239,6 @@ class Reader:
                 "lost, and which cannot be told"
             )
 
-    def _vector_keys(self, prefix: str, features: dict[str, Any]) -> list[tuple[str, list[int]]]:
-        """Columns that make up a vector, and which of their numbers, in the robot's order."""
-        groups = {f"{prefix}.{name}": len(group.joints) for name, group in self._robot.commanded.items()}
-        if all(key in features for key in groups):
-            shapes = {key: features[key].get("shape") for key in groups}
-            wrong = {key: shapes[key] for key, size in groups.items() if shapes[key] != [size]}
-            if wrong:
-                raise ConfigError(f"{self.folder}: shapes do not fit the robot: {wrong}")
-            return [(key, list(range(size))) for key, size in groups.items()]
-        names = features.get(prefix, {}).get("names")
-        names = next(iter(names.values())) if isinstance(names, dict) else names
-        if names is not None and set(self._robot.joint_names) <= set(names):
-            return [(prefix, [names.index(name) for name in self._robot.joint_names])]
-        missing = ", ".join(key for key in groups if key not in features)
-        raise ConfigError(
-            f"{self.folder}: needs the keys {missing}, or {prefix} with the names of the robot's joints; it has: "
-            f"{', '.join(features)}"
-        )
-
     def _check_videos(self, features: dict[str, Any]) -> None:
         for camera, key in self._keys.items():
             if features.get(key, {}).get("dtype") != "video":
@@ -276,7 +251,7 @@ class Reader:
         """[T, D] from a column of lists, or of numbers where D is 1."""
         shape = self._index.features[name].get("shape")
         try:
-            return np.array(table[name].to_pylist(), np.float32).reshape(len(table), *shape or ())
+            return np.array(table[name].to_pylist(), np.float32).reshape(len(table), *shape or [-1])
         except (TypeError, ValueError):
             raise ConfigError(f"{episode.data}: a row of {name} has not the shape {shape} of meta/info.json") from None
 

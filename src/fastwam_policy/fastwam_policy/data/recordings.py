@@ -14,7 +14,6 @@ from functools import cache, lru_cache
 from pathlib import Path, PurePath
 from typing import Any, Final
 
-import numpy as np
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from rosbags.rosbag2.storage_mcap import zstd
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
@@ -352,8 +351,3 @@ def stamp_ns(message: object) -> int:
     """Header stamp of a rosbags message in ns."""
     stamp = message.header.stamp  # type: ignore[attr-defined]
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-
-
-def positions(message: object, count: int) -> np.ndarray:
-    """First `count` positions of a rosbags JointState."""
-    return np.asarray(message.position, np.float64)[:count]  # type: ignore[attr-defined]

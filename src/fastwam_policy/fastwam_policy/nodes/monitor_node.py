@@ -26,9 +26,10 @@ from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, nanoseconds, time_message
+from galaxea_r1lite_bridge.nodes.joint_stream import subscribe_joints
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
-from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions, limit_arrays
+from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
 
 _STATUS_PERIOD = 0.1  # s between two updates of the executed path and the text
 _SILENT = 1.0  # s after which a policy counts as gone
@@ -66,7 +67,7 @@ class MonitorNode(ManagedNode):
         sensor = qos_profile(robot.qos.sensor)
         self._inputs = [
             *(
-                BoundedSubscription(self, JointState, group.feedback, self._callback(name), sensor)
+                subscribe_joints(self, group.feedback, robot.gates[name], self._callback(name), sensor)
                 for name, group in robot.groups.items()
             ),
             BoundedSubscription(self, ActionChunk, names.action_chunk, self._on_chunk, 5),
@@ -93,13 +94,8 @@ class MonitorNode(ManagedNode):
         for publisher in (self._joints, self._markers, *self._paths.values()):
             self.destroy_publisher(publisher)
 
-    def _callback(self, name: str) -> Callable[[JointState], None]:
-        group = self._robot.groups[name]
-
-        def store(message: JointState) -> None:
-            positions = joint_positions(message.position, len(group.joints))
-            if positions is None:
-                return
+    def _callback(self, name: str) -> Callable[[JointState, NDArray[np.float64]], None]:
+        def store(message: JointState, positions: NDArray[np.float64]) -> None:
             stamp_ns = nanoseconds(message.header.stamp)
             with self._lock:
                 if stamp_ns < self._newest_ns - self._executed_ns:  # time went back: what was seen is of another run

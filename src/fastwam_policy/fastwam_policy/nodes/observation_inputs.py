@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -18,11 +20,18 @@ from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason
 from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
+from galaxea_r1lite_bridge.nodes.joint_stream import subscribe_joints
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.joint_gate import Flaw
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 WARN_PERIOD = 5.0  # s between two equal warnings
+_FLAWS = {
+    Flaw.OTHER_JOINTS: PolicyReason.OTHER_JOINTS,
+    Flaw.TOO_FEW: PolicyReason.TOO_FEW_ENTRIES,
+    Flaw.NOT_FINITE: PolicyReason.NOT_FINITE,
+}
 _IMAGE_TYPES = {"sensor_msgs/msg/CompressedImage": CompressedImage, "sensor_msgs/msg/Image": Image}
 
 
@@ -50,8 +59,7 @@ def frame_source(
     joints = {name: group.joints for name, group in robot.commanded.items()}
     cameras = [camera.name for camera in info.cameras if camera.required]
     optional = [camera.name for camera in info.cameras if not camera.required and camera.name in robot.cameras]
-    counts = {name: len(names) for name, names in joints.items()}
-    buffer = ObservationBuffer(cameras, counts, max_skew, max_age, optional, max((memory, *info.history)))
+    buffer = ObservationBuffer(cameras, joints, max_skew, max_age, optional, max((memory, *info.history)))
     return FrameSource(buffer, joints, image_decoders(robot), watch)
 
 
@@ -91,7 +99,9 @@ class ObservationInputs:
             if name in buffer.streams
         ]
         self._subscriptions += [
-            BoundedSubscription(node, JointState, group.feedback, self._joint_callback(name), sensor)
+            subscribe_joints(
+                node, group.feedback, robot.gates[name], self._joint_callback(name), sensor, self._refusal(name)
+            )
             for name, group in robot.commanded.items()
         ]
 
@@ -120,11 +130,18 @@ class ObservationInputs:
 
         return store
 
-    def _joint_callback(self, group: str) -> Callable[[JointState], None]:
-        def store(message: JointState) -> None:
-            self._report(group, self._buffer.add_joints(group, nanoseconds(message.header.stamp), message.position))
+    def _joint_callback(self, group: str) -> Callable[[JointState, NDArray[np.float64]], None]:
+        def store(message: JointState, positions: NDArray[np.float64]) -> None:
+            self._report(group, self._buffer.add_joints(group, nanoseconds(message.header.stamp), positions))
 
         return store
+
+    def _refusal(self, group: str) -> Callable[[Flaw | None], None]:
+        def count(flaw: Flaw | None) -> None:
+            if flaw is not None:
+                self._buffer.refuse(group, _FLAWS[flaw])
+
+        return count
 
     def _report(self, stream: str, reason: PolicyReason) -> None:
         if reason != PolicyReason.NONE:

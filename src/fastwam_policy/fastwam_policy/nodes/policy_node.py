@@ -27,6 +27,7 @@ from fastwam_policy.nodes.observation_inputs import (
 )
 from fastwam_policy.nodes.task_server import TaskServer
 from fastwam_policy.policies.base import Policy, PolicyInfo
+from fastwam_policy.policies.familiarity import familiarity
 from fastwam_policy.policies.loading import load_policy, policy_identity
 from fastwam_policy.policies.robot_check import check_instruction, check_robot
 from fastwam_policy.runtime.frames import FrameSource
@@ -219,6 +220,7 @@ class PolicyNode(ManagedNode):
                     jitter=jitter,
                 )
             )
+        known = familiarity(self._info, loop.frames.newest_joints())
         message = PolicyStatus(
             state=int(loop.state),
             reason=int(loop.reason),
@@ -234,6 +236,9 @@ class PolicyNode(ManagedNode):
             latency_p99=loop.latency_percentile(99),
             streams=streams,
             committed_steps=self._committed,
+            state_inside=known.inside,
+            state_known=known.known,
+            state_outside=known.outside,
             drops=[DropCount(reason=int(reason), text=reason.text, count=n) for reason, n in sorted(drops.items())],
         )
         message.header.stamp = time_message(now_ns)

@@ -24,6 +24,7 @@ from fastwam_msgs.msg import BridgeStatus, PolicyStatus
 from fastwam_policy.nodes.bridge_view import BridgeView
 from fastwam_policy.operate.signals import OperatorSignals
 from fastwam_policy.operate.terminal import QUIT, SUSPEND, show, single_keys, status_line
+from fastwam_policy.policies.familiarity import Familiarity
 from fastwam_policy.runtime.reasons import PolicyState
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
 from galaxea_r1lite_bridge.nodes.ending import on_ending
@@ -67,7 +68,7 @@ class Operator(Node):
         actions: dict[str, Callable[[], None]] = {
             " ": lambda: self._show(self._signals.set_estop(pressed=True)),
             "r": lambda: self._show(self._signals.set_estop(pressed=False)),
-            "a": lambda: self._call("arm", self._arm, SetBool.Request(data=True)),
+            "a": self._arm_arms,
             "d": lambda: self._call("disarm", self._arm, SetBool.Request(data=False)),
             "s": self._start,
             "x": self.stop,
@@ -82,6 +83,11 @@ class Operator(Node):
             self._show("Ctrl-Z stops the arms and suspends nothing: q quits")
         elif key.isprintable():
             self._show(_HELP)
+
+    def _arm_arms(self) -> None:
+        if self._policy.state_known and self._hears_policy:
+            self._show(str(_familiarity(self._policy)))
+        self._call("arm", self._arm, SetBool.Request(data=True))
 
     def stop(self) -> None:
         """Let the bridge decelerate and hold, and end a running task, also another client's."""
@@ -125,7 +131,7 @@ class Operator(Node):
         """Status in one line."""
         status = self._bridge.status
         parts = [self._bridge.text if status is None or status.reason else self._bridge.state.name]
-        if time.monotonic() - self._policy_at < 1.0:
+        if self._hears_policy:
             policy = self._policy
             text = f"policy {PolicyState(policy.state).name}"
             if policy.reason:
@@ -133,6 +139,8 @@ class Operator(Node):
             elif len(policy.latency_p50):
                 text += f" {policy.latency_p50[-1]:.0f} ms {policy.chunk_rate:.1f} Hz"
             parts.append(text)
+            if policy.state_inside < policy.state_known and not self.armed:
+                parts.append(f"{policy.state_inside} of {policy.state_known} joints where the policy knows them")
         else:
             parts.append("no policy")
         if self.running:
@@ -142,6 +150,10 @@ class Operator(Node):
             limits = sum(count.count for count in status.interventions)
             parts += [f"{limits} limited"] if limits else []
         return " | ".join(parts)
+
+    @property
+    def _hears_policy(self) -> bool:
+        return time.monotonic() - self._policy_at < 1.0
 
     def _on_policy(self, status: PolicyStatus) -> None:
         self._policy, self._policy_at = status, time.monotonic()
@@ -185,6 +197,10 @@ class Operator(Node):
             GoalStatus.STATUS_ABORTED: "aborted",
         }  # fmt: skip
         self._show(f"task {words.get(answer.status, 'ended')}, {answer.result.code}: {answer.result.message}")
+
+
+def _familiarity(status: PolicyStatus) -> Familiarity:
+    return Familiarity(status.state_inside, status.state_known, list(status.state_outside))
 
 
 def operate(robot: RobotConfig, instruction: str, time_limit: float, namespace: str) -> None:

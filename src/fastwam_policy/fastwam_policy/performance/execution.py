@@ -8,7 +8,7 @@ is exact (a Gaussian process under flow matching), so real-time chunking runs on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from fastwam_policy.data.recordings import open_recording, positions, stamp_ns, usable
+from fastwam_policy.data.recordings import open_recording, stamp_ns, usable
 from fastwam_policy.model.flow import TRAIN_TIMESTEPS, initial_noise, make_schedule
 from fastwam_policy.model.realtime import guided_velocity, soft_mask
 from fastwam_policy.reports.session import Series
@@ -33,6 +33,7 @@ from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings
 from galaxea_r1lite_bridge.execution.types import Command
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.joint_gate import JointsRefusedError
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _S = 1_000_000_000
@@ -109,8 +110,8 @@ def read_reference(bag: Path, robot: RobotConfig) -> Reference:
             if message is None:
                 continue
             name = topics[connection.topic]
-            values = positions(message, len(robot.groups[name].joints))
-            if len(values) == len(robot.groups[name].joints):
+            with suppress(JointsRefusedError):
+                values = robot.gates[name].positions(message.name, message.position)
                 samples[name].append((stamp_ns(message) / _S, values))
     missing = [topic for topic, name in topics.items() if len(samples[name]) < 2]
     if missing:

@@ -70,6 +70,7 @@ class PolicyInfo:
         key_frame_steps: steps between the frames that :meth:`StatefulPolicy.executed` is given.
         robot_type: robot it was made for; empty: any with these cameras and joints.
         identity: which weights.
+        state_band: for each number of `state` the 1 and 99 % quantile of the training data; empty: not known.
     """
 
     name: str
@@ -86,6 +87,7 @@ class PolicyInfo:
     key_frame_steps: int = 1
     robot_type: str = ""
     identity: Identity = field(default_factory=Identity)
+    state_band: tuple[tuple[float, float], ...] = ()
 
     @property
     def step_ns(self) -> int:

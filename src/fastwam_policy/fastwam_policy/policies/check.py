@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from fastwam_policy.policies.base import ActionChunk, Observation, Policy, PolicyInfo
+from fastwam_policy.policies.familiarity import familiarity
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 _SIZE = (180, 320)  # of the black images that it is shown
@@ -60,6 +61,7 @@ def figures(info: PolicyInfo, robot: RobotConfig, chunk: ActionChunk, seconds: f
         "robot": robot.robot_type,
         "inference_s": seconds,
         "outside_limits": outside,
+        "start_pose": str(familiarity(info, dict(zip(robot.joint_names, robot.home.tolist(), strict=True)))),
     }
 
 
@@ -76,6 +78,9 @@ def table(found: dict[str, Any]) -> Table:
         "instructions": "any" if found["instructions"] is None else "; ".join(found["instructions"]) or "none",
         "can also do": ", ".join(found["abilities"]) or "nothing else",
         "one inference": f"{1e3 * found['inference_s']:.0f} ms, black images, start pose",
+        "start pose": found["start_pose"]
+        if found["state_band"]
+        else "the policy does not say where it knows the joints",
         "outside limits": ", ".join(found["outside_limits"]) or "no joint in this chunk",
     }
     for name, text in rows.items():

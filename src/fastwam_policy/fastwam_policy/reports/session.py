@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastwam_policy.data.recordings import COMPRESSED_IMAGE, JOINT_STATE, open_recording, positions, stamp_ns, usable
+from fastwam_policy.data.recordings import COMPRESSED_IMAGE, JOINT_STATE, open_recording, stamp_ns, usable
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.joint_gate import JointGate, JointsRefusedError, places
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, read_yaml
 
 STAGES = ("decode", "encode", "prefill", "denoise", "total")
@@ -132,7 +133,7 @@ class _Reading:
                 (group.target, session.commands),
                 (f"{robot.recorded_prefix}/{group.target}", session.recorded),
             ):
-                self.topics[topic] = (JOINT_STATE, self._series(target, name, len(group.joints)))
+                self.topics[topic] = (JOINT_STATE, self._series(target, name, robot.gates[name]))
 
     def finish(self) -> None:
         """Make arrays of what came of the joints."""
@@ -141,13 +142,16 @@ class _Reading:
                 times, rows = zip(*samples, strict=True)
                 target[name] = Series(np.array(times), np.array(rows))
 
-    def _series(self, target: dict[str, Series], name: str, count: int) -> Callable[[Any], bool]:
+    def _series(self, target: dict[str, Series], name: str, gate: JointGate) -> Callable[[Any], bool]:
         samples: list[tuple[float, NDArray[np.float64]]] = []
         self._samples.append((target, name, samples))
 
         def take(message: Any) -> bool:
-            values, time = positions(message, count), self._time(message)
-            good = len(values) == count and _sensible(values) and self._near(time)
+            try:
+                values, time = gate.positions(message.name, message.position), self._time(message)
+            except JointsRefusedError:
+                return False
+            good = _sensible(values) and self._near(time)
             if good:
                 samples.append((time, values))
             return good
@@ -159,16 +163,14 @@ class _Reading:
         step, start = (message.step.sec * _NS + message.step.nanosec) / _NS, self._time(message)
         rows = [point.positions for point in points[: _MAX_STEPS + 1]]
         latency = tuple(float(getattr(message, f"{stage}_ms")) for stage in STAGES)
-        if not (
-            0 < len(rows) <= _MAX_STEPS
-            and 0 < step < _MAX_STEP
-            and self._near(start)
-            and set(self._names) <= set(names)
-        ):
+        if not (0 < len(rows) <= _MAX_STEPS and 0 < step < _MAX_STEP and self._near(start)):
             return False
         if any(len(row) != len(names) for row in rows) or not (_sensible(rows) and _sensible(latency)):
             return False
-        order = [names.index(name) for name in self._names]
+        try:
+            order = places(names, self._names)
+        except JointsRefusedError:
+            return False
         times = start + step * np.arange(len(rows))
         self._session.chunks.append(RecordedChunk(int(message.chunk_id), times, np.array(rows)[:, order], latency))
         return True

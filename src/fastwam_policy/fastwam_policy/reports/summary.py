@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from fastwam_policy.policies.familiarity import Familiarity
 from fastwam_policy.reports.session import STAGES, Session
 from fastwam_policy.runtime.reasons import CAMERA_WATCHDOGS, PolicyReason
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
@@ -20,7 +21,7 @@ from galaxea_r1lite_sim import contacts
 _LONGEST = 1000  # letters of a text: those of messages may have any length
 _UNARMED = (State.INACTIVE, State.DISARMED)
 _ALARMS = {Reason.PLAN_STALE, Reason.CLOCK_JUMPED_BACK, Reason.CLOCK_JUMPED_AHEAD} | {
-    reason for reason in Reason if Reason.FEEDBACK_MISSING <= reason <= Reason.ESTOP_PRESSED
+    reason for reason in Reason if Reason.FEEDBACK_MISSING <= reason < Reason.CHUNK_OLD_EPOCH
 }
 
 
@@ -52,6 +53,7 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
         "random_weights": bool(status.random_weights) if status else None,
         "instruction": status.instruction if status else None,
         "chunks": len(session.chunks),
+        "start_state": _start_state(session),
         "simulation": _fold(session.simulation),
         "contacts": _contacts(session.simulation),
         "latency": {
@@ -88,6 +90,21 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
             if np.isfinite(values).any()
         },
     }
+
+
+def _start_state(session: Session) -> dict[str, Any]:
+    """The joints at arming against the band of the policy's training data; empty where it does not say."""
+    armed = [_stamp(status) for status in session.bridge_status if status.state not in _UNARMED]
+    known = [status for status in session.policy_status if getattr(status, "state_known", 0)]
+    if not known:
+        return {}
+    status = [one for one in known if _stamp(one) <= armed[0]][-1:] if armed else []
+    last = status[0] if status else known[0]
+    return {"inside": int(last.state_inside), "known": int(last.state_known), "outside": list(last.state_outside)}
+
+
+def _stamp(status: Any) -> tuple[int, int]:
+    return int(status.header.stamp.sec), int(status.header.stamp.nanosec)
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
@@ -182,6 +199,8 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if policy := summary["identity"]:
         source, origin = policy.get("source") or policy.get("folder", ""), policy.get("origin", "origin not known")
         lines.insert(1, ("weights", f"{origin}, {source}, sha256 {policy.get('sha256') or 'not known'}"))
+    if start := summary.get("start_state"):
+        lines.append(("joints at arming", str(Familiarity(**start))))
     if fold := summary["simulation"]:
         text = f"yes, after {fold['fold_time_s']:.1f} s" if fold["success"] else "no"
         lines.append(

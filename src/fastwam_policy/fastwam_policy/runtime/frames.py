@@ -74,6 +74,15 @@ class FrameSource:
             self.buffer.discard(camera, stamps[camera], PolicyReason.CAMERA_BLIND)
         return Waiting(PolicyReason.SAME_OBSERVATION, "") if blind else frame
 
+    def newest_joints(self) -> dict[str, float]:
+        """Newest position by joint name, of the groups of which there is one."""
+        newest = self.buffer.newest_joints()
+        return {
+            name: float(value)
+            for group, values in newest.items()
+            for name, value in zip(self._joints[group], values, strict=True)
+        }
+
     def _frame(self, found: Snapshot) -> Frame | None:
         images = self.buffer.decode(found, self._decode)
         return None if images is None else Frame(found.stamp_ns, images, found.positions(self._joints))

@@ -82,7 +82,7 @@ class ObservationBuffer:
     def __init__(
         self,
         cameras: Iterable[str],
-        joints: Mapping[str, int],
+        joints: Iterable[str],
         max_skew: float,
         max_age: float,
         optional_cameras: Iterable[str] = (),
@@ -92,7 +92,7 @@ class ObservationBuffer:
 
         Args:
             cameras: without a frame of each there is no snapshot.
-            joints: number of positions of each joint group.
+            joints: joint groups.
             max_skew: s between messages of one snapshot.
             max_age: s of the observation.
             optional_cameras: those whose frame is used where there is one in time.
@@ -100,7 +100,7 @@ class ObservationBuffer:
         """
         self._cameras = list(cameras)
         self._optional = list(optional_cameras)
-        self._joints = dict(joints)
+        self._joints = list(joints)
         self._max_skew_ns = round(max_skew * _NS)
         self._max_age_ns = round(max_age * _NS)
         self._lock = threading.Lock()
@@ -114,17 +114,17 @@ class ObservationBuffer:
             self.streams[camera].arrivals.add(time.monotonic())
             return self._add(camera, stamp_ns, image)
 
-    def add_joints(self, group: str, stamp_ns: int, positions: Iterable[float]) -> PolicyReason:
-        """Store the first entries of a joint message; return why it was refused, or NONE."""
-        count = self._joints[group]
-        values = np.asarray(positions, np.float64)[:count]
+    def add_joints(self, group: str, stamp_ns: int, positions: NDArray[np.float64]) -> PolicyReason:
+        """Store the positions of a joint message, out of the group's gate; return why it was refused, or NONE."""
         with self._lock:
             self.streams[group].arrivals.add(time.monotonic())
-            if len(values) < count:
-                return self._reject(group, PolicyReason.TOO_FEW_ENTRIES)
-            if not np.isfinite(values).all():
-                return self._reject(group, PolicyReason.NOT_FINITE)
-            return self._add(group, stamp_ns, values)
+            return self._add(group, stamp_ns, positions)
+
+    def refuse(self, group: str, reason: PolicyReason) -> None:
+        """Count a joint message that cannot be used."""
+        with self._lock:
+            self.streams[group].arrivals.add(time.monotonic())
+            self._reject(group, reason)
 
     def discard(self, camera: str, stamp_ns: int, reason: PolicyReason) -> None:
         """Forget an image that turned out to be of no use, and count it."""

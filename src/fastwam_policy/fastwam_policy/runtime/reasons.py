@@ -32,6 +32,7 @@ class PolicyReason(IntEnum):
     STAMP_WENT_BACK = 111
     NOT_FINITE = 112
     TOO_FEW_ENTRIES = 113
+    OTHER_JOINTS = 114
     INFERENCE_FAILED = 200
 
     @property
@@ -56,5 +57,6 @@ _TEXTS = {
     PolicyReason.STAMP_WENT_BACK: "message older than its predecessor ignored",
     PolicyReason.NOT_FINITE: "joint message with NaN or infinity ignored",
     PolicyReason.TOO_FEW_ENTRIES: "joint message with too few positions ignored",
+    PolicyReason.OTHER_JOINTS: "joint message with other or repeated joint names ignored",
     PolicyReason.INFERENCE_FAILED: "the policy raised an error",
 }

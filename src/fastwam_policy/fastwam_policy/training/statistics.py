@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LOW, _HIGH = 0.01, 0.99  # quantiles
+_LEAST_SPREAD = 1e-3  # rad or mm
 
 Vectors = NDArray[np.float32]
 
@@ -44,6 +45,25 @@ def dataset_statistics(
         "num_episodes": len(states),
         "num_transition": frames,
     }
+
+
+def with_spread(statistics: dict[str, Any]) -> dict[str, Any]:
+    """The same where everything moves. A dimension that never does gets a spread of 0.001 rad or mm.
+
+    Without one, the noise of a sensor that the training did not see would be stretched beyond all bounds.
+    """
+    for kind in ("state", "action"):
+        figures = {name: np.array(values) for name, values in statistics[kind]["default"].items()}
+        for block in ("stepwise", "global"):
+            std = figures[f"{block}_std"]
+            std[std < _LEAST_SPREAD] = _LEAST_SPREAD
+            for low, high in (("min", "max"), ("q01", "q99")):
+                lower, upper = figures[f"{block}_{low}"], figures[f"{block}_{high}"]
+                still = upper <= lower
+                lower[still] -= _LEAST_SPREAD
+                upper[still] += _LEAST_SPREAD
+        statistics[kind]["default"] = {name: values.tolist() for name, values in figures.items()}
+    return statistics
 
 
 def _of_episode(values: Vectors) -> dict[str, Vectors]:

@@ -54,7 +54,7 @@ from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.training.average import Average
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.initialization import initialise
-from fastwam_policy.training.statistics import dataset_statistics
+from fastwam_policy.training.statistics import dataset_statistics, with_spread
 from fastwam_policy.training.validation import Validation, validate
 from fastwam_policy.training.windows import Sample, Windows, cache_latents, load_samples, relative_dimensions
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -123,9 +123,8 @@ class _Trainer:
         self.accelerator.wait_for_everyone()
         samples = load_samples(readers, policy, config.autoencoder, robot)
         training, held_out = split(samples, config.validation_share)
-        statistics = dataset_statistics(
-            [(s.state, s.action) for s in training], policy.horizon, relative=relative_dimensions(policy)
-        )
+        vectors = [(sample.state, sample.action) for sample in training]
+        statistics = with_spread(dataset_statistics(vectors, policy.horizon, relative=relative_dimensions(policy)))
         tasks = {task for sample in samples for task in sample.tasks}
         self._texts = self._embeddings(tasks | {policy.prompt.default_instruction})
         self._modes = VARIANTS[policy.variant].modes

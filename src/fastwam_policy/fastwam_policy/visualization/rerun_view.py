@@ -5,6 +5,7 @@ The same code takes live ROS messages and those of a recording: both have the fi
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,8 @@ from rerun.urdf import UrdfTree
 
 from fastwam_policy.visualization.scene import ArmGeometry
 from galaxea_r1lite_bridge.execution.reasons import State
-from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.joint_gate import JointsRefusedError, places
 
 _EYE, _LOOK = (1.9, -1.1, 1.9), (0.35, 0.0, 0.8)  # m in base_link: over the table, the robot in front
 _TIMELINE = "time"
@@ -103,15 +105,15 @@ class SessionView:
         return log
 
     def _feedback(self, name: str) -> Handler:
-        group = self._robot.groups[name]
+        gate = self._robot.gates[name]
 
         def log(message: Any) -> None:
-            positions = joint_positions(message.position, len(group.joints))
+            with contextlib.suppress(JointsRefusedError):
+                self._measured[name] = gate.positions(message.name, message.position)
             stamp_ns = _stamp(message)
             due = not 0 <= stamp_ns - self._last_ns <= _EXECUTED_NS
             if stamp_ns < self._last_ns - _NS:  # another run
                 self._executed.clear()
-            self._measured |= {} if positions is None else {name: positions}
             if not due or any(key not in self._measured for key in self._robot.actuated):
                 return
             self._last_ns = stamp_ns
@@ -149,8 +151,7 @@ class SessionView:
     def _chunk(self, message: Any) -> None:
         if any(name not in self._measured for name in self._robot.standing):
             return
-        names = list(message.trajectory.joint_names)
-        order = [names.index(name) for name in self._robot.joint_names]
+        order = places(message.trajectory.joint_names, self._robot.joint_names)
         actions = np.array([point.positions for point in message.trajectory.points])[:, order]
         stamp_ns, step_ns = _stamp(message), message.step.sec * _NS + message.step.nanosec
         self._at(stamp_ns)

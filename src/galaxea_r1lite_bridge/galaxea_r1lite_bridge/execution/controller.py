@@ -63,7 +63,7 @@ class MotionController:
         self.interventions: Counter[Reason] = Counter()
         self.refused = ""
         self._arming = ArmingGate(self.joints, self.limiter, self.guard, wait_until_still=settings.closed_loop)
-        self._watchdogs = Watchdogs(settings, self.joints, self.limiter.velocity)
+        self._watchdogs = Watchdogs(settings, self.joints, self.limiter)
         self._follower = Follower(self.joints, self.limiter, self.guard)
         self._clocks = Clocks(settings.max_dt)
         self._torso = TorsoEstimate(self.joints.torso.stop - self.joints.torso.start)

@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from galaxea_r1lite_bridge.robot.joint_gate import JointsRefusedError, places
+
 _SECOND = 1_000_000_000
 _MOVE_STEP_NS = _SECOND // 15
 _PEAK = 15 / 8  # of a minimum-jerk motion's speed over its mean
@@ -43,9 +45,12 @@ class Chunk:
         """The same chunk with its columns in the order of `names`; None where joints or shape do not match."""
         if self.positions.ndim != 2 or len(self.positions) == 0 or self.step_ns <= 0:
             return None
-        if not len(self.names) == len(names) == self.positions.shape[1] or sorted(self.names) != sorted(names):
+        if not len(self.names) == len(names) == self.positions.shape[1]:
             return None
-        order = [list(self.names).index(name) for name in names]
+        try:
+            order = places(self.names, names)
+        except JointsRefusedError:
+            return None
         return replace(self, names=list(names), positions=self.positions[:, order])
 
     @property

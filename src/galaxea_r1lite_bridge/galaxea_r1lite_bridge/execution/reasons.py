@@ -53,6 +53,7 @@ class Reason(IntEnum):
     FEEDBACK_INTERLEAVED = 310
     FEEDBACK_CLOCK_STEPPED = 311
     HEARTBEAT_RELEASED = 312
+    FEEDBACK_UNIT = 313
     CHUNK_OLD_EPOCH = 400
     CHUNK_OUT_OF_ORDER = 401
     CHUNK_TOO_OLD = 402
@@ -125,6 +126,8 @@ _TEXTS = {
     Reason.FEEDBACK_INTERLEAVED: "a joint stream's stamps go back and forth: it has two publishers, end one of them",
     Reason.FEEDBACK_CLOCK_STEPPED: "a joint stream's stamps and this clock stepped against each other: "
     "held for a second to learn its usual delay",
+    Reason.FEEDBACK_UNIT: "a gripper hardly moves for what it is commanded, and stays between 0 and 1: "
+    "it is stuck, or its feedback is not in the unit that the robot file says",
     Reason.CHUNK_OLD_EPOCH: "chunk of an older epoch",
     Reason.CHUNK_OUT_OF_ORDER: "chunk not newer than the one in use",
     Reason.CHUNK_TOO_OLD: "chunk's observation older than watchdog.chunk_age on arrival",

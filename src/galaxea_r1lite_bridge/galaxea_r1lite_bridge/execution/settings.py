@@ -47,6 +47,7 @@ class WatchdogSettings(StrictModel):
     feedback_age: Watch
     frozen_feedback: Watch
     feedback_jump: Watch
+    feedback_unit: Watch
     tracking_error: Watch
     clock_jump: Watch
     overrun: Watch

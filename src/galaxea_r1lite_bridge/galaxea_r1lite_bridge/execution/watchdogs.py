@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.execution.joints import Joints
+from galaxea_r1lite_bridge.execution.limits import Limiter
 from galaxea_r1lite_bridge.execution.reasons import Reason
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings, Reaction, Watch
 from galaxea_r1lite_bridge.execution.types import Inputs
@@ -19,6 +20,8 @@ Vector = NDArray[np.float64]
 _SECOND = 1_000_000_000
 _FROZEN_TRAVEL = 0.05  # rad commanded while the feedback stands still: above what friction and backlash hide
 _TRACKING_TIME = 0.2  # s that the tracking error must last: a servo's normal lag passes its limit for moments
+_UNIT_SHARE = 0.02  # of what is commanded: a stroke that is sent as 0 to 1 moves by half of it
+_UNIT_TIME = 1.0  # s that a gripper has to move
 _INTERLEAVED = 3  # steps back of the node's clock within a second: one may be a clock that was set
 _OVERRUN_MEMORY = 1.0  # s for which a late control loop counts as late
 
@@ -52,17 +55,18 @@ class Tick:
 class Watchdogs:
     """Checks all conditions once a control tick. Not thread-safe."""
 
-    def __init__(self, settings: BridgeSettings, joints: Joints, velocity: Vector) -> None:
-        """`velocity` [D] are the joints' limits. Without a closed loop, feedback and commands are not compared."""
+    def __init__(self, settings: BridgeSettings, joints: Joints, limiter: Limiter) -> None:
+        """`limiter` has the joints' limits. Without a closed loop, feedback and commands are not compared."""
         limits, closed = settings.watchdog, settings.closed_loop
         self._all: list[Watchdog] = [
             ClockJump(limits.clock_jump),  # before what it does to the stamps of feedback
             FeedbackAge(limits.feedback_age),
             Heartbeat(limits.heartbeat, required=settings.require_heartbeat),
-            *([FeedbackJump(limits.feedback_jump, joints, velocity)] if closed else []),
+            *([FeedbackJump(limits.feedback_jump, joints, limiter.velocity)] if closed else []),
             Overrun(limits.overrun),
             *([FrozenFeedback(limits.frozen_feedback, joints)] if closed else []),
             *([TrackingError(limits.tracking_error, joints)] if closed else []),
+            *([FeedbackUnit(limits.feedback_unit, joints, limiter.upper - limiter.lower)] if closed else []),
             ChunkAge(limits.chunk_age),
         ]
 
@@ -268,6 +272,60 @@ class TrackingError(Watchdog):
             self._since_ns = now
         if now - self._since_ns > _TRACKING_TIME * _SECOND:
             yield self._found(Reason.TRACKING_ERROR, f"{self._joints.group_of(error)}, {worst:.3g} rad")
+
+
+class FeedbackUnit(Watchdog):
+    """How far a gripper is commanded, mm, while its feedback looks as if it were sent as 0 to 1 instead.
+
+    Feedback outside of 0 to 1, or that moved by 2 % of what was commanded, is in mm.
+    """
+
+    def __init__(self, watch: Watch, joints: Joints, strokes: Vector) -> None:
+        """`strokes` [D] are the ranges of the joints."""
+        super().__init__(watch)
+        self._joints, self._strokes = joints, strokes
+        self._places = np.flatnonzero(~joints.angular).tolist()
+        self._since: dict[int, _Stroke] = {}
+
+    def reset(self) -> None:
+        """Forget what was commanded."""
+        self._since.clear()
+
+    def _findings(self, tick: Tick) -> Iterator[Finding]:
+        if tick.measured is None or tick.command is None:
+            return
+        now = tick.inputs.steady_ns
+        for place in self._places:
+            measured, command = float(tick.measured[place]), float(tick.command[place])
+            since = self._since.get(place)
+            if since is None or not 0 <= measured <= 1 or since.moved(measured, self.watch.limit):
+                self._since[place] = _Stroke(measured, command)
+                continue
+            since.travel = max(since.travel, abs(command - since.command))
+            if since.travel < self.watch.limit:
+                since.near_ns = now
+            elif now - since.near_ns > _UNIT_TIME * _SECOND:
+                yield self._found(
+                    Reason.FEEDBACK_UNIT,
+                    f"{self._joints.every_name[place]}, {measured:.2f} mm after {since.travel:.0f} mm were commanded; "
+                    f"a factor of {self._strokes[place]:.0f} if it is sent as 0 to 1: `messages: {{range: [0, 1]}}` "
+                    "of its group in the robot file says so",
+                )
+
+
+@dataclass
+class _Stroke:
+    """A gripper's position and command when it was looked at anew, mm, and what was commanded since."""
+
+    measured: float
+    command: float
+    travel: float = 0.0
+    near_ns: int = 0
+    """When it had not been commanded far yet."""
+
+    def moved(self, measured: float, least: float) -> bool:
+        """Whether it follows; `least` mm count as commanded, so that noise is no motion."""
+        return abs(measured - self.measured) >= _UNIT_SHARE * max(self.travel, least)
 
 
 class ChunkAge(Watchdog):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import JointState
 
@@ -40,10 +41,12 @@ def target_messages(
     assert command.motion is not None
     held = command.state in (State.FAULT, State.ESTOP) and not command.motion.velocity.any()
     for name, group in (robot.actuated if command.all_groups else robot.commanded).items():
-        message = JointState(name=group.joints, position=command.motion.position[robot.actuated_slices[name]].tolist())
+        gate, position = robot.gates[name], command.motion.position[robot.actuated_slices[name]]
+        message = JointState(name=gate.names, position=gate.write(position).tolist())
         if group.unit == "rad" and group.moved_by == "policy":
             # In this field the robot reads the largest speed at which to follow the position.
-            message.velocity = [min(value, held_speed) if held else value for value in group.limits.velocity]
+            speeds = np.minimum(group.limits.velocity, held_speed if held else np.inf)
+            message.velocity = gate.write_speeds(speeds).tolist()
         message.header.stamp = time_message(now_ns)
         yield name, message
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
+from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -37,15 +38,17 @@ from galaxea_r1lite_bridge.nodes.bridge_messages import (
 )
 from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, message_class, nanoseconds
 from galaxea_r1lite_bridge.nodes.deadline_loop import DeadlineLoop
+from galaxea_r1lite_bridge.nodes.joint_stream import subscribe_joints
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.output import never_wait_for_output
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.nodes.side_node import SideNode
-from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.joint_gate import Flaw
 
 _WARN_PERIOD = 2.0  # s between two equal warnings
 _CHUNKS = 5  # that wait to be taken
-_SHOWN = 40  # characters or numbers of a message that are logged
+_SHOWN = 40  # characters of a message that are logged
 _REST_TIME = 1.0  # s within which the arms come to rest when the node ends
 _ARMED = (State.HOLDING, State.TRACKING, State.STOPPING)
 _BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)  # receives from reliable senders, too
@@ -143,29 +146,19 @@ class BridgeNode(ManagedNode):
 
     def _subscribe_feedback(self, group: str, topic: str, qos: QoSProfile) -> BoundedSubscription:
         stream = self._feedback[group]
-        joints = self._robot.groups[group].joints
 
-        def refuse() -> None:
+        def refuse(_: Flaw | None) -> None:
             with self._lock:
                 stream.store(None, 0, *self._now())
 
-        def store(message: JointState) -> None:
+        def store(message: JointState, positions: NDArray[np.float64]) -> None:
             now_ns, steady_ns, stamp_ns = *self._now(), nanoseconds(message.header.stamp)
-            positions = joint_positions(message.position, stream.count)
-            if self._robot.misnames(group, message.name):
-                positions = None
             with self._lock:
                 stream.store(positions, stamp_ns, now_ns, steady_ns)
-            if positions is None:
-                self.get_logger().warning(
-                    f"{topic}: message dropped: expected finite positions of {', '.join(joints)}, got "
-                    f"{list(message.position[:_SHOWN])} of {', '.join(message.name[:_SHOWN]) or 'no names'}",
-                    throttle_duration_sec=_WARN_PERIOD,
-                )
-            elif stamp_ns == 0 and stream.unstamped == 1:
+            if stamp_ns == 0 and stream.unstamped == 1:
                 self.get_logger().warning(f"{topic}: no stamps: messages that come late cannot be told from new ones")
 
-        return BoundedSubscription(self, JointState, topic, store, qos, refuse)
+        return subscribe_joints(self, topic, self._robot.gates[group], store, qos, refuse)
 
     def _driver_error_subscriptions(self, qos: QoSProfile) -> list[BoundedSubscription]:
         kind = message_class(self._robot.driver_errors.type)

@@ -8,10 +8,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CompressedImage, JointState
 
 from galaxea_r1lite_bridge.nodes.emulated_faults import FAULTS
+from galaxea_r1lite_bridge.nodes.joint_stream import subscribe_joints
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
@@ -57,7 +59,7 @@ class EmulatorNode(ManagedNode):
         }
         target = qos_profile(robot.qos.target)
         self._inputs = [
-            self.create_subscription(JointState, group.target, self._joints[name].follow, target)
+            subscribe_joints(self, group.target, robot.gates[name], self._joints[name].follow, target)
             for name, group in robot.actuated.items()
         ]
         self._before = self._fault_since = time.monotonic()
@@ -75,7 +77,7 @@ class EmulatorNode(ManagedNode):
         for ticker in self._tickers:
             self.destroy_timer(ticker)
         for subscription in self._inputs:
-            self.destroy_subscription(subscription)
+            subscription.destroy()
         for publisher in (*self._feedback.values(), *self._cameras.values()):
             self.destroy_publisher(publisher)
 
@@ -89,7 +91,7 @@ class EmulatorNode(ManagedNode):
                 servo.advance(dt, self._values["time_constant"])
             if fault != "frozen":
                 servo.shown = servo.position + self._random.uniform(-_NOISE, _NOISE, len(servo.position))
-            message: Any = JointState(position=servo.shown.tolist())
+            message: Any = JointState(position=self._robot.gates[name].write(servo.shown).tolist())
             message.header.stamp = stamp
             if spoil is not None and name == concerned:
                 message = spoil(message, now - self._fault_since)
@@ -122,11 +124,11 @@ class EmulatorNode(ManagedNode):
 class _Servo:
     """First-order lag towards the last target."""
 
-    def __init__(self, position: np.ndarray) -> None:
+    def __init__(self, position: NDArray[np.float64]) -> None:
         self.position = self._target = self.shown = position
 
-    def follow(self, message: JointState) -> None:
-        self._target = np.array(message.position)
+    def follow(self, _: JointState, target: NDArray[np.float64]) -> None:
+        self._target = target
 
     def advance(self, dt: float, time_constant: float) -> None:
         self.position = self.position + (self._target - self.position) * (1 - np.exp(-dt / time_constant))

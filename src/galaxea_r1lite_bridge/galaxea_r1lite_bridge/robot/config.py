@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -13,13 +13,13 @@ from ament_index_python.packages import get_package_share_directory
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from galaxea_r1lite_bridge.robot.joint_gate import JointGate, JointMapping, Unit
 from galaxea_r1lite_bridge.robot.kinematics import Kinematics
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
 
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*$")]
 MessageType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*/msg/[A-Za-z0-9]+$")]
 ImageType = Literal["sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image"]
-Unit = Literal["rad", "mm"]
 
 _RAD_TOLERANCE = 1e-9  # the YAML may repeat a hardware limit to its last printed digit
 
@@ -61,7 +61,7 @@ class JointGroup(StrictModel):
     """Joints that share one feedback and one target topic.
 
     A group that is `moved_by` the policy is part of the state and action vector; one moved by `home` is only moved to
-    its start pose, on request.
+    its start pose, on request. `messages` says how the robot's messages name and measure the joints, where not as here.
     """
 
     unit: Unit
@@ -71,6 +71,7 @@ class JointGroup(StrictModel):
     moved_by: Literal["policy", "home"] = "policy"
     home: list[float]
     limits: Limits
+    messages: JointMapping = JointMapping()
 
     @model_validator(mode="after")
     def _lengths(self) -> JointGroup:
@@ -81,6 +82,10 @@ class JointGroup(StrictModel):
         for index, (value, (lower, upper)) in enumerate(zip(self.home, self.limits.position, strict=True)):
             if not lower <= value <= upper:
                 raise ValueError(f"home[{index}]: {value} must lie inside limits.position[{index}], [{lower}, {upper}]")
+        try:
+            self.messages.check(self.unit, len(self.joints))
+        except ValueError as error:
+            raise ValueError(f"messages.{error}") from None
         return self
 
 
@@ -304,17 +309,25 @@ class RobotConfig(StrictModel):
         finger = f"{self.groups[group].joints[0]}_finger_joint"
         return {f"{finger}1": opening, f"{finger}2": -opening}
 
-    def misnames(self, group: str, names: Sequence[str]) -> bool:
-        """Whether a joint message of `group` has the name of one of this robot's joints at another one's place.
+    @cached_property
+    def reach(self) -> dict[str, NDArray[np.float64]]:
+        """Range of each joint of a group, [joints, 2]: the URDF's, or the limits here of what that does not have."""
+        hardware, (lower, upper, *_) = self.kinematics().limits, limit_arrays(self.actuated)
+        ranges = np.stack([lower, upper], axis=1)
+        for joint, (column, moved) in self.urdf_columns().items():
+            if joint in hardware:
+                ranges[column] = sorted(limit / moved for limit in hardware[joint])
+        return {name: ranges[place] for name, place in self.actuated_slices.items()}
 
-        Messages of the vendor may carry no names, or ones that this file does not know: those say nothing.
-        """
-        own = self.groups[group].joints
-        return any(name != joint and name in self._every_joint for name, joint in zip(names, own, strict=False))
+    def gate(self, group: str, mapping: JointMapping) -> JointGate:
+        """Reads and writes the numbers of a group for those who say it like that."""
+        about = self.groups[group]
+        return JointGate(about.joints, about.unit, self.reach[group], mapping)
 
     @cached_property
-    def _every_joint(self) -> set[str]:
-        return {joint for group in self.groups.values() for joint in group.joints}
+    def gates(self) -> dict[str, JointGate]:
+        """The gate of each group for the robot's messages, and for recordings of them."""
+        return {name: self.gate(name, group.messages) for name, group in self.groups.items()}
 
     @cached_property
     def commanded(self) -> dict[str, JointGroup]:
@@ -398,14 +411,3 @@ def _places(groups: Mapping[str, JointGroup]) -> dict[str, slice]:
 def share_directory() -> Path:
     """Where this package's config/ and urdf/ are installed."""
     return Path(get_package_share_directory("galaxea_r1lite_bridge"))
-
-
-def joint_positions(values: object, count: int) -> NDArray[np.float64] | None:
-    """Return the first `count` positions of a joint message, or None where they are too few or not finite.
-
-    The vendor's arm messages may carry a 7th entry and empty names, so entries are taken by place.
-    """
-    positions = np.asarray(values, np.float64)[:count]
-    if len(positions) < count or not all(map(math.isfinite, positions)):
-        return None
-    return positions

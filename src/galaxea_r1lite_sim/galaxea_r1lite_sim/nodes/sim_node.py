@@ -16,17 +16,19 @@ import cv2
 import mujoco.viewer
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
+from numpy.typing import NDArray
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import Bool
 
 from fastwam_msgs.msg import RobotContact, SimulationStatus
 from fastwam_msgs.srv import ResetSimulation
-from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.conversions import time_message
+from galaxea_r1lite_bridge.nodes.joint_stream import subscribe_joints
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
-from galaxea_r1lite_bridge.robot.config import RobotConfig, joint_positions
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.joint_gate import JointsRefusedError
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.camera import Cameras, not_rendered
 from galaxea_r1lite_sim.expert import STEP, Expert, UnreachableError
@@ -83,7 +85,7 @@ class SimNode(ManagedNode):
         self._status = self.create_publisher(SimulationStatus, robot.interfaces.simulation, 10)
         target = qos_profile(robot.qos.target)
         self._targets = [
-            BoundedSubscription(self, JointState, g.target, self._target_callback(n), target)
+            subscribe_joints(self, g.target, robot.gates[n], self._target_callback(n), target)
             for n, g in robot.commanded.items()
         ]
         self._reset_service = self.create_service(ResetSimulation, "~/reset", self._on_reset)
@@ -129,14 +131,16 @@ class SimNode(ManagedNode):
         view.lookat[:], view.distance, view.azimuth, view.elevation = (0.4, 0.0, 0.8), 1.8, 150, -30
         self._window.sync()
 
-    def _target_callback(self, name: str) -> Callable[[JointState], None]:
-        place = self._robot.slices[name]
+    def _target_callback(self, name: str) -> Callable[[JointState, NDArray[np.float64]], None]:
+        place, gate = self._robot.slices[name], self._robot.gates[name]
 
-        def store(message: JointState) -> None:
-            positions = joint_positions(message.position, place.stop - place.start)
-            if positions is None or self._plan is not None:
+        def store(message: JointState, positions: NDArray[np.float64]) -> None:
+            if self._plan is not None:
                 return
-            speed = joint_positions(message.velocity, place.stop - place.start)
+            try:
+                speed = gate.speeds(message.name, message.velocity)
+            except JointsRefusedError:  # it may be left out
+                speed = None
             with self._lock:
                 due = self._simulation.time + self._values["latency"]
                 self._delayed.append((due, place, positions, speed))
@@ -223,7 +227,7 @@ class SimNode(ManagedNode):
         velocities = np.concatenate([simulation.joint_velocities, np.zeros(len(simulation.torso))])
         for name, publisher in self._feedback.items():
             place = self._robot.actuated_slices[name]
-            position = positions[place].tolist()
+            position = self._robot.gates[name].write(positions[place]).tolist()
             if self._robot.groups[name].unit == "rad" and name in self._robot.commanded:
                 position.append(_EXTRA)
             message: Any = JointState(position=position, velocity=velocities[place].tolist())

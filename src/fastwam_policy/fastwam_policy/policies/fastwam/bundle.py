@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -30,12 +30,13 @@ from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.variants import VARIANTS, InferenceMode, VariantName
 from fastwam_policy.policies.base import Ability, CameraInput, Channel, Identity, PolicyInfo
 from fastwam_policy.policies.fastwam.canvas import Layout
-from fastwam_policy.policies.fastwam.normalizer import Normalization, Normalizer, load_statistics
+from fastwam_policy.policies.fastwam.normalizer import Normalization, Normalizer, load_statistics, state_band
 from galaxea_r1lite_bridge.robot.config import Unit
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
 
 FORMAT = 1
 POLICY_FILE = "policy.yaml"
+STATISTICS_FILE = "dataset_stats.json"
 _BLOCK = 2**20  # bytes read at a time
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _NAMES, _STEPS, _CHARACTERS = 1024, 10_000, 4096  # most of each in a policy.yaml
@@ -168,7 +169,11 @@ class BundleConfig(StrictModel):
         return self.prompt.template.replace(_TASK, " ".join(instruction.split()))
 
     def info(
-        self, prompts: Iterable[str] = (), mode: InferenceMode | None = None, identity: Identity | None = None
+        self,
+        prompts: Iterable[str] = (),
+        mode: InferenceMode | None = None,
+        identity: Identity | None = None,
+        state_band: tuple[tuple[float, float], ...] = (),
     ) -> PolicyInfo:
         """What such a policy is to a runner.
 
@@ -176,6 +181,7 @@ class BundleConfig(StrictModel):
             prompts: those that there are embeddings for.
             mode: how it infers; None: the variant's first way.
             identity: of its weights.
+            state_band: as :attr:`PolicyInfo.state_band`.
         """
         before, _, after = self.prompt.template.partition(_TASK)
         known = [prompt for prompt in prompts if prompt.startswith(before) and prompt.endswith(after)]
@@ -195,16 +201,23 @@ class BundleConfig(StrictModel):
             abilities=frozenset(abilities),
             robot_type=self.robot_type,
             identity=identity or Identity(self.origin),
+            state_band=state_band,
         )
 
     def check_files(self, folder: Path) -> None:
         """ConfigError where files are missing from the bundle in `folder`, or are links to places outside of it."""
-        needed = ("vae/config.json", "dataset_stats.json", self.weights)
+        needed = ("vae/config.json", STATISTICS_FILE, self.weights)
         if missing := [name for name in needed if not (folder / name).is_file()]:
             raise ConfigError(f"{folder}: files missing from the bundle: {', '.join(missing)}")
         base = (folder / POLICY_FILE).resolve().parent  # an installed bundle may be links, all to one other folder
         if outside := [name for name in needed if not (folder / name).resolve().is_relative_to(base)]:
             raise ConfigError(f"{folder}: {outside[0]} is a link to a file outside of the bundle: copy the file there")
+
+    def statistics(self, folder: Path, kind: Literal["state", "action"]) -> dict[str, Any]:
+        """For the normalisation of state or action; ConfigError where those in `folder` do not fit."""
+        vector = self.state if kind == "state" else self.action
+        path = folder / STATISTICS_FILE
+        return load_statistics(path, kind, vector.names, vector.normalization, stepwise=vector.stepwise)
 
     def identity(self, folder: Path) -> Identity:
         """Of this bundle's weights in `folder`; ConfigError where they cannot be read."""
@@ -221,6 +234,7 @@ class Bundle:
     state: Normalizer
     action: Normalizer
     embeddings: dict[str, tuple[Tensor, Tensor]]
+    state_band: tuple[tuple[float, float], ...] = ()
 
     @property
     def vae_folder(self) -> Path:
@@ -255,14 +269,10 @@ class Bundle:
         target = torch_device(device)
         config = cls.read_config(folder)
         config.check_files(folder)
-        statistics = folder / "dataset_stats.json"
-        state = Normalizer.from_statistics(
-            load_statistics(statistics, "state", len(config.state.names)), config.state.normalization
-        )
-        action = Normalizer.from_statistics(
-            load_statistics(statistics, "action", len(config.action.names)),
-            config.action.normalization,
-            stepwise=config.action.stepwise,
+        statistics = {kind: config.statistics(folder, kind) for kind in ("state", "action")}
+        state, action = (
+            Normalizer.from_statistics(statistics[kind], vector.normalization, stepwise=vector.stepwise)
+            for kind, vector in (("state", config.state), ("action", config.action))
         )
         with torch.device("meta"):
             model = FastWam(config.model)
@@ -274,7 +284,8 @@ class Bundle:
             dtype = next(model.parameters()).dtype if config.dtype is None else getattr(torch, config.dtype)
         _check_memory(model, target, dtype)
         model.to(target, dtype).eval().requires_grad_(False)
-        return cls(folder, config, model, state, action, load_embeddings(folder / "text_embeddings", config))
+        embeddings = load_embeddings(folder / "text_embeddings", config)
+        return cls(folder, config, model, state, action, embeddings, state_band(statistics["state"]))
 
     @staticmethod
     def read_config(folder: Path) -> BundleConfig:
@@ -294,7 +305,9 @@ class Bundle:
         """
         config = Bundle.read_config(folder)
         config.check_files(folder)
-        return config.info(load_embeddings(folder / "text_embeddings", config), identity=config.identity(folder))
+        band = state_band(config.statistics(folder, "state"))
+        config.statistics(folder, "action")
+        return config.info(load_embeddings(folder / "text_embeddings", config), None, config.identity(folder), band)
 
     def embedding(self, instruction: str) -> tuple[Tensor, Tensor]:
         """Text context [L, text_dim] and mask [L] of an instruction.

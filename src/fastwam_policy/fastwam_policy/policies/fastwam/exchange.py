@@ -22,6 +22,7 @@ from fastwam_policy.policies.fastwam.bundle import (
     FORMAT,
     POLICY_FILE,
     PROMPT_TEMPLATE,
+    STATISTICS_FILE,
     Bundle,
     BundleConfig,
     save_embedding,
@@ -31,7 +32,6 @@ from fastwam_policy.policies.fastwam.normalizer import Normalization, load_stati
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
 
-_STATS_FILE = "dataset_stats.json"
 _PROMPT_LENGTH = 128
 
 
@@ -99,7 +99,7 @@ def import_official(
             raise ConfigError(
                 f"{checkpoint}: its {kind} has {dim} numbers, the groups {', '.join(about.groups)} have {len(joints)}"
             )
-        load_statistics(statistics, "state" if kind == "state" else "action", len(joints))
+        load_statistics(statistics, "state" if kind == "state" else "action", joints, about.normalization)
     weights = f"model{checkpoint.suffix}"
     vector = {"names": joints, "units": units, "normalization": about.normalization}
     policy = {
@@ -126,7 +126,7 @@ def import_official(
     config = validate(policy, BundleConfig, POLICY_FILE)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(checkpoint, folder / weights)
-    shutil.copyfile(statistics, folder / _STATS_FILE)
+    shutil.copyfile(statistics, folder / STATISTICS_FILE)
     autoencoder.save_pretrained(folder / "vae")
     # Last: a folder without policy.yaml is not taken for a bundle if this is interrupted.
     (folder / POLICY_FILE).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

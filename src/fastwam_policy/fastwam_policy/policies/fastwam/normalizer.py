@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,8 @@ _STATISTICS: dict[Normalization, tuple[str, str]] = {
     "min_max": ("min", "max"),
     "q01_q99": ("q01", "q99"),
 }
+_FIGURES = ("mean", "std", "min", "max", "q01", "q99")
+_BOUNDS = (("min", "max"), ("q01", "q99"))
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,52 @@ class Normalizer:
         return cls.z_score(first, second) if mode == "z-score" else cls.bounds(first, second)
 
 
-def load_statistics(path: Path, kind: Literal["state", "action"], dim: int) -> dict[str, Any]:
-    """Read the block of `kind` from an official statistics file.
+def load_statistics(
+    path: Path, kind: Literal["state", "action"], names: Sequence[str], mode: Normalization, *, stepwise: bool = False
+) -> dict[str, Any]:
+    """Read the block of `kind` from an official statistics file, of the dimensions `names`.
 
     Raises:
-        ConfigError: missing file or key, or entries of another length than `dim`.
+        ConfigError: missing file or key, entries of another length, or numbers that cannot normalise: not finite,
+            a lower bound above its upper one, or no spread in the two that `mode` takes. Names the dimensions.
     """
+    blocks = ("global", "stepwise") if stepwise else ("global",)
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))[kind]["default"]
-        shapes = {name: np.shape(entries[f"global_{name}"]) for name in ("mean", "std", "min", "max", "q01", "q99")}
+        figures = {f"{block}_{name}": np.asarray(entries[f"{block}_{name}"], np.float64)
+                   for block in blocks for name in _FIGURES}  # fmt: skip
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: not an official dataset_stats.json: {kind}.default: {error!r}") from None
-    wrong = {f"global_{name}": list(shape) for name, shape in shapes.items() if shape != (dim,)}
+    shapes = {name: value.shape[1:] if name.startswith("stepwise") else value.shape for name, value in figures.items()}
+    wrong = {name: list(figures[name].shape) for name, shape in shapes.items() if shape != (len(names),)}
     if wrong:
-        raise ConfigError(f"{path}: {kind}.default needs {dim} numbers an entry, as policy.yaml says; got {wrong}")
+        raise ConfigError(
+            f"{path}: {kind}.default needs {len(names)} numbers an entry, as policy.yaml says; got {wrong}"
+        )
+    if problems := [text for block in blocks for text in _degenerate(figures, block, names, mode)]:
+        raise ConfigError(f"{path}: {kind}.default cannot normalise: {'; '.join(problems)}")
     return dict(entries)
+
+
+def state_band(statistics: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
+    """1 and 99 % quantile of each dimension, out of a block of statistics."""
+    return tuple(zip(statistics["global_q01"], statistics["global_q99"], strict=True))
+
+
+def _degenerate(
+    figures: Mapping[str, NDArray[np.float64]], block: str, names: Sequence[str], mode: Normalization
+) -> Iterator[str]:
+    """What cannot be right in a block of statistics, with the names of the dimensions."""
+    own = {name: figures[f"{block}_{name}"].reshape(-1, len(names)) for name in _FIGURES}
+    checks = [(f"{name} is not finite", ~np.isfinite(values)) for name, values in own.items()]
+    checks += [(f"{low} is above {high}", own[low] > own[high]) for low, high in _BOUNDS]
+    first, second = _STATISTICS[mode]
+    if mode == "z-score":
+        checks.append((f"{second} is not above 0", own[second] <= _STD_FLOOR))
+    else:
+        checks.append((f"{second} is not above {first}", own[second] <= own[first]))
+    for text, flags in checks:
+        if which := np.flatnonzero(np.any(flags, axis=0)).tolist():
+            yield f"{block}_{text} for {', '.join(names[place] for place in which)}"

@@ -120,7 +120,9 @@ class FastWamPolicy:
     def info(self) -> PolicyInfo:
         """See :class:`PolicyInfo`; the first time the weights are read for their hash."""
         config = self.bundle.config
-        info = config.info(self.bundle.embeddings, self.mode, config.identity(self.bundle.folder))
+        info = config.info(
+            self.bundle.embeddings, self.mode, config.identity(self.bundle.folder), self.bundle.state_band
+        )
         return info if self._realtime else replace(info, abilities=info.abilities - {"realtime_chunking"})
 
     @classmethod

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from fastwam_policy.policies.base import ActionChunk, Observation, PolicyInfo, RunningPlan, Timing
 from fastwam_policy.policies.remote.bounds import Bound, read_archive
+from galaxea_r1lite_bridge.robot.joint_gate import places
 
 INFO = TypeAdapter(PolicyInfo)
 """To and from JSON; ValidationError, a ValueError, where it is not one."""
@@ -74,9 +75,8 @@ def decode_observation(data: bytes, info: PolicyInfo) -> Observation:
     names, positions = entries["names"].tolist(), entries["positions"].tolist()
     if len(names) != len(positions) or not np.isfinite(positions).all():
         raise ValueError(f"positions: must be {len(names)} finite numbers, one for each of names")
+    places(names, [channel.name for channel in info.state])
     joints = dict(zip(names, positions, strict=True))
-    if missing := [channel.name for channel in info.state if channel.name not in joints]:
-        raise ValueError(f"names: {', '.join(missing)} missing")
     running = None
     if "running" in entries:
         actions, committed = entries["running"], int(entries.get("committed", -1))
@@ -98,10 +98,11 @@ def encode_chunk(chunk: ActionChunk) -> bytes:
 
 
 def decode_chunk(data: bytes, info: PolicyInfo) -> ActionChunk:
-    """From an archive; ValueError where it is none of that policy."""
-    entries = read_archive(data, chunk_bounds(info))
+    """From an archive, its columns in the order of `info.action`; ValueError where it is none of that policy."""
+    entries, names = read_archive(data, chunk_bounds(info)), [channel.name for channel in info.action]
+    actions = entries["actions"][:, places(entries["names"].tolist(), names)]
     return ActionChunk(
-        int(entries["stamp_ns"]), int(entries["step_ns"]), entries["names"].tolist(), entries["actions"],
+        int(entries["stamp_ns"]), int(entries["step_ns"]), names, actions,
         Timing(*entries["timing"].tolist()), int(entries["committed"]),
     )  # fmt: skip
 
