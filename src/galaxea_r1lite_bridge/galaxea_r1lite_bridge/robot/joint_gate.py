@@ -168,15 +168,12 @@ def places(names: Sequence[str], joints: Sequence[str]) -> list[int]:
     twice = _twice(names) if len(where) < len(names) else []
     if not missing and not twice:
         return [where[joint] for joint in joints]
-    foreign = sorted(set(names) - set(joints))
-    problems = [
-        f"{kind}: {_listed(found)}"
-        for kind, found in (("missing", missing), ("not expected", foreign), ("more than once", twice))
-        if found
-    ]
-    raise JointsRefusedError(
-        Flaw.OTHER_JOINTS, f"expected the joints {_listed(joints)}; got {_listed(names)} ({'; '.join(problems)})"
-    )
+    text = f"expected the joints {_listed(joints)}; got {_listed(names)}"
+    if len(missing) < len(joints):  # else nothing is as expected: the two lists say all
+        foreign = [name for name in where if name not in joints]
+        problems = {"missing": missing, "not expected": foreign, "more than once": twice}
+        text += f" ({'; '.join(f'{kind}: {_listed(found)}' for kind, found in problems.items() if found)})"
+    raise JointsRefusedError(Flaw.OTHER_JOINTS, text)
 
 
 def _twice(names: Sequence[str]) -> list[str]:
