@@ -34,10 +34,12 @@ NEEDS_SIMULATOR = pytest.mark.skipif(
 
 def episode(length=20, task="fold the towel", seed=0):
     random = np.random.default_rng(seed)
-    sizes = {name: len(group.joints) for name, group in ROBOT.commanded.items()}
     ramp = np.linspace(20, 200, length).astype(np.uint8)
     images = {camera: [np.full((36, 64, 3), value, np.uint8) for value in ramp] for camera in ROBOT.cameras}
-    state, action = ({n: random.normal(size=(length, k)) for n, k in sizes.items()} for _ in range(2))
+    state, action = (
+        {name: random.normal(group.home, 0.05, (length, len(group.home))) for name, group in ROBOT.commanded.items()}
+        for _ in range(2)
+    )
     return Episode(task, images, state, action)
 
 

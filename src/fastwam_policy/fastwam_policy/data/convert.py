@@ -184,7 +184,8 @@ def read_episode(path: Path, robot: RobotConfig, settings: ConvertSettings, note
     images = {c: _images(path, robot, c, times, pictures[c], settings, notes) for c in robot.cameras}
     actions = {group: streams[f"action {group}"] for group in robot.commanded}
     action = {group: stream.rows(stream.last(times)) for group, stream in actions.items()}
-    check_units(robot, state, action, str(path), "`messages` of its group in the robot file (--robot)")
+    declared = {name for name, group in robot.groups.items() if group.messages.unit is not None}
+    check_units(robot, state, action, str(path), "`messages` of its group in the robot file (--robot)", declared)
     return Episode(settings.task, images, state, action)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import RootModel
 
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_bridge.robot.joint_gate import JointGate, JointMapping, JointsRefusedError, places
+from galaxea_r1lite_bridge.robot.joint_gate import JointMapping, JointsRefusedError, places
 from galaxea_r1lite_bridge.robot.joint_units import check_units
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, load_yaml
 
@@ -39,7 +39,9 @@ class JointColumns:
 
     def __init__(self, folder: Path, features: Mapping[str, Any], robot: RobotConfig) -> None:
         self._robot, self._remedy = robot, f"{folder / 'meta' / _FILE}, such as `left_gripper: {{range: [0, 1]}}`"
-        self._folder, self._gates = folder, _gates(folder, robot)
+        self._folder, mappings = folder, _mappings(folder, robot)
+        self._gates = {name: robot.gate(name, mappings.get(name, JointMapping())) for name in robot.commanded}
+        self._declared = {name for name, mapping in mappings.items() if mapping.unit is not None}
         self._parts = {prefix: self._find(prefix, features) for prefix in PREFIXES}
         self.names = sorted({column for parts in self._parts.values() for column, _ in parts})
 
@@ -62,7 +64,7 @@ class JointColumns:
                 values[:, place] = self._gates[name].rows(values[:, place])
             found.append(values)
         state, action = ({name: values[:, p] for name, p in self._robot.slices.items()} for values in found)
-        check_units(self._robot, state, action, source, self._remedy)
+        check_units(self._robot, state, action, source, self._remedy, self._declared)
         return found[0], found[1]
 
     def _find(self, prefix: str, features: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
@@ -122,8 +124,8 @@ def element_names(feature: Mapping[str, Any]) -> list[str] | None:
     return None if len(names) == 1 and feature.get("shape") not in (None, [1]) else names
 
 
-def _gates(folder: Path, robot: RobotConfig) -> dict[str, JointGate]:
-    """The gate of each commanded group for what the dataset says of it."""
+def _mappings(folder: Path, robot: RobotConfig) -> dict[str, JointMapping]:
+    """What the dataset says of its joint groups, where it does."""
     path = folder / "meta" / _FILE
     mappings = load_yaml(path, _Mappings, aliases=False).root if path.exists() else {}
     if unknown := [name for name in mappings if name not in robot.commanded]:
@@ -133,4 +135,4 @@ def _gates(folder: Path, robot: RobotConfig) -> dict[str, JointGate]:
             mapping.check(robot.groups[name].unit, len(robot.groups[name].joints))
         except ValueError as error:
             raise ConfigError(f"{path}: {name}.{error}") from None
-    return {name: robot.gate(name, mappings.get(name, JointMapping())) for name in robot.commanded}
+    return mappings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,12 @@ _CODES = {
 
 
 def check_units(
-    robot: RobotConfig, state: Mapping[str, Matrix], action: Mapping[str, Matrix], source: str, remedy: str
+    robot: RobotConfig,
+    state: Mapping[str, Matrix],
+    action: Mapping[str, Matrix],
+    source: str,
+    remedy: str,
+    declared: Container[str],
 ) -> None:
     """Refuse an episode whose numbers contradict the robot file.
 
@@ -35,15 +40,18 @@ def check_units(
         action: targets, in the same form.
         source: where they are from.
         remedy: where their real unit can be declared.
+        declared: groups whose unit was, so that a gripper between 0 and 1 mm is closed.
 
     Raises:
         ConfigError: a line for each group, with the likely factor.
     """
-    if problems := list(contradictions(robot, state, action)):
+    if problems := list(contradictions(robot, state, action, declared)):
         raise ConfigError("\n".join(f"{source}: {problem}. Declare its unit in {remedy}" for problem in problems))
 
 
-def contradictions(robot: RobotConfig, state: Mapping[str, Matrix], action: Mapping[str, Matrix]) -> Iterator[str]:
+def contradictions(
+    robot: RobotConfig, state: Mapping[str, Matrix], action: Mapping[str, Matrix], declared: Container[str] = ()
+) -> Iterator[str]:
     """What cannot be in the unit that is declared, a line for each group; see :func:`check_units`."""
     if not len(next(iter(action.values()))):
         return
@@ -56,7 +64,7 @@ def contradictions(robot: RobotConfig, state: Mapping[str, Matrix], action: Mapp
         sides = {"measured": state[name], "commanded": action[name]}
         found = _outside(robot, name, sides)
         if not found and group.unit == "mm":
-            found = _fraction(robot, name, sides, moving=moving)
+            found = _fraction(robot, name, sides, told=moving and name not in declared)
         if found or (found := _not_followed(robot, name, sides)):
             yield found
 
@@ -87,8 +95,8 @@ def _outside(robot: RobotConfig, name: str, sides: Sides) -> str:
     return ""
 
 
-def _fraction(robot: RobotConfig, name: str, sides: Sides, *, moving: bool) -> str:
-    """A gripper's stroke that is sent as 0 to 1, or in m."""
+def _fraction(robot: RobotConfig, name: str, sides: Sides, *, told: bool) -> str:
+    """A gripper's stroke that is sent as 0 to 1, or in m; one on both sides is `told` by that alone."""
     group, factor = robot.groups[name], float(_spans(robot, name)[0])
     small = {side: _FRACTION[0] <= values.min() and values.max() <= _FRACTION[1] for side, values in sides.items()}
     measured, commanded = (values[:, 0].astype(np.float64) for values in sides.values())
@@ -99,7 +107,7 @@ def _fraction(robot: RobotConfig, name: str, sides: Sides, *, moving: bool) -> s
             return f"{_fractions(group.joints[0], side, sides[side], factor)}, the other side says {group.unit}"
         return ""
     resting = np.ptp(commanded) <= _RESTING and commanded.max() <= _CLOSED
-    if small["measured"] and moving and not resting and group.messages.unit is None:
+    if small["measured"] and told and not resting:
         both = np.concatenate([measured, commanded])
         return (
             f"{_fractions(group.joints[0], 'measured and commanded', both, factor)}; or in mm and closed all the time "
