@@ -16,7 +16,7 @@ Sides = dict[str, Matrix]
 
 _BEYOND = 0.05  # of a joint's range by which an encoder may be off
 _STILL = 0.02  # of a joint's range, or of what is commanded: who moves less does not move
-_CLOSED, _RESTING = 0.1, 0.02  # mm of a target that keeps a gripper closed, and that it varies by
+_CLOSED, _RESTING = 0.1, 1e-3  # mm of a target that keeps a gripper closed, and that it varies by
 _FRACTION = (-0.02, 1.02)  # where a stroke lies that is sent as 0 to 1
 _CODES = {
     "rad": (("degrees", 180 / math.pi, "unit: deg"), ("milliradians", 1000.0, "")),
