@@ -1,5 +1,7 @@
 """Official checkpoint to bundle and back, with the authors' tiny random models."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from fastwam_policy.policies.fastwam.bundle import Bundle, save_embedding
 from fastwam_policy.policies.fastwam.exchange import infer_model_config
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.policies.robot_check import check_robot
+from fastwam_policy.training.statistics import with_spread
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 from .golden_files import GOLDEN
@@ -27,9 +30,16 @@ def run(*arguments):
     return status.value.code
 
 
+def statistics(folder):
+    """The authors' ones, which have a joint that never moves, as if it moved."""
+    path = folder.parent / f"{folder.name}_statistics.json"
+    path.write_text(json.dumps(with_spread(json.loads((GOLDEN / "dataset_stats.json").read_text()))))
+    return path
+
+
 def import_(folder, *extra, checkpoint=OFFICIAL, shift=("--sigma-shift", "5.0")):
     return run(
-        "import", checkpoint, folder, "--stats", GOLDEN / "dataset_stats.json", "--vae", GOLDEN / "vae_checkpoint.pt",
+        "import", checkpoint, folder, "--stats", statistics(folder), "--vae", GOLDEN / "vae_checkpoint.pt",
         "--head-dim", 24, *shift, *extra,
     )  # fmt: skip
 
@@ -149,3 +159,12 @@ def test_a_missing_embedding_names_the_command(random_bundle, capsys, tmp_path):
     arguments = ("encode-prompt", random_bundle, "dance", "--text-encoder", OFFICIAL, "--tokenizer", tmp_path)
     assert run(*arguments) == 2
     assert "expected tensors by name" in capsys.readouterr().err
+
+
+def test_statistics_that_cannot_normalise_are_refused_with_the_joint(tmp_path, capsys):
+    given = GOLDEN / "dataset_stats.json"
+    arguments = ("--vae", GOLDEN / "vae_checkpoint.pt", "--head-dim", 24, "--sigma-shift", "5.0", "--stats", given)
+    assert run("import", OFFICIAL, tmp_path / "bundle", *arguments) == 2
+    text = "state.default cannot normalise: global_std is not above 0 for left_arm_joint3"
+    assert f"{given}: {text}" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
