@@ -147,6 +147,7 @@ def test_cancel_time_limit_and_fault(world):
 def test_operate(world):
     with operate(world) as terminal:
         terminal.press_until(world, "a", "arm: armed")
+        assert terminal.shows("14 of 14 joints where the policy's training data has them")
         terminal.press_until(world, "s", r"task \d+ s, \d+ chunks")
         world.until(lambda: world.bridge[-1].state == State.TRACKING)
         terminal.press("x")

@@ -14,7 +14,18 @@ from fastwam_msgs.msg import ActionChunk, BridgeStatus
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.nodes.conversions import time_message
 
-from .test_bridge_node import HOME, ROBOT, SLOW_MACHINE, arm, arm_when_ready, chunk, in_state, near, trigger
+from .test_bridge_node import (
+    HOME,
+    ROBOT,
+    SLOW_MACHINE,
+    arm,
+    arm_when_ready,
+    chunk,
+    emulate_fault,
+    in_state,
+    near,
+    trigger,
+)
 
 ANSWER_TIME = 0.05  # s, the bound of docs/safety.md
 FLOOD = """
@@ -95,6 +106,50 @@ def test_messages_that_are_too_long_are_refused(ros, bridge, chunks, status):
     ros.node.destroy_timer(timer)
     chunks.publish(chunk(near(0.1)))
     ros.until(lambda: status[-1].session == 1)
+
+
+def test_feedback_in_another_order_moves_no_arm(ros, bridge, chunks, status):
+    commands = ros.collect(JointState, ROBOT.groups["left_arm"].target)
+    emulate_fault(ros, "permuted")
+    ros.until(lambda: len(commands) > 100)
+    assert status[-1].state == State.HOLDING
+    assert arm(ros, on=False).success
+    ros.until(in_state(status, State.DISARMED))
+    commands.clear()
+    ros.until(lambda: arm(ros).success)
+    ros.until(lambda: commands)
+    np.testing.assert_allclose(commands[0].position, HOME[:6], atol=1e-3)
+    chunks.publish(chunk(near(0.1)))
+    ros.until(lambda: any(abs(command.position[0] - HOME[0] - 0.1) < 1e-3 for command in commands))
+    assert not any(stream.rejected for stream in status[-1].feedback)
+
+
+def test_feedback_with_other_names_is_dropped_counted_and_named(ros, bridge, chunks, status):
+    emulate_fault(ros, "names")
+    ros.until(in_state(status, State.HOLDING, Reason.FEEDBACK_INVALID))
+    assert next(stream for stream in status[-1].feedback if stream.name == "left_arm").rejected > 0
+    joints = {side: ", ".join(ROBOT.groups[f"{side}_arm"].joints) for side in ("left", "right")}
+    assert f"expected the joints {joints['left']}; got {joints['right']}" in ros.output(bridge)
+    assert arm(ros, on=False).success
+    ros.until(in_state(status, State.DISARMED))
+    assert "302" in arm(ros).message
+    emulate_fault(ros, "none")
+    ros.until(lambda: arm(ros).success)
+
+
+def test_a_gripper_that_is_sent_as_0_to_1_is_a_fault_that_names_the_factor(ros, bridge, chunks, status):
+    emulate_fault(ros, "fraction")
+    goal = near(0.0)
+    goal[6] = 30.0
+    for number in range(1, 100):
+        chunks.publish(chunk(goal, chunk_id=number))
+        begin = time.monotonic()
+        ros.until(lambda at=begin: status[-1].state == State.FAULT or time.monotonic() - at > 0.3)
+        if status[-1].state == State.FAULT:
+            break
+    assert status[-1].reason == Reason.FEEDBACK_UNIT
+    assert "left_gripper, 0." in status[-1].reason_text
+    assert "factor of 100" in status[-1].reason_text
 
 
 def test_two_clocks_are_refused(ros, status):

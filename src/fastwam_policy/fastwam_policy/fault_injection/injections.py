@@ -159,6 +159,17 @@ def towards(goals: dict[int, float]) -> Injection:
     return steps(change)
 
 
+def placed(goals: dict[int, float]) -> Injection:
+    """Every step of every chunk is at these positions, by column."""
+
+    def change(points: list[JointTrajectoryPoint]) -> None:
+        for column, goal in goals.items():
+            for point in points:
+                point.positions[column] = goal
+
+    return steps(change)
+
+
 def reordered(world: World) -> None:
     """Two chunks at a time, the later one first."""
     waiting: list[ActionChunk] = []

@@ -37,4 +37,4 @@ def familiarity(info: PolicyInfo, joints: Mapping[str, float]) -> Familiarity:
         if not low <= value <= high:
             by, side = (low - value, "below") if value < low else (value - high, "above")
             outside.append(f"{channel.name} at {value:.3g} {channel.unit}, {by:.2g} {side} {low:.3g} to {high:.3g}")
-    return Familiarity(known - len(outside), known, outside)
+    return Familiarity(known - len(outside), known, tuple(outside))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -30,6 +30,12 @@ def _put(**fields: Any) -> Spoil:
     return spoil
 
 
+def _named(message: Any, order: Sequence[int]) -> Any:
+    message.name = [f"left_arm_joint{place + 1}" for place in order]
+    message.position = [message.position[place] for place in order]
+    return message
+
+
 def _stamped(change: Callable[[Time], Time]) -> Spoil:
     def spoil(message: Any, _: float) -> Any:
         message.header.stamp = change(message.header.stamp)
@@ -47,6 +53,8 @@ FAULTS: dict[str, tuple[str, Spoil]] = {
     "short": ("left_arm", _put(position=[0.0, 0.0])),
     "empty": ("left_arm", _put(position=[])),
     "names": ("left_arm", _put(name=[f"right_arm_joint{number}" for number in range(1, 7)])),
+    "permuted": ("left_arm", lambda message, _: _named(message, (3, 1, 2, 0, 5, 4))),
+    "fraction": ("left_gripper", lambda message, _: _put(position=[message.position[0] / 100])(message, _)),
     "silent": ("left_arm", lambda *_: None),
     "no_gripper": ("right_gripper", lambda *_: None),
     "no_torso": ("torso", lambda *_: None),

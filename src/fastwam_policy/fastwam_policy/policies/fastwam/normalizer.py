@@ -108,14 +108,15 @@ def _degenerate(
     figures: Mapping[str, NDArray[np.float64]], block: str, names: Sequence[str], mode: Normalization
 ) -> Iterator[str]:
     """What cannot be right in a block of statistics, with the names of the dimensions."""
-    own = {name: figures[f"{block}_{name}"].reshape(-1, len(names)) for name in _FIGURES}
+    own = {f"{block}_{name}": figures[f"{block}_{name}"].reshape(-1, len(names)) for name in _FIGURES}
+    bounds = [(f"{block}_{low}", f"{block}_{high}") for low, high in _BOUNDS]
     checks = [(f"{name} is not finite", ~np.isfinite(values)) for name, values in own.items()]
-    checks += [(f"{low} is above {high}", own[low] > own[high]) for low, high in _BOUNDS]
-    first, second = _STATISTICS[mode]
+    checks += [(f"{low} is above {high}", own[low] > own[high]) for low, high in bounds]
+    first, second = (f"{block}_{name}" for name in _STATISTICS[mode])
     if mode == "z-score":
         checks.append((f"{second} is not above 0", own[second] <= _STD_FLOOR))
     else:
         checks.append((f"{second} is not above {first}", own[second] <= own[first]))
     for text, flags in checks:
         if which := np.flatnonzero(np.any(flags, axis=0)).tolist():
-            yield f"{block}_{text} for {', '.join(names[place] for place in which)}"
+            yield f"{text} for {', '.join(names[place] for place in which)}"
