@@ -21,8 +21,8 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 from ..test_remote import INFO, observation
+from . import bags
 from .made import CAMERAS, FPS, LENGTH, ROBOT, dataset, edit_column, edit_info, episode, positions, table
-from .recorded import recording
 
 ORDER = [3, 1, 2, 0, 4, 5]
 LEFT = ROBOT.groups["left_arm"].joints
@@ -40,6 +40,20 @@ def robot_file(folder, **messages):
 
 
 # --- recordings
+
+
+def recording(path, joints=None):
+    """`joints` gives the numbers and names of each message of a group; `side` is state or action."""
+    sides = {f"/{group.feedback}": ("state", name) for name, group in ROBOT.groups.items()}
+    sides |= {f"/{group.target}": ("action", name) for name, group in ROBOT.commanded.items()}
+    sent = bags.messages()
+    for stamp, topic, message in sent if joints else ():
+        if topic in sides:
+            side, group = sides[topic]
+            time = (stamp - bags.BEGIN) / bags.SECOND + (0.2 if side == "action" else 0.0)
+            values, message.name = joints(side, group, time)
+            message.position = np.asarray(values, np.float64)
+    return bags.write(path, sent)
 
 
 def plain(side, group, time):
