@@ -107,6 +107,12 @@ def test_a_unit_that_is_declared_is_believed():
     assert list(contradictions(ROBOT, *held, {"left_gripper"})) == []
 
 
+def test_only_units_are_told_apart_from_what_no_joint_can_be():
+    for name, (changed, _) in WRONG.items():
+        told = list(contradictions(ROBOT, *episode(**changed), units_only=True))
+        assert bool(told) == (name not in ("a turn", "an arm that does not follow")), name
+
+
 def test_an_episode_without_frames_says_nothing():
     state, action = ({name: values[:0] for name, values in side.items()} for side in episode())
     assert list(contradictions(ROBOT, state, action)) == []

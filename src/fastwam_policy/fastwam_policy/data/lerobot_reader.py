@@ -96,7 +96,7 @@ class Reader:
         Raises:
             ConfigError: it cannot be used; says what, where, and both times where they differ.
         """
-        self.vectors(episode)
+        self._columns.check(*self.vectors(episode), f"{episode.data}: episode {episode.index}")
         self.instructions(episode)
         odd = []
         for camera, (path, begin) in episode.videos.items():

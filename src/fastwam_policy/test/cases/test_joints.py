@@ -283,6 +283,16 @@ def test_group_names_reversed(tmp_path):
     assert_as_written(folder)
 
 
+def test_names_that_put_numbers_where_no_joint_can_be_leave_the_episode_out(tmp_path):
+    folder, key = dataset(tmp_path / "data"), "observation.state.left_arm"
+    feature(folder, key, names=LEFT[::-1])
+    reader = Reader(folder, ROBOT, FPS, CAMERAS)
+    state, _ = reader.vectors(reader.episodes[0])
+    np.testing.assert_allclose(state[:, :6], episode().state["left_arm"][:, ::-1], atol=1e-4)
+    with pytest.raises(ConfigError, match="left_arm_joint3 is measured at .* outside its range of -3.299 to"):
+        reader.check(reader.episodes[0])
+
+
 def test_a_group_without_names_is_in_the_robot_files_order_if_its_shape_fits(tmp_path):
     folder, key = dataset(tmp_path / "data"), "observation.state.left_arm"
     for names in (None, [], {}, ["joints"]):

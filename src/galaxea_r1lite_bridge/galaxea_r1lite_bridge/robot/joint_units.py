@@ -15,7 +15,9 @@ Matrix = NDArray[np.floating]
 Sides = dict[str, Matrix]
 
 _BEYOND = 0.05  # of a joint's range by which an encoder may be off
-_STILL = 0.02  # of a joint's range, or of what is commanded: who moves less does not move
+_STILL = 0.02  # of what a joint is commanded: one that moves less does not follow
+_TURNS = 4 * math.pi  # rad: an encoder that is a turn off stays below, an arm in degrees goes beyond
+_MOVES = 2e-3  # of a joint's range by which its targets differ in an episode in which something happens
 _CLOSED, _RESTING = 0.1, 1e-3  # mm of a target that keeps a gripper closed, and that it varies by
 _FRACTION = (-0.02, 1.02)  # where a stroke lies that is sent as 0 to 1
 _CODES = {
@@ -31,6 +33,8 @@ def check_units(
     source: str,
     remedy: str,
     declared: Container[str],
+    *,
+    units_only: bool = False,
 ) -> None:
     """Refuse an episode whose numbers contradict the robot file.
 
@@ -41,31 +45,39 @@ def check_units(
         source: where they are from.
         remedy: where their real unit can be declared.
         declared: groups whose unit was, so that a gripper between 0 and 1 mm is closed.
+        units_only: whether only those count that another unit explains.
 
     Raises:
         ConfigError: a line for each group, with the likely factor.
     """
-    if problems := list(contradictions(robot, state, action, declared)):
+    if problems := list(contradictions(robot, state, action, declared, units_only=units_only)):
         raise ConfigError("\n".join(f"{source}: {problem}. Declare its unit in {remedy}" for problem in problems))
 
 
 def contradictions(
-    robot: RobotConfig, state: Mapping[str, Matrix], action: Mapping[str, Matrix], declared: Container[str] = ()
+    robot: RobotConfig,
+    state: Mapping[str, Matrix],
+    action: Mapping[str, Matrix],
+    declared: Container[str] = (),
+    *,
+    units_only: bool = False,
 ) -> Iterator[str]:
     """What cannot be in the unit that is declared, a line for each group; see :func:`check_units`."""
     if not len(next(iter(action.values()))):
         return
     moving = any(
-        (np.ptp(action[name], axis=0) > _STILL * _spans(robot, name)).any()
+        (np.ptp(action[name], axis=0) > _MOVES * _spans(robot, name)).any()
         for name in robot.commanded
         if name in action
     )
     for name, group in robot.commanded.items():
         sides = {"measured": state[name], "commanded": action[name]}
-        found = _outside(robot, name, sides)
+        found, known = _outside(robot, name, sides)
+        if units_only and not known:
+            found = ""
         if not found and group.unit == "mm":
             found = _fraction(robot, name, sides, told=moving and name not in declared)
-        if found or (found := _not_followed(robot, name, sides)):
+        if found or (not units_only and (found := _not_followed(robot, name, sides))):
             yield found
 
 
@@ -74,8 +86,8 @@ def _spans(robot: RobotConfig, name: str) -> NDArray[np.float64]:
     return upper - lower
 
 
-def _outside(robot: RobotConfig, name: str, sides: Sides) -> str:
-    """Values that no joint of this kind can have."""
+def _outside(robot: RobotConfig, name: str, sides: Sides) -> tuple[str, bool]:
+    """Values that no joint of this kind can have, and whether another unit explains them."""
     group, reach, slack = robot.groups[name], robot.reach[name], _BEYOND * _spans(robot, name)
     lower, upper = reach[:, 0] - slack, reach[:, 1] + slack
     for side, values in sides.items():
@@ -89,10 +101,11 @@ def _outside(robot: RobotConfig, name: str, sides: Sides) -> str:
         )
         for what, factor, declaration in _CODES[group.unit]:
             scaled = values / factor
-            if ((scaled >= lower) & (scaled <= upper)).all():
-                return f"{text}: it looks like {what}, a factor of {factor:.4g} ({declaration or 'convert it'})"
-        return text
-    return ""
+            fits = ((scaled >= lower) & (scaled <= upper)).all()
+            if fits and (group.unit == "mm" or np.abs(values).max() > _TURNS):
+                return f"{text}: it looks like {what}, a factor of {factor:.4g} ({declaration or 'convert it'})", True
+        return text, False
+    return "", False
 
 
 def _fraction(robot: RobotConfig, name: str, sides: Sides, *, told: bool) -> str:
