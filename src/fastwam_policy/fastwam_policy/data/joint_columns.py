@@ -70,8 +70,10 @@ class JointColumns:
         self, state: NDArray[np.float32], action: NDArray[np.float32], source: str, *, units_only: bool = False
     ) -> None:
         """ConfigError where state and action [T, D] cannot be this robot's; see :func:`check_units`."""
-        sides = ({name: values[:, place] for name, place in self._robot.slices.items()} for values in (state, action))
-        check_units(self._robot, *sides, source, self._remedy, self._declared, units_only=units_only)
+        measured, target = (
+            {name: values[:, place] for name, place in self._robot.slices.items()} for values in (state, action)
+        )
+        check_units(self._robot, measured, target, source, self._remedy, self._declared, units_only=units_only)
 
     def _find(self, prefix: str, features: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
         """Columns that make up a vector, and which of their numbers, in the robot's order."""
