@@ -97,7 +97,7 @@ def data(tmp_path_factory):
         images = np.full((40, 36, 64, 3), 90, np.uint8)
         images[:, 10:20, 32 + int(60 * aim) :][:, :, :10] = 220
         ramp = np.linspace(0, 1, 40)[:, None]
-        state = {name: np.repeat(aim * ramp, len(g.joints), axis=1) for name, g in ROBOT.commanded.items()}
+        state = {name: np.array(g.home) + aim * ramp for name, g in ROBOT.commanded.items()}
         state |= {name: 50 - 30 * (ramp > 0.5) for name, g in ROBOT.commanded.items() if g.unit == "mm"}
         dataset.write(
             index, Episode("fold the towel", {camera: list(images) for camera in ROBOT.cameras}, state, state)
