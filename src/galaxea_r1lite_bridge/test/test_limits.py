@@ -129,6 +129,14 @@ def test_the_straight_motion_ends_at_limits():
         np.testing.assert_allclose(moved.position, [end, 50.0], atol=1e-3)
 
 
+def test_what_stands_still_outside_its_limits_takes_no_part_in_a_straight_motion():
+    """As the torso does where its encoder is off."""
+    alone = LIMITER.straight(Motion(np.array([0.0, 50.0]), REST), np.array([0.5, 50.0]), 0.01)
+    for off in (-1.0, 1e300):
+        moved = LIMITER.straight(Motion(np.array([0.0, off]), REST), np.array([0.5, off]), 0.01)
+        np.testing.assert_array_equal(moved.velocity, alone.velocity)
+
+
 def test_no_time_no_motion():
     motion = Motion(np.array([0.0, 50.0]), np.array([0.4, 0.0]))
     assert LIMITER.follow(motion, np.array([1.0, 0.0]), REST, 0.0)[0] is motion

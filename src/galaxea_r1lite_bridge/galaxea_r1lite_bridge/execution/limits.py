@@ -122,7 +122,8 @@ class Limiter:
         """
         if measured is not None:
             position = np.clip(position, measured - self.step, measured + self.step)
-        way = np.clip(position, self.lower, self.upper) - previous.position
+        lower, upper = np.minimum(self.lower, previous.position), np.maximum(self.upper, previous.position)
+        way = np.clip(position, lower, upper) - previous.position
         length = float(way @ way)
         if dt < _SHORTEST or length < _REST:
             return None
