@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import textwrap
+import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from typing import NoReturn, Protocol, cast
@@ -31,8 +32,18 @@ _STATUS = (
     "Exit status: 0 done; 1 the work failed (a check found a fault, a node ended, the disk is full); "
     "2 wrong use (an option or an input); 130 interrupted by Ctrl-C."
 )
+_SHOWN = 500  # letters of an error that nobody expected
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_WRONG_PLACE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.EEXIST,
+    errno.ENOENT,
+)
 
 
 class Command(Protocol):
@@ -79,6 +90,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         example = f"example:\n{textwrap.indent(command.EXAMPLE, '  ')}"
         each[name] = adding.add_parser(name, description=command.HELP, epilog=example, formatter_class=raw)
         command.configure(each[name])
+        each[name].add_argument("--debug", action="store_true", help="show where an error was (traceback)")
         each[name].set_defaults(run=command.run)
     return parser, each
 
@@ -111,18 +123,27 @@ def _run(given: argparse.Namespace) -> int:
     try:
         with apart:
             return int(given.run(given))
-    except ConfigError as error:
-        return _ended(str(error), WRONG_USE)
-    except RunError as error:
-        return _ended(str(error), FAILED)
-    except OSError as error:
-        if error.errno in _FULL:
-            return _ended(f"the disk is full: {error}. What is finished is kept: make room and start again", FAILED)
-        if error.errno in _WRONG_PLACE and error.filename is not None:
-            return _ended(f"{error.filename}: {error.strerror}. Name another place", WRONG_USE)
-        raise
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  what it is goes to people in one line
+        if given.debug:
+            traceback.print_exc()
+        return _ended(*_explained(error, ConfigError))
+
+
+def _explained(error: Exception, wrong_input: type[Exception]) -> tuple[str, int]:
+    """What to say of an error, and the exit status."""
+    if isinstance(error, wrong_input):
+        return str(error), WRONG_USE
+    if isinstance(error, RunError):
+        return str(error), FAILED
+    if isinstance(error, OSError):
+        if error.errno in _FULL:
+            return f"the disk is full: {error}. What is finished is kept: make room and start again", FAILED
+        if error.errno in _WRONG_PLACE and error.filename is not None:
+            return f"{error.filename}: {error.strerror}. Name another place", WRONG_USE
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:_SHOWN]}. That is not expected: --debug shows where it was", FAILED
 
 
 def _ended(message: str, status: int) -> int:

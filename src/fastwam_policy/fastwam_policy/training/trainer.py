@@ -36,7 +36,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from fastwam_policy.common.failure import RunError
-from fastwam_policy.common.files import alone_in, naming_a_full_disk, write_json, write_text
+from fastwam_policy.common.files import alone_in, naming_a_full_disk, require_space, write_json, write_text
 from fastwam_policy.common.progress import counted
 from fastwam_policy.common.settings import changes
 from fastwam_policy.data.lerobot_reader import Reader
@@ -65,6 +65,7 @@ _CONFIG_FILE = "training.yaml"
 _LOG_EVERY = 20  # steps
 _KEPT = 2  # checkpoints
 _LAG = timedelta(hours=3)  # that one process may lag behind the others, as with a slow disk while latents are computed
+_CHECKPOINT, _BUNDLE = 16, 4  # bytes a weight: itself, Adam's two figures and the average; the average alone
 _LOWEST_RATE = 0.1  # of the learning rate, at the end
 _BETAS = (0.9, 0.95)
 
@@ -145,6 +146,7 @@ class _Trainer:
         model.float()  # stored weights may be halves, which an optimizer cannot work with
         model.gradient_checkpointing = config.gradient_checkpointing
         loss = _Loss(model, config)
+        _require_space(output, sum(weights.numel() for weights in loss.parameters()))
         optimizer = torch.optim.AdamW(
             loss.parameters(), lr=config.learning_rate, betas=_BETAS, weight_decay=config.weight_decay
         )
@@ -370,6 +372,13 @@ class _Trainer:
         for prompt, (text, mask) in self._texts.items():
             save_embedding(folder, prompt, text, mask)
         (folder / POLICY_FILE).write_text(yaml.safe_dump(policy.model_dump(mode="json"), sort_keys=False))
+
+
+def _require_space(output: Path, weights: int) -> None:
+    """RunError where a new training of so many weights would fill the disk."""
+    if not (output / "checkpoints").exists():
+        need = weights * (_KEPT + 1) * (_CHECKPOINT + _BUNDLE)  # the newest one is written before the oldest goes
+        require_space(output, need, "checkpoints and bundles of this size")
 
 
 def _same_files(one: Path, other: Path) -> bool:
