@@ -181,6 +181,7 @@ class World:
         self.steady_ns, self.node_ns, self.robot_ns = 5 * S, 100 * S, 777 * S
         self.rate, self.every, self.count, self.owed_ns = 1.0, 1, 0, 0
         self.regular_since_ns = 0  # since when the node's clock goes at `rate`, without steps
+        self.irregular = False  # whether it has stepped since the last tick
         self.frozen = self.blocked = False
         self.chunk_id, self.epoch, self.ticks, self.ticked_ns = 0, 1, 0, 0
         self.stepped = history.simulated  # whether stamps and arrivals cannot be compared by the rules
@@ -301,13 +302,12 @@ class World:
 
     def on_clock_step(self, seconds):
         self.node_ns += round(seconds * S)
-        self.regular_since_ns = self.steady_ns + TICK
-        self.stepped = True
+        self.irregular = self.stepped = True
         if seconds < 0:
             for rule in self.rules:
                 rule.asked(self, "clock", Reason.NONE, self.shown)
         if not self.history.simulated:
-            self._stepped(seen=seconds >= 0.1, shorter=seconds < 0)
+            self._stepped(seen=seconds > 0.1, shorter=seconds < 0)  # less may be one late message, where ticks are long
 
     def _stepped(self, *, seen, shorter):
         """What was late cannot be told any more; where delays seem longer from now on, regular streams show it.
@@ -347,11 +347,14 @@ class World:
 
     def on_encoder(self, joint, offset):
         self.offsets[joint] = offset
+        self.torso_moved_ns = self.steady_ns if joint >= 14 else self.torso_moved_ns
 
     def on_heal(self):
         """All is well again; what cannot be is put where it should be."""
         self.links = {name: Link(delivered_ns=link.delivered_ns) for name, link in self.links.items()}
         self.frozen = self.blocked = False
+        if self.offsets[14:].any():
+            self.torso_moved_ns = self.steady_ns
         self.offsets[:] = 0.0
         self.rate = self.rate or 1.0
         self.controller.set_estop(False)
@@ -371,6 +374,8 @@ class World:
         self.count += 1
         if self.count % self.every == 0:
             self.node_ns, self.owed_ns = self.node_ns + self.owed_ns, 0
+        if self.irregular:
+            self.regular_since_ns, self.irregular = self.steady_ns, False
         self._measure()
         for name in GROUPS:
             self._deliver(name)

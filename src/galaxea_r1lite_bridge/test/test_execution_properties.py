@@ -10,6 +10,7 @@ import pytest
 from .histories import generate, minimised, run
 from .rules import BrokenRuleError
 
+FOUND = [20000165, 20000166, 20001456, 20003460]  # by `make fuzz`, and cured
 SHARES, TICKS = 8, 200_000  # each share is a test of its own, so that they run side by side
 REACHED = [
     "DISARMED", "HOLDING", "TRACKING", "STOPPING", "FAULT", "ESTOP", "ARMED", "STARVED", "PLAN_STALE",
@@ -31,3 +32,8 @@ def test_no_history_breaks_a_rule(share):
     assert ticks >= TICKS / SHARES
     assert not [name for name in REACHED if not reached[name]], reached
     assert reached["TRACKING"] > 0.2 * ticks, "most of the time something should move"
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_histories_that_once_broke_a_rule(seed):
+    assert run(generate(seed)) > 0

@@ -28,8 +28,10 @@ def shifted(u: Tensor, shift: float) -> Tensor:
     return shift * u / (1 + (shift - 1) * u)
 
 
-def make_schedule(steps: int, shift: float, dtype: torch.dtype = torch.float32) -> Schedule:
-    """Schedule of `steps` denoise steps.
+def make_schedule(
+    steps: int, shift: float, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Schedule:
+    """Schedule of `steps` denoise steps, where the model is.
 
     It is computed in float32 and then rounded to the model's `dtype`: checkpoints were trained with timesteps rounded
     to bfloat16, so the rounding belongs to the model.
@@ -42,7 +44,7 @@ def make_schedule(steps: int, shift: float, dtype: torch.dtype = torch.float32) 
     if not shift > 0:
         raise ValueError(f"sigma shift must be > 0, got {shift}")
     sigma = shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float32), shift)
-    return Schedule((TRAIN_TIMESTEPS * sigma[:-1]).to(dtype), (sigma[1:] - sigma[:-1]).to(dtype))
+    return Schedule((TRAIN_TIMESTEPS * sigma[:-1]).to(device, dtype), (sigma[1:] - sigma[:-1]).to(device, dtype))
 
 
 def initial_noise(shape: tuple[int, ...], seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
-from fastwam_policy.model.flow import Schedule, initial_noise, make_schedule
+from fastwam_policy.model.flow import initial_noise, make_schedule
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageEncoder, VideoAutoencoder
 from fastwam_policy.model.variants import VariantName, imagine_and_act, imagine_then_act
 from fastwam_policy.performance.plain import plain_inference
@@ -72,9 +72,7 @@ class Workload:
             _fill(vae, device)
         self.vae = VideoAutoencoder(vae).to(device)
         self.encoder = ImageEncoder(vae).to(device)
-        self.schedule = make_schedule(setup.steps, _SHIFT, setup.dtype)
-        if not materialised:
-            self.schedule = Schedule(self.schedule.timesteps.to(device), self.schedule.deltas.to(device))
+        self.schedule = make_schedule(setup.steps, _SHIFT, setup.dtype, device)
         grid = (ROBOTWIN.height // 32, ROBOTWIN.width // 32)
 
         def random(*shape: int) -> Tensor:

@@ -81,8 +81,8 @@ def validate(model: FastWam, policy: BundleConfig, held_out: Windows, action: No
 
 def _chunk(model: FastWam, policy: BundleConfig, mode: InferenceMode, batch: Batch) -> NDArray[np.float32]:
     """[B, H, D], normalised."""
-    schedule = make_schedule(policy.denoise_steps, policy.sigma_shift)
-    video_schedule = make_schedule(policy.denoise_steps, policy.video_sigma_shift)
+    schedule = make_schedule(policy.denoise_steps, policy.sigma_shift, device=model.device)
+    video_schedule = make_schedule(policy.denoise_steps, policy.video_sigma_shift, device=model.device)
     shape = (1, *batch.actions.shape[1:])
     noise = initial_noise(shape, policy.seed, torch.float32, model.device).expand(len(batch.actions), -1, -1)
     observed = batch.latents[:, :, :1]

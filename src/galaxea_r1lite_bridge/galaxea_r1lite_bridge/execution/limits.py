@@ -124,7 +124,8 @@ class Limiter:
             position = np.clip(position, measured - self.step, measured + self.step)
         lower, upper = np.minimum(self.lower, previous.position), np.maximum(self.upper, previous.position)
         way = np.clip(position, lower, upper) - previous.position
-        length = float(way @ way)
+        with np.errstate(over="ignore"):  # a joint may be measured beyond all reason
+            length = float(way @ way)
         if dt < _SHORTEST or length < _REST:
             return None
         share = float(previous.velocity @ way) / length  # of the way, a second

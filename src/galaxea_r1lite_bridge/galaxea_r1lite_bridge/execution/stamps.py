@@ -29,17 +29,18 @@ class Stamps:
 
     A delay cannot grow faster than time passes. Where it seems to, one of the clocks was set: the usual delay is
     learned again, and until then the stream is refused. Stamps that go back and forth come from two publishers.
-    A message that comes earlier than any other is not late, and says nothing about the usual delay unless that lasts.
+    Messages that come earlier than any before say nothing about the usual delay unless that lasts; until then they may
+    be late among themselves.
 
     Attributes:
-        simulated: whether the node's clock is: such a one catches up after a stall.
+        simulated: whether the node's clock is: such a one catches up after a stall, and messages seem early in it.
     """
 
     simulated: bool = False
     _least: deque[tuple[int, int]] = field(default_factory=deque)  # second, least delay in it
     _before: _Seen | None = None
     _stamp_ns: int | None = None
-    _early_since_ns: int | None = None
+    _early: tuple[int, int] | None = None  # since when, and the least delay since
     _stepped_ns: int | None = None
     _backwards: deque[int] = field(default_factory=lambda: deque(maxlen=_BACKWARDS))
 
@@ -57,10 +58,13 @@ class Stamps:
         self._stamp_ns = stamp_ns
         if self._before is not None:
             if delay < self._before.least_ns - _STEP_NS:
-                self._early_since_ns = self._early_since_ns or steady_ns
-                if steady_ns - self._early_since_ns < _EARLY_NS:
-                    return 0.0
-            self._early_since_ns = None
+                since_ns, earliest = self._early or (steady_ns, delay)
+                self._early = since_ns, min(delay, earliest)
+                earliest = delay if self.simulated else self._early[1]
+                if steady_ns - since_ns < _EARLY_NS:
+                    return (delay - earliest) / _SECOND
+                self._learned(earliest, steady_ns // _SECOND)
+            self._early = None
             growth, passed = delay - self._before.delay_ns, steady_ns - self._before.steady_ns
             if growth > passed + (_CATCH_UP_NS if self.simulated else _STEP_NS):
                 self._stepped_ns = steady_ns

@@ -61,7 +61,7 @@ class Engine:
         kind: EngineKind = "eager",
     ) -> None:  # fmt: skip
         self.model = model
-        self._deltas = schedule.deltas.to(model.device)
+        self._deltas = schedule.deltas
         self._timesteps = schedule.timesteps
         config, device, dtype = model.config, model.device, model.dtype
         self._heads = config.video.num_heads
@@ -78,7 +78,7 @@ class Engine:
         self._action: list[_Layer] = []
         zero = torch.zeros(1, device=device, dtype=dtype)
         video_modulation = model.video.embed_time(zero)[1]
-        timesteps = torch.cat([schedule.timesteps.to(device), zero])
+        timesteps = torch.cat([schedule.timesteps, zero])
         action_modulation = model.action.embed_time(timesteps)[1]
         for index in range(config.video.num_layers):
             key, value = empty(tokens + horizon), empty(tokens + horizon)  # shared: the actions attend to the video's
@@ -93,6 +93,9 @@ class Engine:
         self._prefill = self._run_prefill
         self._step = self._run_step
         if kind == "compiled":
+            for layer in (*self._video, *self._action):  # CUDA graphs are not recorded where other inputs change
+                for kept in (layer.key, layer.value, layer.context_key, layer.context_value):
+                    torch._dynamo.mark_static_address(kept)  # noqa: SLF001  documented under this name
             mode = "reduce-overhead" if device.type == "cuda" else None
             self._prefill = torch.compile(self._run_prefill, dynamic=False, mode=mode)
             self._step = torch.compile(self._run_step, dynamic=False, mode=mode)

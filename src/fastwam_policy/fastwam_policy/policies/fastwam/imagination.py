@@ -38,7 +38,7 @@ class Imagination:
             raise ConfigError(str(error)) from None
         self._bundle = bundle
         self._autoencoder = autoencoder.to(model.device, model.dtype).eval().requires_grad_(False)
-        self._schedule = make_schedule(config.denoise_steps, config.video_sigma_shift, model.dtype)
+        self._schedule = make_schedule(config.denoise_steps, config.video_sigma_shift, model.dtype, model.device)
 
     @torch.inference_mode()
     def imagine(self, canvas: Pixels, joints: Mapping[str, float], instruction: str) -> NDArray[np.uint8]:

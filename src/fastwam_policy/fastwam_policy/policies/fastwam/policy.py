@@ -94,8 +94,8 @@ class FastWamPolicy:
                 f"realtime prefix needs a bundle trained with prefix conditioning (max_prefix in policy.yaml); "
                 f"{config.name} was not. realtime guidance works with any bundle"
             )
-        self._schedule = make_schedule(steps, config.sigma_shift, model.dtype)
-        self._video_schedule = make_schedule(steps, config.video_sigma_shift, model.dtype)
+        self._schedule = make_schedule(steps, config.sigma_shift, model.dtype, model.device)
+        self._video_schedule = make_schedule(steps, config.video_sigma_shift, model.dtype, model.device)
         try:
             encoder = ImageEncoder.load(bundle.vae_folder)
         except CheckpointError as error:
@@ -235,7 +235,7 @@ class FastWamPolicy:
             return self._noise, 0
         tail = previous[-1:].repeat(shift, axis=0)  # past the end of the last chunk its last step is held
         rows = self.bundle.normalise_actions(np.concatenate([previous[shift:], tail]), observation.joints)
-        sigma = self._schedule.timesteps[first].to(self._noise.device) / TRAIN_TIMESTEPS
+        sigma = self._schedule.timesteps[first] / TRAIN_TIMESTEPS
         return (1 - sigma) * torch.from_numpy(rows)[None].to(self._noise) + sigma * self._noise, first
 
     def _now(self) -> float:
