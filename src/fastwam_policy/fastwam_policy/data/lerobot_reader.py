@@ -45,6 +45,7 @@ class Reader:
 
     Attributes:
         folder: where it is.
+        fps: rows a second.
         episodes: in order of their index, without those that are left out.
         notes: what was left out or is odd, a line each.
 
@@ -53,7 +54,7 @@ class Reader:
     """
 
     def __init__(self, folder: Path, robot: RobotConfig, fps: float, cameras: Sequence[str]) -> None:
-        self.folder, self._robot, self._period = folder, robot, 1 / fps
+        self.folder, self.fps, self._robot, self._period = folder, fps, robot, 1 / fps
         self._index = Index(folder, fps)
         if unknown := [camera for camera in cameras if camera not in robot.cameras]:
             raise ConfigError(f"the robot has no camera {unknown[0]}; it has {', '.join(robot.cameras)}")

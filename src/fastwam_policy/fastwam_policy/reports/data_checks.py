@@ -1,0 +1,144 @@
+"""`check-dataset` and `check-recording`: all that can be found, and a copy of a dataset without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from fastwam_policy.common.files import alone_in
+from fastwam_policy.data.bounded import read_json
+from fastwam_policy.data.convert import ConvertSettings, read_episode
+from fastwam_policy.data.lerobot_reader import Reader
+from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
+from fastwam_policy.policies.base import Pixels, PolicyInfo
+from fastwam_policy.reports.findings import Checked, Finding, Vectors, picture_findings, unlike_others, unlike_policy
+from fastwam_policy.reports.page import data_url, write_page
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_SHOWN: Final = 24  # pictures on a page
+_LEFT_OUT: Final = ("unusable", "duplicate", "frozen", "blind")  # of a copy that is fixed
+_WIDTH: Final = 320  # pixels of one
+
+
+def check_dataset(
+    folder: Path, robot: RobotConfig, policy: PolicyInfo | None = None, *, quick: bool = False
+) -> Checked:
+    """Structure, names, units, ranges, times, videos against tables, pictures, and episodes against each other.
+
+    With `quick`, no picture is decoded.
+    """
+    checked = Checked(str(folder))
+    try:
+        reader = _reader(folder, robot)
+    except ConfigError as error:
+        checked.findings.append(Finding("structure", None, str(error)))
+        return checked
+    checked.episodes = len(reader.episodes)
+    checked.findings += [Finding("odd", None, note) for note in reader.notes]
+    states: dict[int, Vectors] = {}
+    for episode in reader.episodes:
+        try:
+            checked.findings += [Finding("odd", episode.index, note) for note in reader.check(episode)]
+            states[episode.index] = reader.vectors(episode)[0]
+            for camera in () if quick else robot.cameras:
+                images = reader.images(episode, camera, range(episode.length))
+                checked.findings += picture_findings(
+                    images, states[episode.index], robot, camera, reader.fps, episode.index
+                )
+        except ConfigError as error:
+            checked.findings.append(Finding("unusable", episode.index, str(error)))
+    if states:
+        checked.findings += unlike_others(states, robot)
+        checked.findings += unlike_policy(states, robot, policy) if policy else []
+    return checked
+
+
+def check_recording(path: Path, robot: RobotConfig, *, quick: bool = False) -> Checked:
+    """What `convert` would refuse or say of it, and its pictures."""
+    checked, notes, settings = Checked(str(path), 1), list[str](), ConvertSettings("")
+    try:
+        episode = read_episode(path, robot, settings, notes)
+        state = np.concatenate([episode.state[group] for group in robot.commanded], axis=1).astype(np.float32)
+        for camera in () if quick else robot.cameras:
+            checked.findings += picture_findings(episode.images[camera], state, robot, camera, settings.fps, None)
+    except ConfigError as error:
+        checked.findings.append(Finding("unusable", None, str(error)))
+    except Exception as error:  # noqa: BLE001  bytes of others: the next recording may be good
+        checked.findings.append(Finding("unusable", None, f"{path}: {type(error).__name__}: {error}"))
+    checked.findings += [Finding("odd", None, note) for note in notes]
+    return checked
+
+
+def write_fixed(checked: Sequence[Checked], target: Path, robot: RobotConfig) -> int:
+    """Write the episodes of all datasets that can be used, each once, into a new one; return their number.
+
+    Rows are sorted, numbers closed, an episode of several instructions becomes one for each. Videos are encoded again.
+
+    Raises:
+        ConfigError: the folder holds something else, the datasets have several rates, or nothing can be used.
+    """
+    if target.exists() and any(target.iterdir()):
+        raise ConfigError(f"{target} is not empty: name a new folder")
+    readers = [_reader(Path(each.source), robot) for each in checked if each.episodes]
+    rates = {reader.fps for reader in readers}
+    if len(rates) != 1:
+        raise ConfigError(f"datasets of {len(rates)} rates cannot become one: name those of one rate")
+    with alone_in(target):
+        claim(target, "check-dataset", ConvertSettings(""))
+        dataset, number = Dataset(target, robot, round(rates.pop())), 0
+        for reader, each in zip(readers, (c for c in checked if c.episodes), strict=True):
+            bad = {finding.episode for finding in each.findings if finding.kind in _LEFT_OUT}
+            for recorded in reader.episodes:
+                if recorded.index in bad:
+                    continue
+                state, action = reader.vectors(recorded)
+                tasks = reader.instructions(recorded)
+                for task, rows in groupby(range(recorded.length), tasks.__getitem__):
+                    part = list(rows)
+                    images = {camera: reader.images(recorded, camera, part) for camera in robot.cameras}
+                    sides = (
+                        {name: values[part][:, place].astype(np.float64) for name, place in robot.slices.items()}
+                        for values in (state, action)
+                    )
+                    dataset.write(number, Episode(task, images, *sides), f"{recorded.data}, episode {recorded.index}")
+                    number += 1
+        if not number:
+            raise ConfigError(f"{target}: nothing can be used of {', '.join(each.source for each in checked)}")
+        dataset.finish()
+    return number
+
+
+def write_check_page(path: Path, checked: Sequence[Checked], title: str) -> None:
+    """A page with all findings, and pictures of the worst."""
+    shown = 0
+    rows = []
+    for each in checked:
+        for finding in each.findings:
+            picture = ""
+            if finding.picture is not None and shown < _SHOWN:
+                shown, picture = shown + 1, _data_url(finding.picture)
+            where = "" if finding.episode is None else str(finding.episode)
+            rows.append((each.source, where, finding.kind, finding.text, picture))
+    sources = [(each.source, each.episodes, len(each.findings)) for each in checked]
+    write_page(path, "check.html.jinja", title=title, sources=sources, rows=rows)
+
+
+def _reader(folder: Path, robot: RobotConfig) -> Reader:
+    info, rate = folder / "meta" / "info.json", 15.0
+    said = read_json(info).get("fps") if info.exists() else None
+    if isinstance(said, (int, float)) and said > 0:
+        rate = float(said)
+    return Reader(folder, robot, rate, list(robot.cameras))
+
+
+def _data_url(image: Pixels) -> str:
+    height = max(1, round(image.shape[0] * _WIDTH / image.shape[1]))
+    small = cv2.resize(image, (_WIDTH, min(height, 4 * _WIDTH)), interpolation=cv2.INTER_AREA)
+    data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1].tobytes()
+    return data_url("image/jpeg", data)
