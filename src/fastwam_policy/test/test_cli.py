@@ -144,7 +144,7 @@ def test_the_recorder_does_not_import_torch():
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [("fastwam check-", {"check-policy", "check-engine", "check-safety"}), ("fastwam bench --dt", {"--dtype"}),
+    [("fastwam check-p", {"check-policy"}), ("fastwam bench --dt", {"--dtype"}),
      ("fastwam eval-sim --blending ", {"switch", "ensemble", "rtc"})],
 )  # fmt: skip
 def test_a_shell_completes(line, expected, tmp_path):
