@@ -113,7 +113,7 @@ def test_a_corrupt_image_is_skipped_for_the_one_before(world):
     world.loop._active.set()  # activate() would clear the buffer
     until(lambda: world.published)
     assert world.published[0].chunk.stamp_ns == 1000 * MS
-    assert world.loop.drops == {PolicyReason.CORRUPT_IMAGE: 1}
+    assert world.buffer.streams["head"].rejected == {PolicyReason.CORRUPT_IMAGE: 1}
 
 
 def test_a_result_of_an_older_epoch_is_dropped(world):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from fastwam_policy.runtime.camera_watch import CameraReaction, CameraWatch, Cam
 from fastwam_policy.runtime.frames import FrameSource
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason
+from galaxea_r1lite_bridge.execution.stream_clock import StreamClock
 from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds
 from galaxea_r1lite_bridge.nodes.joint_stream import subscribe_joints
@@ -27,6 +29,8 @@ from galaxea_r1lite_bridge.robot.joint_gate import Flaw
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 WARN_PERIOD = 5.0  # s between two equal warnings
+_NS = 1_000_000_000
+_STEP_NS = _NS // 20  # of a stream's clock that is worth a warning
 _FLAWS = {
     Flaw.OTHER_JOINTS: PolicyReason.OTHER_JOINTS,
     Flaw.TOO_FEW: PolicyReason.TOO_FEW_ENTRIES,
@@ -92,11 +96,15 @@ class ObservationInputs:
         watch: CameraWatch | None = None,
     ) -> None:
         self._node, self._buffer, self._watch = node, buffer, watch
+        simulated = bool(node.get_parameter("use_sim_time").value)
+        self._clocks = {name: StreamClock(simulated=simulated) for name in buffer.streams}
+        feedback = {name: group.feedback for name, group in robot.commanded.items()}
+        self._topics = feedback | {name: camera.topic for name, camera in robot.cameras.items() if name in self._clocks}
         sensor = qos_profile(robot.qos.sensor)
         self._subscriptions = [
             BoundedSubscription(node, _IMAGE_TYPES[camera.type], camera.topic, self._image_callback(name), sensor)
             for name, camera in robot.cameras.items()
-            if name in buffer.streams
+            if name in self._clocks
         ]
         self._subscriptions += [
             subscribe_joints(
@@ -119,9 +127,37 @@ class ObservationInputs:
         for subscription in self._subscriptions:
             subscription.destroy()
 
+    def offset(self, stream: str) -> float:
+        """How far the clock of a stream's stamps lies behind the node's, the messages' way included, s."""
+        return self._clocks[stream].least_delay_ns / _NS
+
+    def publishers(self) -> dict[str, list[str]]:
+        """Nodes that publish each stream, as far as they are known."""
+        return {stream: self._node.publishers(topic) for stream, topic in self._topics.items()}
+
+    def _placed(self, stream: str, message: Any) -> int | None:
+        """A message's stamp on the node's clock, ns, 0 without one; None: it was refused."""
+        if (stamp_ns := nanoseconds(message.header.stamp)) == 0:
+            return 0
+        clock = self._clocks[stream]
+        before, newest_ns = clock.offset_ns, clock.newest_ns
+        placed_ns = clock.place(stamp_ns, self._node.get_clock().now().nanoseconds, time.monotonic_ns())
+        if placed_ns is None:
+            went_back = 0 < stamp_ns <= newest_ns
+            reason = PolicyReason.STAMP_WENT_BACK if went_back else PolicyReason.STAMP_UNLIKELY
+            self._buffer.refuse(stream, reason)
+            self._report(stream, reason)
+        elif abs(step := clock.offset_ns - before) > _STEP_NS:
+            text = (
+                f"{stream}: its clock and this node's stepped by {step / _NS:+.2f} s: followed. Synchronise the clocks"
+            )
+            self._node.get_logger().warning(text)
+        return placed_ns
+
     def _image_callback(self, camera: str) -> Callable[[Any], None]:
         def store(message: Any) -> None:
-            stamp_ns = nanoseconds(message.header.stamp)
+            if (stamp_ns := self._placed(camera, message)) is None:
+                return
             reason = self._buffer.add_image(camera, stamp_ns, message)
             self._report(camera, reason)
             if self._watch is not None and reason == PolicyReason.NONE:
@@ -132,7 +168,8 @@ class ObservationInputs:
 
     def _joint_callback(self, group: str) -> Callable[[JointState, NDArray[np.float64]], None]:
         def store(message: JointState, positions: NDArray[np.float64]) -> None:
-            self._report(group, self._buffer.add_joints(group, nanoseconds(message.header.stamp), positions))
+            if (stamp_ns := self._placed(group, message)) is not None:
+                self._report(group, self._buffer.add_joints(group, stamp_ns, positions))
 
         return store
 

@@ -33,6 +33,7 @@ from fastwam_policy.policies.robot_check import check_instruction, check_robot
 from fastwam_policy.runtime.frames import FrameSource
 from fastwam_policy.runtime.inference_loop import ChunkResult, InferenceLoop
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
+from galaxea_r1lite_bridge.execution.clocks import STANDSTILL, Standstill
 from galaxea_r1lite_bridge.nodes import diagnostics
 from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.conversions import duration_message, time_message
@@ -122,6 +123,7 @@ class PolicyNode(ManagedNode):
             self.create_timer(self._status_period, self._publish_status, clock=steady),
             self.create_timer(diagnostics.PERIOD, self._publish_diagnostics, clock=steady),
         ]
+        self._standstill = Standstill()
         self._shown: tuple[int, int] | None = None
         self._committed = 0
         self._last_status = PolicyStatus()
@@ -206,7 +208,7 @@ class PolicyNode(ManagedNode):
         drops: Counter[PolicyReason] = Counter(loop.drops)
         streams = []
         for name, stream in loop.frames.buffer.streams.items():
-            drops.update({reason: n for reason, n in stream.rejected.items() if reason != PolicyReason.CORRUPT_IMAGE})
+            drops.update(stream.rejected)
             newest = stream.entries[-1][0] if stream.entries else None
             rate, jitter = loop.frames.buffer.arrivals(name)
             streams.append(
@@ -215,16 +217,22 @@ class PolicyNode(ManagedNode):
                     received=stream.received,
                     rejected=stream.rejected.total(),
                     age=-1.0 if newest is None else (now_ns - newest) / 1e9,
+                    offset=self._inputs.offset(name),
                     skew=stream.skew_ns / 1e9,
                     rate=rate,
                     jitter=jitter,
                 )
             )
         known = familiarity(self._info, loop.frames.newest_joints())
+        state, reason, detail = loop.state, loop.reason, loop.detail
+        standing = self._standstill.seconds(now_ns, time.monotonic_ns())
+        if standing > STANDSTILL and state != PolicyState.FAULT:  # nothing new can be observed
+            state = PolicyState.WAITING if state == PolicyState.RUNNING else state
+            reason, detail = PolicyReason.CLOCK_STANDS_STILL, f"{standing:.1f} s"
         message = PolicyStatus(
-            state=int(loop.state),
-            reason=int(loop.reason),
-            reason_text=": ".join(filter(None, (loop.reason.text, loop.detail))),
+            state=int(state),
+            reason=int(reason),
+            reason_text=": ".join(filter(None, (reason.text, detail))),
             policy_id=self._info.name,
             random_weights=self._info.identity.origin == "random",
             instruction=loop.instruction,
@@ -270,7 +278,9 @@ class PolicyNode(ManagedNode):
                         **diagnostics.counts(status.drops),
                     },
                 ),
-                *diagnostics.stream_diagnostics(name, status.streams, self._max_observation_age),
+                *diagnostics.stream_diagnostics(
+                    name, status.streams, self._max_observation_age, self._inputs.publishers()
+                ),
             ]
         )
         message.header.stamp = self.get_clock().now().to_msg()

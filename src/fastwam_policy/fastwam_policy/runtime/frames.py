@@ -65,7 +65,7 @@ class FrameSource:
     def _seen(self, found: Snapshot) -> Frame | Waiting:
         frame = self._frame(found)
         if frame is None:
-            return Waiting(PolicyReason.CORRUPT_IMAGE, "")
+            return Waiting(PolicyReason.SAME_OBSERVATION, "")
         if self._watch is None:
             return frame
         stamps = {camera: stamp_ns for camera, (stamp_ns, _) in found.images.items()}

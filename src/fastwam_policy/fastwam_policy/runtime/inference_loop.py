@@ -240,9 +240,7 @@ class InferenceLoop:
         begin = time.perf_counter()
         frame = self.frames.newest(now_ns, last_stamp_ns)
         if isinstance(frame, Waiting):
-            if frame.reason == PolicyReason.CORRUPT_IMAGE:  # the next attempt takes the frame before it
-                self.drops[PolicyReason.CORRUPT_IMAGE] += 1
-            elif frame.ends:
+            if frame.ends:
                 self._give_up(frame.reason, frame.detail)
             elif frame.reason != PolicyReason.SAME_OBSERVATION:
                 self._busy, self.reason, self.detail = PolicyState.WAITING, frame.reason, frame.detail

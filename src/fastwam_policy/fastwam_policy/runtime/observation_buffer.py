@@ -35,6 +35,8 @@ class StreamState:
     skew_ns: int = 0
     """Stamp of the chosen message minus the observation's, in the last snapshot."""
     arrivals: Arrivals = field(default_factory=Arrivals)
+    refused: PolicyReason = PolicyReason.NONE
+    """Why the newest message could not be used; NONE: it could."""
 
     def nearest(self, stamp_ns: int) -> tuple[int, Any]:
         """Entry whose stamp is nearest."""
@@ -118,13 +120,15 @@ class ObservationBuffer:
         """Store the positions of a joint message, out of the group's gate; return why it was refused, or NONE."""
         with self._lock:
             self.streams[group].arrivals.add(time.monotonic())
-            return self._add(group, stamp_ns, positions)
+            reason = self._add(group, stamp_ns, positions)
+            self.streams[group].refused = reason
+            return reason
 
-    def refuse(self, group: str, reason: PolicyReason) -> None:
-        """Count a joint message that cannot be used."""
+    def refuse(self, stream: str, reason: PolicyReason) -> None:
+        """Count a message that cannot be used."""
         with self._lock:
-            self.streams[group].arrivals.add(time.monotonic())
-            self._reject(group, reason)
+            self.streams[stream].arrivals.add(time.monotonic())
+            self._reject(stream, reason)
 
     def discard(self, camera: str, stamp_ns: int, reason: PolicyReason) -> None:
         """Forget an image that turned out to be of no use, and count it."""
@@ -142,7 +146,9 @@ class ObservationBuffer:
                 images[camera] = decoders[camera](data)
             except ImageError:
                 self.discard(camera, stamp_ns, PolicyReason.CORRUPT_IMAGE)
+                self.streams[camera].refused = PolicyReason.CORRUPT_IMAGE
                 return None
+            self.streams[camera].refused = PolicyReason.NONE
         return images
 
     def newest_joints(self) -> dict[str, NDArray[np.float64]]:
@@ -168,20 +174,22 @@ class ObservationBuffer:
             needed = [*self._cameras, *self._joints]
             missing = [name for name in needed if not self.streams[name].entries]
             if missing:
-                return Waiting(PolicyReason.MISSING_STREAM, ", ".join(missing))
+                return self._waiting(missing, PolicyReason.MISSING_STREAM, ", ".join(missing))
             newest = {name: self.streams[name].entries[-1][0] for name in needed}
             # The joints may not yet reach the newest frame, the newest frame may not yet have come from every camera.
             late = min(self._cameras or self._joints, key=newest.__getitem__)
             stamp = newest[late]
             if now_ns - stamp > self._max_age_ns:
-                return Waiting(PolicyReason.STALE_OBSERVATION, f"{late} is {(now_ns - stamp) / _NS:.3f} s old")
+                text = f"{late} is {(now_ns - stamp) / _NS:.3f} s old"
+                return self._waiting([late], PolicyReason.STALE_OBSERVATION, text)
             if stamp <= newer_than_ns:
                 return Waiting(PolicyReason.SAME_OBSERVATION, "")
             chosen = {name: self.streams[name].nearest(stamp) for name in needed}
             skew = {name: entry[0] - stamp for name, entry in chosen.items()}
             worst = max(skew, key=lambda name: abs(skew[name]))
             if abs(skew[worst]) > self._max_skew_ns:
-                return Waiting(PolicyReason.SKEWED_STREAMS, f"{worst} is {skew[worst] / _NS:+.3f} s off")
+                text = f"{worst} is {skew[worst] / _NS:+.3f} s off"
+                return self._waiting([worst], PolicyReason.SKEWED_STREAMS, text)
             for name, value in skew.items():
                 self.streams[name].skew_ns = value
             images = {name: chosen[name] for name in self._cameras} | self._optional_images(stamp)
@@ -197,6 +205,11 @@ class ObservationBuffer:
             images = {name: chosen[name] for name in self._cameras} | self._optional_images(stamp_ns)
             stamp = min(chosen[name][0] for name in self._cameras or self._joints)
             return Snapshot(stamp, images, {name: chosen[name][1] for name in self._joints})
+
+    def _waiting(self, streams: Sequence[str], reason: PolicyReason, detail: str) -> Waiting:
+        """What these streams are waited for; where their newest messages are of no use, that is why."""
+        refused = [(self.streams[name].refused, name) for name in streams if self.streams[name].refused]
+        return Waiting(*refused[0]) if refused else Waiting(reason, detail)
 
     def _optional_images(self, stamp_ns: int) -> dict[str, tuple[int, Any]]:
         found = {name: self.streams[name].nearest(stamp_ns) for name in self._optional if self.streams[name].entries}
@@ -217,4 +230,5 @@ class ObservationBuffer:
     def _reject(self, name: str, reason: PolicyReason) -> PolicyReason:
         self.streams[name].received += 1
         self.streams[name].rejected[reason] += 1
+        self.streams[name].refused = reason
         return reason

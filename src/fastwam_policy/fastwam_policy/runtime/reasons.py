@@ -28,11 +28,13 @@ class PolicyReason(IntEnum):
     CLOCK_JUMPED_BACK = 106
     CAMERA_FROZEN = 107
     CAMERA_BLIND = 108
+    CLOCK_STANDS_STILL = 109
     ZERO_STAMP = 110
     STAMP_WENT_BACK = 111
     NOT_FINITE = 112
     TOO_FEW_ENTRIES = 113
     OTHER_JOINTS = 114
+    STAMP_UNLIKELY = 115
     INFERENCE_FAILED = 200
 
     @property
@@ -53,10 +55,12 @@ _TEXTS = {
     PolicyReason.CLOCK_JUMPED_BACK: "time went backwards; buffer cleared",
     PolicyReason.CAMERA_FROZEN: "a camera sends the same picture again and again",
     PolicyReason.CAMERA_BLIND: "a camera shows nothing: it is dark, covered or of one colour",
+    PolicyReason.CLOCK_STANDS_STILL: "this node's clock stands still: /clock has stopped, or has not begun",
     PolicyReason.ZERO_STAMP: "message without a stamp ignored",
     PolicyReason.STAMP_WENT_BACK: "message older than its predecessor ignored",
     PolicyReason.NOT_FINITE: "joint message with NaN or infinity ignored",
     PolicyReason.TOO_FEW_ENTRIES: "joint message with too few positions ignored",
     PolicyReason.OTHER_JOINTS: "joint message with other or repeated joint names ignored",
+    PolicyReason.STAMP_UNLIKELY: "message whose stamp cannot be true by this clock ignored",
     PolicyReason.INFERENCE_FAILED: "the policy raised an error",
 }

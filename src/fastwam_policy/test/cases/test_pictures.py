@@ -9,7 +9,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastwam_policy.policies.base import Frame
@@ -150,6 +150,7 @@ def decoded(data):
     return image
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from([b"", JPEG[:2], JPEG[:SCAN], PNG[:8], PNG[:33]]))
 def test_any_bytes_are_a_picture_or_refused(data, beginning):
     decoded(beginning + data)
@@ -157,6 +158,7 @@ def test_any_bytes_are_a_picture_or_refused(data, beginning):
     is_cut_off(beginning + data)
 
 
+@settings(deadline=None)
 @given(st.data(), st.sampled_from([JPEG, PNG]))
 def test_any_damage_gives_a_picture_or_is_refused(data, whole):
     broken = bytearray(whole)
@@ -169,6 +171,7 @@ def test_any_damage_gives_a_picture_or_is_refused(data, whole):
     fingerprint(bytes(broken))
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(JPEG) - 3), st.sampled_from([b"", END, bytes(100)]))
 def test_no_jpeg_that_was_cut_anywhere_is_used(length, end):
     """The last bits of a scan may be those that fill its last byte: what is left may be whole but for them."""
@@ -355,6 +358,9 @@ def test_a_fault_ends_the_policy():
 @pytest.mark.parametrize("name", [name for name in DAMAGED if "JPEG" in name or name == "middle lost"])
 def test_damaged_pictures_are_dropped_and_counted_and_the_next_is_used(name):
     source = Source()
-    assert source.see(DAMAGED[name]).reason == PolicyReason.CORRUPT_IMAGE
+    assert source.see(DAMAGED[name]).reason == PolicyReason.SAME_OBSERVATION, "not used, and no news"
     assert source.buffer.streams["head"].rejected == {PolicyReason.CORRUPT_IMAGE: 1}
     assert isinstance(source.see(JPEG), Frame)
+    source.reasons(DAMAGED[name], 10)
+    assert source.buffer.streams["head"].rejected == {PolicyReason.CORRUPT_IMAGE: 11}
+    assert source.frames.newest(source.now, 0) == Waiting(PolicyReason.CORRUPT_IMAGE, "head")

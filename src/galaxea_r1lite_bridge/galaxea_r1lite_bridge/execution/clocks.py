@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 _SECOND = 1_000_000_000
 _WINDOW_NS = _SECOND // 10  # over which the node's clock is averaged: a simulated one goes on in steps
+STANDSTILL = 0.5  # s: a simulation on a busy machine stands still for moments
 _UNEVEN = 0.1  # share by which the clocks may differ over that time, unreported
 
 
@@ -30,6 +31,20 @@ class Elapsed:
     def plan_ns(self) -> int:
         """By which a plan may go on: never more than real time, nor more than the limits' period."""
         return round(self.dt * self.pace * _SECOND)
+
+
+@dataclass
+class Standstill:
+    """Whether the node's clock stands still, as a simulated one does whose publisher has stopped."""
+
+    _now_ns: int = -1
+    _since_ns: int = 0
+
+    def seconds(self, now_ns: int, steady_ns: int) -> float:
+        """Time on the steady clock since the node's clock was last seen to go on, s."""
+        if now_ns != self._now_ns:
+            self._now_ns, self._since_ns = now_ns, steady_ns
+        return (steady_ns - self._since_ns) / _SECOND
 
 
 @dataclass

@@ -58,6 +58,11 @@ class FeedbackStream:
         elif now_ns > 0:  # at 0 a simulated clock has not begun
             self._lateness = self._stamps.lateness(stamp_ns, now_ns, steady_ns)
 
+    @property
+    def offset(self) -> float:
+        """Least of arrival minus stamp in the last 30 s: how far the sender's clock lies behind ours, s."""
+        return self._stamps.offset
+
     def newest(self, steady_ns: int) -> JointFeedback:
         """The newest usable message, as old as it is now."""
         if self._positions is None:

@@ -17,6 +17,20 @@ _RELEARN_NS = _SECOND  # after a step of a clock
 _BACKWARDS = 3  # stamps that go back within _RELEARN_NS: one may be a clock that was set, more are two publishers
 
 
+class LeastDelay(deque[tuple[int, int]]):
+    """The least delay of the last 30 s: each entry is a second, and the least in it."""
+
+    def learn(self, delay_ns: int, second: int) -> int:
+        """The least delay now, this one included, ns."""
+        if self and self[-1][0] == second:
+            self[-1] = (second, min(delay_ns, self[-1][1]))
+        else:
+            self.append((second, delay_ns))
+        while self[0][0] < second - _WINDOW_S:
+            self.popleft()
+        return min(least for _, least in self)
+
+
 class _Seen(NamedTuple):
     delay_ns: int
     least_ns: int
@@ -37,7 +51,7 @@ class Stamps:
     """
 
     simulated: bool = False
-    _least: deque[tuple[int, int]] = field(default_factory=deque)  # second, least delay in it
+    _least: LeastDelay = field(default_factory=LeastDelay)
     _before: _Seen | None = None
     _stamp_ns: int | None = None
     _early: tuple[int, int] | None = None  # since when, and the least delay since
@@ -69,19 +83,14 @@ class Stamps:
             if growth > passed + (_CATCH_UP_NS if self.simulated else _STEP_NS):
                 self._stepped_ns = steady_ns
                 self._least.clear()
-        least = self._learned(delay, steady_ns // _SECOND)
+        least = self._least.learn(delay, steady_ns // _SECOND)
         self._before = _Seen(delay, least, steady_ns)
         return (delay - least) / _SECOND
 
-    def _learned(self, delay: int, second: int) -> int:
-        """The least delay of the last 30 s, this one included, ns."""
-        if self._least and self._least[-1][0] == second:
-            self._least[-1] = (second, min(delay, self._least[-1][1]))
-        else:
-            self._least.append((second, delay))
-        while self._least[0][0] < second - _WINDOW_S:
-            self._least.popleft()
-        return min(least for _, least in self._least)
+    @property
+    def offset(self) -> float:
+        """The usual delay, s; 0 before the first stamp."""
+        return 0.0 if self._before is None else self._before.least_ns / _SECOND
 
     def refusal(self, steady_ns: int) -> Reason:
         """Why the stream must not be used now, however fresh it is; NONE: it may."""

@@ -97,6 +97,7 @@ def stream_status(name: str, stream: FeedbackStream, steady_ns: int) -> StreamSt
         received=stream.received,
         rejected=stream.rejected,
         age=stream.newest(steady_ns).age,
+        offset=stream.offset,
         rate=stream.arrivals.rate(steady_ns / 1e9),
         jitter=stream.arrivals.jitter(steady_ns / 1e9),
     )
@@ -117,7 +118,11 @@ def driver_error_text(message: Any) -> str:
 
 
 def status_diagnostics(
-    node: str, status: BridgeStatus, limits: WatchdogSettings, publishers: int, latency: float
+    node: str,
+    status: BridgeStatus,
+    limits: WatchdogSettings,
+    publishers: Mapping[str, Sequence[str]],
+    latency: float,
 ) -> Sequence[DiagnosticStatus]:
     """State, control loop, chunks and joint streams.
 
@@ -125,7 +130,7 @@ def status_diagnostics(
         node: name of the node.
         status: newest one.
         limits: from which on a loop or a stream is late.
-        publishers: of chunks; there should be one.
+        publishers: nodes that publish the `chunks`, and each joint stream; there should be one.
         latency: s, from the last chunk's observation to its arrival.
     """
     state = State(status.state)
@@ -152,16 +157,16 @@ def status_diagnostics(
                 "period max [ms]": status.control_period_max,
             },
         ),
-        _chunk_diagnostic(node, status, publishers, latency),
-        *diagnostics.stream_diagnostics(node, status.feedback, limits.feedback_age.limit),
+        _chunk_diagnostic(node, status, publishers["chunks"], latency),
+        *diagnostics.stream_diagnostics(node, status.feedback, limits.feedback_age.limit, publishers),
     ]
 
 
-def _chunk_diagnostic(node: str, status: BridgeStatus, publishers: int, latency: float) -> DiagnosticStatus:
+def _chunk_diagnostic(node: str, status: BridgeStatus, publishers: Sequence[str], latency: float) -> DiagnosticStatus:
     level, text = diagnostics.OK, "ok"
-    if publishers != 1:
-        level = diagnostics.WARN
-        text = f"{publishers} publishers of chunks; the bridge follows one session of them"
+    if len(publishers) != 1:
+        level, names = diagnostics.WARN, f": {', '.join(publishers)}" if publishers else ""
+        text = f"{len(publishers)} publishers of chunks; the bridge follows one session of them{names}"
     elif status.plan_age < 0:
         text = "no plan"
     values = {

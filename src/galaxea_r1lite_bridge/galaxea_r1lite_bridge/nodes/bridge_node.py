@@ -311,7 +311,10 @@ class BridgeNode(ManagedNode):
         self._status.publish(message)
 
     def _publish_diagnostics(self) -> None:
-        publishers = self.count_publishers(self._robot.interfaces.action_chunk)
+        topics = {name: self._robot.groups[name].feedback for name in self._feedback}
+        publishers = {
+            n: self.publishers(t) for n, t in {**topics, "chunks": self._robot.interfaces.action_chunk}.items()
+        }
         name = self.get_fully_qualified_name().lstrip("/")
         message = DiagnosticArray(
             status=status_diagnostics(name, self._last_status, self._settings.watchdog, publishers, self._chunk_latency)

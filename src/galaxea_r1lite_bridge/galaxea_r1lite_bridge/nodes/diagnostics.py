@@ -23,8 +23,14 @@ def diagnostic(node: str, part: str, level: bytes, message: str, values: Mapping
     )
 
 
-def stream_diagnostics(node: str, streams: Sequence[StreamStatus], max_age: float) -> list[DiagnosticStatus]:
-    """A status for each input stream: STALE when older than `max_age` s, WARN while messages are refused."""
+def stream_diagnostics(
+    node: str, streams: Sequence[StreamStatus], max_age: float, publishers: Mapping[str, Sequence[str]]
+) -> list[DiagnosticStatus]:
+    """A status for each input stream: STALE when older than `max_age` s, WARN while messages are refused.
+
+    `publishers` are the nodes that publish each stream, as far as they are known: more than one is a WARN that names
+    them.
+    """
     result = []
     for stream in streams:
         level, message = OK, "ok"
@@ -32,12 +38,15 @@ def stream_diagnostics(node: str, streams: Sequence[StreamStatus], max_age: floa
             level, message = ERROR, "never received"
         elif stream.age > max_age:
             level, message = STALE, f"older than {max_age:g} s"
+        elif len(names := publishers.get(stream.name, ())) > 1:
+            level, message = WARN, f"has {len(names)} publishers, end all but one: {', '.join(names)}"
         elif stream.rejected:
             level, message = WARN, "messages were refused"
         values = {
             "rate [Hz]": stream.rate,
             "jitter [ms]": stream.jitter,
             "age [s]": stream.age,
+            "clock offset [s]": stream.offset,
             "received": stream.received,
             "rejected": stream.rejected,
         }

@@ -108,6 +108,11 @@ class ManagedNode(LifecycleNode):
             "domain. End it, or set another ROS_DOMAIN_ID"
         )
 
+    def publishers(self, topic: str) -> list[str]:
+        """Full names of the nodes that publish a topic; a killed one is among them for up to 20 s more."""
+        found = self.get_publishers_info_by_topic(self.resolve_topic_name(topic))
+        return sorted(f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in found)
+
     def autostart(self) -> bool:
         """Configure and activate when the parameter says so; return whether the node may go on."""
         if not self.get_parameter("autostart").value:
