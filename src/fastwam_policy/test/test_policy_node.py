@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
 
 from fastwam_msgs.msg import ActionChunk, PolicyStatus
@@ -141,6 +143,42 @@ def test_a_policy_of_ones_own_runs_and_waits_for_no_camera(ros, sensors, status,
     assert not status[-1].random_weights
     answer = ros.call(SetInstruction, "policy_node/set_instruction", SetInstruction.Request(instruction="anything"))
     assert answer.success
+
+
+def test_a_clock_that_stands_still_is_named_within_a_second(ros, sensors, status, chunks):
+    clock = ros.node.create_publisher(Clock, "/clock", 10)
+    begin, stopped = time.monotonic(), []
+
+    def now():
+        return 10**12 + round(1e9 * ((stopped[0] if stopped else time.monotonic()) - begin))
+
+    ros.node.create_timer(0.01, lambda: clock.publish(Clock(clock=time_message(now()))))
+    sensors.stamp_ns = now
+    ros.start("fastwam_policy", "policy_node", policy=f"{HOLD}:Hold", replan_interval=0.2, use_sim_time=True)
+    ros.until(lambda: len(chunks) >= 3 and status and status[-1].state == PolicyState.RUNNING)
+    stopped.append(time.monotonic())
+    ros.until(lambda: status[-1].reason == PolicyReason.CLOCK_STANDS_STILL)
+    assert status[-1].state == PolicyState.WAITING
+    first = next(one for one in status if one.reason == PolicyReason.CLOCK_STANDS_STILL)
+    assert float(first.reason_text.split()[-2]) < 1.0, "on the steady clock"
+    count = len(chunks)
+    stopped.clear()
+    ros.until(lambda: len(chunks) > count + 1 and status[-1].state == PolicyState.RUNNING)
+
+
+def test_a_second_publisher_is_named(ros, sensors, status):
+    seen = ros.collect(DiagnosticArray, "/diagnostics")
+    second = ros.node.create_publisher(JointState, ROBOT.groups["left_arm"].feedback, 1)
+    ros.start("fastwam_policy", "policy_node", policy=f"{HOLD}:Hold")
+
+    def said():
+        return {one.name: one.message for message in seen[-2:] for one in message.status}
+
+    name = ros.node.get_fully_qualified_name()
+    text = f"has 2 publishers, end all but one: {name}, {name}"
+    ros.until(lambda: said().get("policy_node: stream left_arm") == text)
+    assert "publishers" not in said()["policy_node: stream right_arm"]
+    assert second.get_subscription_count()
 
 
 def test_a_node_that_is_ended_in_an_inference_ends_in_order(ros, sensors, chunks, random_bundle):

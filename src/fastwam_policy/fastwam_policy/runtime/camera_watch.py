@@ -97,14 +97,14 @@ class CameraWatch:
     def finding(self) -> CameraFinding | None:
         """A limit that is passed now."""
         with self._lock:
+            for camera, (first, last) in self._dark_ns.items():
+                if (seconds := (last - first) / _SECOND) >= self._blind.limit:
+                    return CameraFinding(PolicyReason.CAMERA_BLIND, self._blind.reaction, f"{camera}, {seconds:.1f} s")
             if self._frozen.reaction != CameraReaction.OFF:
                 for camera, pictures in self._pictures.items():
                     if pictures.count >= _SAME and pictures.seconds >= self._frozen.limit and pictures.must_differ:
                         text = f"{camera}, for {pictures.seconds:.1f} s while an arm moved {pictures.moved:.2f} rad"
                         return CameraFinding(PolicyReason.CAMERA_FROZEN, self._frozen.reaction, text)
-            for camera, (first, last) in self._dark_ns.items():
-                if (seconds := (last - first) / _SECOND) >= self._blind.limit:
-                    return CameraFinding(PolicyReason.CAMERA_BLIND, self._blind.reaction, f"{camera}, {seconds:.1f} s")
         return None
 
     def clear(self) -> None:

@@ -338,6 +338,15 @@ def test_blind_pictures_are_never_used_and_named_after_half_a_second():
     assert isinstance(source.see(JPEG), Frame), "at once when it is over"
 
 
+def test_what_is_black_is_called_blind_and_not_frozen():
+    source = Source()
+    for _ in range(20):
+        source.see(BLACK)
+        joints = {arm: np.full(6, source.now / NS) for arm in ROBOT.workspace.arms}
+        source.watch.arrived("head", source.now, fingerprint(BLACK), joints)
+    assert source.see(BLACK).reason == PolicyReason.CAMERA_BLIND
+
+
 def test_dark_for_a_moment_is_no_fault():
     source = Source()
     for _ in range(5):
