@@ -70,6 +70,7 @@ def dropped(status, reason):
 
 
 def test_one_session_is_followed_until_armed_again(ros, bridge, chunks, status):
+    ros.until(chunks.get_subscription_count)
     chunks.publish(chunk(near(0.1), session=5))
     ros.until(lambda: status[-1].session == 5)
     chunks.publish(chunk(near(-0.3), session=6, chunk_id=2**64 - 1, epoch=2**32 - 1))

@@ -133,7 +133,7 @@ class ObservationInputs:
 
     def publishers(self) -> dict[str, list[str]]:
         """Nodes that publish each stream, as far as they are known."""
-        return {stream: self._node.publishers(topic) for stream, topic in self._topics.items()}
+        return {stream: self._node.publishing_nodes(topic) for stream, topic in self._topics.items()}
 
     def _placed(self, stream: str, message: Any) -> int | None:
         """A message's stamp on the node's clock, ns, 0 without one; None: it was refused."""

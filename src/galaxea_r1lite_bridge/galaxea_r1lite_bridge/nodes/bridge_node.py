@@ -313,7 +313,7 @@ class BridgeNode(ManagedNode):
     def _publish_diagnostics(self) -> None:
         topics = {name: self._robot.groups[name].feedback for name in self._feedback}
         publishers = {
-            n: self.publishers(t) for n, t in {**topics, "chunks": self._robot.interfaces.action_chunk}.items()
+            n: self.publishing_nodes(t) for n, t in {**topics, "chunks": self._robot.interfaces.action_chunk}.items()
         }
         name = self.get_fully_qualified_name().lstrip("/")
         message = DiagnosticArray(

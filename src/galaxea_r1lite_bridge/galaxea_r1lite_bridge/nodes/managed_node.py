@@ -108,7 +108,7 @@ class ManagedNode(LifecycleNode):
             "domain. End it, or set another ROS_DOMAIN_ID"
         )
 
-    def publishers(self, topic: str) -> list[str]:
+    def publishing_nodes(self, topic: str) -> list[str]:
         """Full names of the nodes that publish a topic; a killed one is among them for up to 20 s more."""
         found = self.get_publishers_info_by_topic(self.resolve_topic_name(topic))
         return sorted(f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in found)
