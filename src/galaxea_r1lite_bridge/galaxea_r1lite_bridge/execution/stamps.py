@@ -77,7 +77,7 @@ class Stamps:
                 earliest = delay if self.simulated else self._early[1]
                 if steady_ns - since_ns < _EARLY_NS:
                     return (delay - earliest) / _SECOND
-                self._learned(earliest, steady_ns // _SECOND)
+                self._least.learn(earliest, steady_ns // _SECOND)
             self._early = None
             growth, passed = delay - self._before.delay_ns, steady_ns - self._before.steady_ns
             if growth > passed + (_CATCH_UP_NS if self.simulated else _STEP_NS):
