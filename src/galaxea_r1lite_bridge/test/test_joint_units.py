@@ -98,7 +98,7 @@ def test_what_cannot_be_is_told_with_the_likely_factor(changed, says):
     state, action = episode(**changed)
     with pytest.raises(ConfigError) as error:
         check_units(ROBOT, state, action, "bag", "the robot file", ())
-    assert str(error.value) == f"bag: {problems[0]}. Declare its unit in the robot file"
+    assert str(error.value) == f"bag: {problems[0]}. Another unit is declared in the robot file"
 
 
 def test_a_unit_that_is_declared_is_believed():

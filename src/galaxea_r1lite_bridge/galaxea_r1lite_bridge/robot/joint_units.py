@@ -48,10 +48,10 @@ def check_units(
         units_only: whether only those count that another unit explains.
 
     Raises:
-        ConfigError: a line for each group, with the likely factor.
+        ConfigError: in one line, with the likely factor for each group.
     """
     if problems := list(contradictions(robot, state, action, declared, units_only=units_only)):
-        raise ConfigError("\n".join(f"{source}: {problem}. Declare its unit in {remedy}" for problem in problems))
+        raise ConfigError(f"{source}: {'; '.join(problems)}. Another unit is declared in {remedy}")
 
 
 def contradictions(
