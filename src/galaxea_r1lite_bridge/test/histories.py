@@ -329,7 +329,7 @@ class World:
         return self.every == 1 and self.steady_ns - self.regular_since_ns > seconds * S
 
     def on_clock_rate(self, rate, every):
-        self.rate, self.every, self.regular_since_ns = rate, every, self.steady_ns
+        self.rate, self.every, self.irregular = rate, every, True
 
     def on_frozen(self, frozen):
         self.frozen = frozen

@@ -222,10 +222,14 @@ class Workspace(Rule):
         workspace, (sent, was) = world.controller.guard.workspace, np.array(self.sent).swapaxes(0, 1)
         now = clearance(workspace, sent).min(axis=1)
         inside = now < -1e-3  # the torso may have been moved: then it must not become less by the arms' motion
-        before = clearance(workspace, was[inside]).min(axis=1) if inside.any() else np.zeros(0)
-        for after, earlier in zip(now[inside], before, strict=True):
-            if after < earlier - 1e-4:
-                self.broken(f"{1e3 * after:.1f} mm, after {1e3 * earlier:.1f} mm")
+        lost = np.zeros(len(now))
+        if inside.any():
+            lost[inside] = clearance(workspace, was[inside]).min(axis=1) - now[inside]
+        total = 0.0
+        for step, less in zip(lost, inside, strict=True):
+            total = max(0.0, total + step) if less else 0.0
+            if total > 1e-3:
+                self.broken(f"the arms come {1e3 * total:.2f} mm nearer where they are too near")
 
 
 class StartValues(Rule):
