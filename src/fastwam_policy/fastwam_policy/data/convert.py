@@ -20,6 +20,7 @@ from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.data.known_recordings import Work, missing
 from fastwam_policy.data.lerobot_layout import Version
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
+from fastwam_policy.data.picture_watch import Report, watched
 from fastwam_policy.data.recordings import (
     check_topics,
     content_of,
@@ -149,11 +150,18 @@ def _convert_one(
     return path, "", notes
 
 
-def read_episode(path: Path, robot: RobotConfig, settings: ConvertSettings, notes: list[str] | None = None) -> Episode:
+def read_episode(
+    path: Path,
+    robot: RobotConfig,
+    settings: ConvertSettings,
+    notes: list[str] | None = None,
+    report: Report | None = None,
+) -> Episode:
     """One recording at `fps`: for each frame the newest picture, the nearest joints, and the target in force.
 
     Where a camera has a gap, the longest part without one is the episode. Its images are read from the recording
-    again, one after the other, when they are iterated. `notes` is added to, also then: what is left out or odd.
+    again, one after the other, when they are iterated. `notes` is added to, also then: what is left out or odd. What
+    `report` is given, if there is one, is not in the notes: cameras that froze or saw nothing.
 
     Raises:
         ConfigError: topics are missing, nothing overlaps, joints have a gap, or too much is damaged; names stream and
@@ -181,7 +189,9 @@ def read_episode(path: Path, robot: RobotConfig, settings: ConvertSettings, note
                     f"{path}: state {group} has a gap of {skew:.2f} s at {at:.2f} s (max_skew {settings.max_skew:g} s)"
                 )
         state[group] = stream.rows(nearest)
-    images = {c: _images(path, robot, c, times, pictures[c], settings, notes) for c in robot.cameras}
+    say = report or (lambda kind, text, _: notes.append(f"{path}: {kind} camera: {text}"))
+    read = {c: _images(path, robot, c, times, pictures[c], settings, notes) for c in robot.cameras}
+    images = {c: watched(each, state, robot, c, settings.fps, say) for c, each in read.items()}
     actions = {group: streams[f"action {group}"] for group in robot.commanded}
     action = {group: stream.rows(stream.last(times)) for group, stream in actions.items()}
     declared = {name for name, group in robot.groups.items() if group.messages.unit is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,8 +16,9 @@ from fastwam_policy.data.bounded import read_json
 from fastwam_policy.data.convert import ConvertSettings, read_episode
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
+from fastwam_policy.data.picture_watch import Report, watched
 from fastwam_policy.policies.base import Pixels, PolicyInfo
-from fastwam_policy.reports.findings import Checked, Finding, Vectors, picture_findings, unlike_others, unlike_policy
+from fastwam_policy.reports.findings import Checked, Finding, Vectors, unlike_others, unlike_policy
 from fastwam_policy.reports.page import data_url, write_page
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -48,9 +50,9 @@ def check_dataset(
             states[episode.index] = reader.vectors(episode)[0]
             for camera in () if quick else robot.cameras:
                 images = reader.images(episode, camera, range(episode.length))
-                checked.findings += picture_findings(
-                    images, states[episode.index], robot, camera, reader.fps, episode.index
-                )
+                groups = {name: states[episode.index][:, place] for name, place in robot.slices.items()}
+                report = _reporter(checked, episode.index)
+                deque(watched(images, groups, robot, camera, reader.fps, report), maxlen=0)
         except ConfigError as error:
             checked.findings.append(Finding("unusable", episode.index, str(error)))
     if states:
@@ -63,10 +65,9 @@ def check_recording(path: Path, robot: RobotConfig, *, quick: bool = False) -> C
     """What `convert` would refuse or say of it, and its pictures."""
     checked, notes, settings = Checked(str(path), 1), list[str](), ConvertSettings("")
     try:
-        episode = read_episode(path, robot, settings, notes)
-        state = np.concatenate([episode.state[group] for group in robot.commanded], axis=1).astype(np.float32)
-        for camera in () if quick else robot.cameras:
-            checked.findings += picture_findings(episode.images[camera], state, robot, camera, settings.fps, None)
+        episode = read_episode(path, robot, settings, notes, _reporter(checked, None))
+        for images in () if quick else episode.images.values():
+            deque(images, maxlen=0)
     except ConfigError as error:
         checked.findings.append(Finding("unusable", None, str(error)))
     except Exception as error:  # noqa: BLE001  bytes of others: the next recording may be good
@@ -127,6 +128,10 @@ def write_check_page(path: Path, checked: Sequence[Checked], title: str) -> None
             rows.append((each.source, where, finding.kind, finding.text, picture))
     sources = [(each.source, each.episodes, len(each.findings)) for each in checked]
     write_page(path, "check.html.jinja", title=title, sources=sources, rows=rows)
+
+
+def _reporter(checked: Checked, episode: int | None) -> Report:
+    return lambda kind, text, picture: checked.findings.append(Finding(kind, episode, text, picture))
 
 
 def _reader(folder: Path, robot: RobotConfig) -> Reader:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fastwam_policy.policies.base import Pixels, PolicyInfo
-from fastwam_policy.runtime.camera_watch import CameraReaction, CameraWatch, CameraWatchdog
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 Vectors = NDArray[np.float32]
 
-_WATCH: Final = CameraWatchdog(0.5, CameraReaction.HOLD)  # s, as in the policy node
-_SMALLER, _ALIKE = (
-    8,
-    3.0,
-)  # a codec changes a picture that stands still by less than this of 255, at an eighth of its size
-_NS: Final = 1_000_000_000
 _FAR, _LEAST = 8.0, 0.3  # robust deviations, and rad or 100 mm, by which an episode's mean is unlike the others
 _UNUSUAL: Final = 4.0  # times the median length, or a fraction of it
 _OUTSIDE: Final = 0.2  # of an episode's rows outside the 1 to 99 % band of a policy's training data
@@ -66,38 +58,6 @@ class Checked:
         """For JSON."""
         found = [finding.figures() for finding in self.findings]
         return {"source": self.source, "episodes": self.episodes, "findings": found}
-
-
-def picture_findings(
-    images: Iterable[Pixels], state: Vectors, robot: RobotConfig, camera: str, fps: float, episode: int | None
-) -> list[Finding]:
-    """Stretches of one camera in which it shows nothing, or always the same while arms move.
-
-    Args:
-        images: one for each row.
-        state: [T, D] in the robot's order, rad and mm.
-        robot: which arm carries the camera.
-        camera: whose images.
-        fps: rows a second.
-        episode: its number.
-    """
-
-    def joints(row: int) -> dict[str, NDArray[np.float64]]:
-        return {name: state[row, place].astype(np.float64) for name, place in robot.slices.items()}
-
-    watch = CameraWatch(robot, _WATCH, _WATCH)
-    likeness, before, found = 0, None, dict[str, Finding]()
-    for row, image in enumerate(images):
-        small = _small(image)
-        if before is None or before.shape != small.shape or np.abs(small - before).max() >= _ALIKE:
-            likeness, before = likeness + 1, small
-        stamp = row * round(_NS / fps) + 1
-        watch.arrived(camera, stamp, likeness, joints(row))
-        watch.shows_something(camera, stamp, image)
-        if (finding := watch.finding()) is not None:
-            kind = "frozen" if "FROZEN" in finding.reason.name else "blind"
-            found[kind] = Finding(kind, episode, f"{finding.detail}, up to frame {row}", image)
-    return list(found.values())
 
 
 def unlike_others(states: dict[int, Vectors], robot: RobotConfig) -> list[Finding]:
@@ -157,8 +117,3 @@ def lines(checked: Sequence[Checked]) -> list[str]:
             where = "" if finding.episode is None else f"episode {finding.episode}: "
             text.append(f"  {finding.kind}: {where}{finding.text}")
     return text
-
-
-def _small(image: Pixels) -> NDArray[np.float32]:
-    size = (max(1, image.shape[1] // _SMALLER), max(1, image.shape[0] // _SMALLER))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
