@@ -60,4 +60,5 @@ def watched(
 
 def _small(image: Pixels) -> NDArray[np.float32]:
     size = (max(1, image.shape[1] // _SMALLER), max(1, image.shape[0] // _SMALLER))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+    some = np.ascontiguousarray(image[:: _SMALLER // 2, :: _SMALLER // 2])  # of a large picture, a third of the time
+    return np.asarray(cv2.resize(some, size, interpolation=cv2.INTER_AREA), np.float32)
