@@ -77,11 +77,12 @@ class RecorderNode(ManagedNode):
         self._writer = RecordingWriter(self._output, kinds, typestore(kinds.values()))
         self._inputs = {topic: self._record(topic) for topic, (_, qos) in self._topics.items() if qos is not LATCHED}
         self._fetched = (0, 0)
+        self._recording = True
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._shown = ""
         # A simulated clock may stand still, and disk errors must be reported then, too.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timers = [
+        self._periodic = [
             self.create_timer(_FETCH_PERIOD, self._fetch, clock=steady),
             self.create_timer(diagnostics.PERIOD, self._publish_diagnostics, clock=steady),
         ]
@@ -89,12 +90,13 @@ class RecorderNode(ManagedNode):
 
     def deactivate(self) -> None:
         """Finish the file."""
-        for timer in self._timers:
+        for timer in self._periodic:
             self.destroy_timer(timer)
         self._fetch()
         self._listener.destroy_node()
         self._writer.close()
         self._publish_diagnostics()
+        self._recording = False  # a timer may be due already
         self.destroy_publisher(self._diagnostics)
         dropped = f", dropped {self._writer.dropped}" if self._writer.dropped else ""
         self.get_logger().info(f"wrote {self._writer.written} messages to {self._output}{dropped}")
@@ -105,6 +107,8 @@ class RecorderNode(ManagedNode):
 
     def _fetch(self) -> None:
         """Write what has come, with the node's time of its arrival."""
+        if not self._recording:
+            return
         before, now = self._fetched, (time.time_ns(), self.get_clock().now().nanoseconds)
         self._fetched = now
         if not before[1]:  # a simulated clock stands at zero until its first message
@@ -121,6 +125,8 @@ class RecorderNode(ManagedNode):
             self._writer.put(name, now_ns, data)
 
     def _publish_diagnostics(self) -> None:
+        if not self._recording:
+            return
         name, writer = self.get_fully_qualified_name().lstrip("/"), self._writer
         level, text = diagnostics.OK, "ok"
         if writer.error:
