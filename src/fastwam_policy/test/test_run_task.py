@@ -242,6 +242,10 @@ beat = node.create_publisher(Heartbeat, "{ROBOT.interfaces.heartbeat}", 1)
 node.create_timer(0.04, lambda: beat.publish(Heartbeat(session=2, pressed=True)))
 client = ActionClient(node, RunTask, "{ROBOT.interfaces.run_task}")
 client.wait_for_server()
+heard = 0
+while heard < 20:  # by the bridge, which must miss it later
+    heard += beat.get_subscription_count() > 0
+    rclpy.spin_once(node)
 client.send_goal_async(RunTask.Goal(time_limit=Duration(sec=60)))
 rclpy.spin(node)
 """
