@@ -107,9 +107,9 @@ def test_the_simulator_runs_to_the_report(tmp_path):
 @NEEDS_SIMULATOR
 @pytest.mark.slow
 def test_the_shipped_policy_folds_the_simulated_towel(tmp_path):
-    """One of two towels: it folds nine of ten, and a busy machine may cost it one."""
+    """One of three towels: it folds nine of ten, and a busy machine may cost it two."""
     factors = []
-    for seed in (3, 0):
+    for seed in (3, 0, 2):
         simulation = simulate(tmp_path, seed)
         if simulation["success"]:
             assert simulation["corner_distance_cm"] < 4
@@ -119,7 +119,7 @@ def test_the_shipped_policy_folds_the_simulated_towel(tmp_path):
         pytest.skip(
             f"the machine was busy: the simulator ran at {max(factors):.2f} of real time, the nodes came too late"
         )
-    pytest.fail("neither towel was folded")
+    pytest.fail("no towel was folded")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGKILL, -9)])
