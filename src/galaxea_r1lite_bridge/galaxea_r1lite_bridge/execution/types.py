@@ -43,6 +43,8 @@ class Inputs:
     """s since the heartbeat that is missing longest of those that must come, -1: none is heard."""
     released: bool = False
     """Whether a heartbeat says that its deadman switch is not pressed."""
+    backwards: int = 0
+    """How often the node's clock has gone back since the node began, also between two ticks."""
 
     def pose(self, groups: Iterable[str], max_age: float) -> NDArray[np.float64] | None:
         """Measured positions [D] of `groups`; None where a stream is missing, refused or older than `max_age` s."""

@@ -153,8 +153,9 @@ class ClockJump(Watchdog):
         if before is None:
             return
         step, passed = now.now_ns - before.now_ns, now.steady_ns - before.steady_ns
+        back = now.backwards - before.backwards or int(step < 0)
+        self._backwards.extend([now.steady_ns] * min(back, _INTERLEAVED))
         if step < 0:
-            self._backwards.append(now.steady_ns)
             self._back = -step / _SECOND
         lately = [at for at in self._backwards if now.steady_ns - at < _SECOND]
         if len(lately) == _INTERLEAVED:

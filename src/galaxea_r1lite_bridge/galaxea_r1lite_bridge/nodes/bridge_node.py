@@ -11,7 +11,8 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
 from numpy.typing import NDArray
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
@@ -78,7 +79,9 @@ class BridgeNode(ManagedNode):
         }
         self._heartbeats = Heartbeats(self._settings.watchdog.heartbeat.limit)
         self._armed, self._heartbeat_age = False, -1.0
-        self._tick_count = 0
+        self._tick_count = self._backwards = 0
+        back = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
+        self._jumps = self.get_clock().create_jump_callback(back, post_callback=self._on_clock_back)
         self._shown: tuple[State, Reason] | None = None
         self._chunk_latency = 0.0
         self._leaving = False
@@ -133,6 +136,7 @@ class BridgeNode(ManagedNode):
         self._loop.stop()
         for side in (self._chunks, self._brakes):
             side.close()
+        self._jumps.unregister()
         self._hold_base()
         inactive = Command(State.INACTIVE, Reason.NONE, "", None, np.zeros(len(self._robot.joint_names), int))
         self._publish_status(inactive, self.get_clock().now().nanoseconds)
@@ -269,6 +273,9 @@ class BridgeNode(ManagedNode):
         if changed or self._tick_count % self._status_ticks == 0:
             self._publish_status(command, now_ns)
 
+    def _on_clock_back(self, _: object) -> None:
+        self._backwards += 1
+
     def _now(self) -> tuple[int, int]:
         """The node's clock and the steady clock, ns, read together."""
         return self.get_clock().now().nanoseconds, time.monotonic_ns()
@@ -276,7 +283,7 @@ class BridgeNode(ManagedNode):
     def _collect(self, now_ns: int, steady_ns: int) -> Inputs:
         feedback = {name: stream.newest(steady_ns) for name, stream in self._feedback.items()}
         self._heartbeat_age, released = self._heartbeats.now(steady_ns, armed=self._armed)
-        return Inputs(now_ns, steady_ns, feedback, self._heartbeat_age, released)
+        return Inputs(now_ns, steady_ns, feedback, self._heartbeat_age, released, self._backwards)
 
     def _send(self, command: Command, now_ns: int) -> None:
         assert command.motion is not None
