@@ -24,7 +24,7 @@ class Rig(OfflineBridge):
         self.joints = self.home.copy()
         self.noise = 1e-4
         self.age, self.invalid, self.shown, self.heartbeat_age = {}, set(), None, -1.0
-        self.released = False
+        self.released, self.backwards = False, 0
         self.frozen = False
         self.random = np.random.default_rng(0)
         self.sent, self.states = [], []
@@ -49,7 +49,8 @@ class Rig(OfflineBridge):
             name: JointFeedback(self.shown[place].copy(), self.age.get(name, 0.0), name in self.invalid)
             for name, place in self.controller.joints.groups.items()
         }
-        return Inputs(self.clock.now_ns, self.clock.steady_ns, feedback, self.heartbeat_age, self.released)
+        clocks = self.clock.now_ns, self.clock.steady_ns
+        return Inputs(*clocks, feedback, self.heartbeat_age, self.released, self.backwards)
 
     def tick(self, period=TICK):
         """Time passes, and then the bridge acts."""

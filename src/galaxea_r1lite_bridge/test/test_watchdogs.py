@@ -68,6 +68,20 @@ def test_a_clock_with_two_publishers_is_refused_within_a_second(armed, offset):
     check_limits(armed.sent[:begin], armed.controller.limiter)
 
 
+def test_a_clock_that_goes_back_between_ticks_is_seen(armed):
+    armed.accept(0.4, ramp=True)
+    armed.run(0.2)
+    armed.backwards = 1
+    command = armed.tick()
+    assert shown(command)[1] == Reason.CLOCK_JUMPED_BACK
+    assert command.detail == "between two ticks"
+    for _ in range(2):
+        armed.backwards += 1
+        command = armed.tick()
+    assert command.reason == Reason.CLOCK_INTERLEAVED
+    assert shown(armed.run(0.9)) == (State.HOLDING, Reason.CLOCK_INTERLEAVED)
+
+
 def test_the_beginning_of_a_simulated_clock_is_no_jump():
     rig = Rig()
     rig.clock.now_ns = 0

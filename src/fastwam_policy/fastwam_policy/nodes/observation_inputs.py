@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.clock import JumpThreshold, TimeJump
-from rclpy.duration import Duration
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from fastwam_policy.nodes.image_decoding import image_decoders
@@ -112,14 +110,7 @@ class ObservationInputs:
             )
             for name, group in robot.commanded.items()
         ]
-
-        def jumped(_: TimeJump) -> None:
-            on_jump_back()
-
-        self._jump = node.get_clock().create_jump_callback(
-            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
-            post_callback=jumped,
-        )
+        self._jump = node.on_clock_back(on_jump_back)
 
     def destroy(self) -> None:
         """Release all topics."""

@@ -15,7 +15,6 @@ from typing import Any, Final
 from ament_index_python.packages import get_package_share_directory
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from fastwam_policy.common.processes import node_names
@@ -26,6 +25,7 @@ from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedReader
 from galaxea_r1lite_bridge.nodes.conversions import message_class
 from galaxea_r1lite_bridge.nodes.managed_node import LATCHED, PARAMETERS_TOPIC, ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
+from galaxea_r1lite_bridge.nodes.side_node import bare_node
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -66,14 +66,7 @@ class RecorderNode(ManagedNode):
         if self._activations > 1:
             self._output = self._output.with_name(f"recording_{self._activations}")
         kinds = {self.resolve_topic_name(topic): kind for topic, (kind, _) in self._topics.items()}
-        self._listener = Node(
-            f"{self.get_name()}_listener",
-            context=self.context,
-            namespace=self.get_namespace(),
-            use_global_arguments=False,
-            enable_rosout=False,
-            start_parameter_services=False,
-        )
+        self._listener = bare_node(self, "listener", self.context)
         self._writer = RecordingWriter(self._output, kinds, typestore(kinds.values()))
         self._inputs = {topic: self._record(topic) for topic, (_, qos) in self._topics.items() if qos is not LATCHED}
         self._fetched = (0, 0)

@@ -142,7 +142,7 @@ class ClockJump(Watchdog):
     """
 
     _before: Inputs | None = None
-    _back = 0.0
+    _back = ""
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
@@ -155,13 +155,13 @@ class ClockJump(Watchdog):
         step, passed = now.now_ns - before.now_ns, now.steady_ns - before.steady_ns
         back = now.backwards - before.backwards or int(step < 0)
         self._backwards.extend([now.steady_ns] * min(back, _INTERLEAVED))
-        if step < 0:
-            self._back = -step / _SECOND
+        if back:
+            self._back = f"{-step / _SECOND:.2f} s" if step < 0 else "between two ticks"
         lately = [at for at in self._backwards if now.steady_ns - at < _SECOND]
         if len(lately) == _INTERLEAVED:
             yield self._found(Reason.CLOCK_INTERLEAVED, "")
         if lately:
-            yield self._found(Reason.CLOCK_JUMPED_BACK, f"{self._back:.2f} s")
+            yield self._found(Reason.CLOCK_JUMPED_BACK, self._back)
         elif before.now_ns and step - passed > self.watch.limit * _SECOND:  # a simulated clock begins from 0
             yield self._found(Reason.CLOCK_JUMPED_AHEAD, f"{(step - passed) / _SECOND:.2f} s")
 

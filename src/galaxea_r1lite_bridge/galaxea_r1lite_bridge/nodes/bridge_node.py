@@ -11,8 +11,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
 from numpy.typing import NDArray
-from rclpy.clock import Clock, ClockType, JumpThreshold
-from rclpy.duration import Duration
+from rclpy.clock import Clock, ClockType
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
@@ -80,8 +79,7 @@ class BridgeNode(ManagedNode):
         self._heartbeats = Heartbeats(self._settings.watchdog.heartbeat.limit)
         self._armed, self._heartbeat_age = False, -1.0
         self._tick_count = self._backwards = 0
-        back = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
-        self._jumps = self.get_clock().create_jump_callback(back, post_callback=self._on_clock_back)
+        self._jumps = self.on_clock_back(self._count_backwards)
         self._shown: tuple[State, Reason] | None = None
         self._chunk_latency = 0.0
         self._leaving = False
@@ -273,7 +271,7 @@ class BridgeNode(ManagedNode):
         if changed or self._tick_count % self._status_ticks == 0:
             self._publish_status(command, now_ns)
 
-    def _on_clock_back(self, _: object) -> None:
+    def _count_backwards(self) -> None:
         self._backwards += 1
 
     def _now(self) -> tuple[int, int]:

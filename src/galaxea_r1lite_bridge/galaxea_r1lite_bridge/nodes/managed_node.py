@@ -13,6 +13,8 @@ from typing import Any
 
 import rclpy
 import yaml
+from rclpy.clock import JumpHandle, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -107,6 +109,11 @@ class ManagedNode(LifecycleNode):
             f"another process publishes {', '.join(taken)} already: a robot, a simulator or a replay is in this ROS "
             "domain. End it, or set another ROS_DOMAIN_ID"
         )
+
+    def on_clock_back(self, act: Callable[[], None]) -> JumpHandle:
+        """Call `act` whenever the node's clock goes back, until the handle is unregistered."""
+        back = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
+        return self.get_clock().create_jump_callback(back, post_callback=lambda _: act())
 
     def publishing_nodes(self, topic: str) -> list[str]:
         """Full names of the nodes that publish a topic; a killed one is among them for up to 20 s more."""

@@ -33,14 +33,7 @@ class SideNode:
         self._owner, self._on_error = owner, on_error  # the executor keeps the node, and the node what is on it
         self._context = rclpy.Context()
         rclpy.init(args=[], context=self._context, domain_id=owner.context.get_domain_id())
-        self._node = Node(
-            f"{owner.get_name()}_{name}",
-            context=self._context,
-            namespace=owner.get_namespace(),
-            use_global_arguments=False,
-            enable_rosout=False,
-            start_parameter_services=False,
-        )
+        self._node = bare_node(owner, name, self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._closing = threading.Event()
@@ -79,3 +72,15 @@ class SideNode:
                 self._executor.spin_once(timeout_sec=_SPIN)
         except Exception as error:  # noqa: BLE001  a dead thread must never go unnoticed
             self._on_error(error)
+
+
+def bare_node(owner: Node, name: str, context: rclpy.Context) -> Node:
+    """A node beside `owner`, with `name` appended to the owner's; names on it are not remapped: resolve them there."""
+    return Node(
+        f"{owner.get_name()}_{name}",
+        context=context,
+        namespace=owner.get_namespace(),
+        use_global_arguments=False,
+        enable_rosout=False,
+        start_parameter_services=False,
+    )
