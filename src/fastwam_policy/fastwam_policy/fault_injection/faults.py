@@ -49,6 +49,7 @@ ENDED = OFF | {State.STOPPING}  # the last that a node says before it ends
 SAFE = HELD | ON
 AGED, LATE, ANY = {R.FEEDBACK_STALE, R.FEEDBACK_INVALID}, {R.PLAN_STALE, R.STARVED}, set(R)
 STEPPED = {R.NONE, R.FEEDBACK_CLOCK_STEPPED}
+TWO_ROBOTS = {R.FEEDBACK_INTERLEAVED, R.FEEDBACK_JUMPED}  # they are in different places
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 
 LEFT = "left arm's feedback"
@@ -72,7 +73,7 @@ ROBOT_FAULTS = [
     ),
     Fault("all feedback 0.5 s late", do.emulated("late"), HELD, AGED),
     Fault(f"{LEFT} always with the same stamp", do.emulated("one_stamp"), HELD, {R.FEEDBACK_STALE}),
-    Fault(f"two publishers of {LEFT}", do.second_robot(100.0), HELD | FAULT, {R.FEEDBACK_INTERLEAVED}),
+    Fault(f"two publishers of {LEFT}", do.second_robot(100.0), HELD | FAULT, TWO_ROBOTS),
     Fault(f"{LEFT} jumps by 0.5 rad", do.emulated("jump"), FAULT, {R.FEEDBACK_JUMPED}),
     Fault("left arm's encoder is one turn off", do.emulated("turn"), FAULT, {R.FEEDBACK_JUMPED}),
     Fault("left arm's encoder says 1e9 rad", do.emulated("huge"), FAULT | HELD, {R.FEEDBACK_JUMPED, *AGED}),
