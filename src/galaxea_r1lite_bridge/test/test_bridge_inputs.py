@@ -57,11 +57,12 @@ def chunks(ros):
 
 
 @pytest.fixture
-def bridge(ros, status):
+def bridge(ros, status, chunks):
     """Armed, with the emulator in the robot's place."""
     ros.start("galaxea_r1lite_bridge", "emulator_node", cameras=False)
     node = ros.start("galaxea_r1lite_bridge", "bridge_node", **SLOW_MACHINE)
     arm_when_ready(ros, status)
+    ros.until(chunks.get_subscription_count)
     return node
 
 
@@ -70,7 +71,6 @@ def dropped(status, reason):
 
 
 def test_one_session_is_followed_until_armed_again(ros, bridge, chunks, status):
-    ros.until(chunks.get_subscription_count)
     chunks.publish(chunk(near(0.1), session=5))
     ros.until(lambda: status[-1].session == 5)
     chunks.publish(chunk(near(-0.3), session=6, chunk_id=2**64 - 1, epoch=2**32 - 1))
