@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
@@ -50,6 +51,7 @@ _WARN_PERIOD = 2.0  # s between two equal warnings
 _CHUNKS = 5  # that wait to be taken
 _SHOWN = 40  # characters of a message that are logged
 _REST_TIME = 1.0  # s within which the arms come to rest when the node ends
+_DELIVERY = Duration(seconds=0.2)  # for the last messages: a publisher that is destroyed sends nothing again
 _ARMED = (State.HOLDING, State.TRACKING, State.STOPPING)
 _BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)  # receives from reliable senders, too
 
@@ -138,6 +140,8 @@ class BridgeNode(ManagedNode):
         self._hold_base()
         inactive = Command(State.INACTIVE, Reason.NONE, "", None, np.zeros(len(self._robot.joint_names), int))
         self._publish_status(inactive, self.get_clock().now().nanoseconds)
+        for last in (self._base, self._status):
+            last.wait_for_all_acked(_DELIVERY)
         self.destroy_timer(self._diagnostics_timer)
         for subscription in self._inputs:
             subscription.destroy()
