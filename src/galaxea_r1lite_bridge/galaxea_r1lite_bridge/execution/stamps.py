@@ -37,6 +37,15 @@ class _Seen(NamedTuple):
     steady_ns: int
 
 
+class _Early(NamedTuple):
+    """Messages that come before their time: since when, their least delay, and the newest of them."""
+
+    since_ns: int
+    least_ns: int
+    delay_ns: int
+    steady_ns: int
+
+
 @dataclass
 class Stamps:
     """Of one stream. The sender's clock need not agree with ours: a delay counts from the least one of the last 30 s.
@@ -54,7 +63,7 @@ class Stamps:
     _least: LeastDelay = field(default_factory=LeastDelay)
     _before: _Seen | None = None
     _stamp_ns: int | None = None
-    _early: tuple[int, int] | None = None  # since when, and the least delay since
+    _early: _Early | None = None
     _stepped_ns: int | None = None
     _backwards: deque[int] = field(default_factory=lambda: deque(maxlen=_BACKWARDS))
 
@@ -71,10 +80,10 @@ class Stamps:
             self._backwards.append(steady_ns)
         self._stamp_ns = stamp_ns
         if self._before is not None:
-            if delay < self._before.least_ns - _STEP_NS:
-                since_ns, earliest = self._early or (steady_ns, delay)
-                self._early = since_ns, min(delay, earliest)
-                earliest = delay if self.simulated else self._early[1]
+            if delay < self._before.least_ns - _STEP_NS or self._late_among_early(delay, steady_ns):
+                since_ns, earliest = (self._early.since_ns, self._early.least_ns) if self._early else (steady_ns, delay)
+                earliest = delay if self.simulated else min(delay, earliest)
+                self._early = _Early(since_ns, earliest, delay, steady_ns)
                 if steady_ns - since_ns < _EARLY_NS:
                     return (delay - earliest) / _SECOND
                 self._least.learn(earliest, steady_ns // _SECOND)
@@ -86,6 +95,15 @@ class Stamps:
         least = self._least.learn(delay, steady_ns // _SECOND)
         self._before = _Seen(delay, least, steady_ns)
         return (delay - least) / _SECOND
+
+    def _late_among_early(self, delay: int, steady_ns: int) -> bool:
+        """Whether a message that is in time by the clocks as they were can be a late one of those that came early."""
+        early = self._early
+        return (
+            early is not None
+            and not self.simulated
+            and delay - early.delay_ns <= steady_ns - early.steady_ns + _STEP_NS
+        )
 
     @property
     def offset(self) -> float:
