@@ -31,9 +31,10 @@ setup(
         *((f"share/{NAME}/{folder}", glob(f"{folder}/*")) for folder in glob(f"{BUNDLE}/*") if isdir(folder)),
     ],
     install_requires=[
-        "setuptools", "accelerate", "argcomplete", "av", "diffusers", "jinja2", "matplotlib", "numpy",
-        "opencv-python-headless", "pillow", "pyarrow", "pydantic>=2", "pyyaml", "rich", "rosbags", "rosbags-image",
-        "safetensors", "scipy", "simplejpeg", "tensorboard", "torch>=2.4", "transformers",
+        "setuptools", "accelerate", "argcomplete", "av", "diffusers", "httpx", "jinja2", "matplotlib", "msgpack",
+        "numpy", "opencv-python-headless", "pillow", "pyarrow", "pydantic>=2", "pyyaml", "pyzmq", "rich", "rosbags",
+        "rosbags-image", "safetensors", "scipy", "simplejpeg", "tensorboard", "torch>=2.4", "transformers",
+        "websockets>=15",
     ],
     zip_safe=False,
     entry_points={

@@ -26,9 +26,21 @@ KEYS = {
 # Names on PyPI of what is not declared to rosdep; a comment in package.xml names it.
 PYPI = {
     name: name
-    for name in ("accelerate", "av", "diffusers", "mujoco", "pyarrow", "rosbags", "safetensors", "simplejpeg")
+    for name in (
+        "accelerate",
+        "av",
+        "diffusers",
+        "httpx",
+        "msgpack",
+        "mujoco",
+        "pyarrow",
+        "rosbags",
+        "safetensors",
+        "simplejpeg",
+        "websockets",
+    )
 }
-PYPI |= {"torch": "torch", "transformers": "transformers"}
+PYPI |= {"torch": "torch", "transformers": "transformers", "zmq": "pyzmq"}
 WHEELS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",

@@ -31,7 +31,7 @@ def same(found, sent):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_what_is_sent_arrives(dialect, data):
     finite = PLAIN.filter(lambda value: not isinstance(value, float) or np.isfinite(value))
@@ -43,7 +43,7 @@ def test_what_is_sent_arrives(dialect, data):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_any_bytes_are_a_value_or_refused_in_a_line(dialect, data):
     good = pack(
