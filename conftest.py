@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import queue
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,12 +34,14 @@ TIMEOUT = 60.0  # s: generous, since two cores may be busy; nothing is measured 
 _ANSWER = 10.0  # s for a service's answer, until it is asked again
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"ros", "shared_ros"} & {*getattr(item, "fixturenames", ())}:
+        fixtures = getattr(item, "fixturenames", ())
+        if {"ros", "shared_ros"} & {*fixtures}:
             item.add_marker("nodes")
-        if item.get_closest_marker("nodes"):  # one after the other: two at once would make each other late
-            item.add_marker(pytest.mark.xdist_group("nodes"))
+        if "shared_ros" in fixtures:  # else each worker would start these nodes
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -80,10 +85,85 @@ def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Fork:
+    """A node's process that :class:`Forks` started, with what tests use of subprocess.Popen."""
+
+    def __init__(self, pid: int, args: list[str]) -> None:
+        self.pid, self.args, self.returncode = pid, args, None
+        self._over = threading.Event()
+
+    def ended(self, status: int) -> None:
+        self.returncode = status
+        self._over.set()
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not self._over.wait(timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Forks:
+    """Starts nodes as forks of one process that has imported what they need: a start costs a tenth."""
+
+    def __init__(self) -> None:
+        program = Path(__file__).parent / "scripts" / "fork_nodes.py"
+        self._parent = subprocess.Popen(
+            [sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self._started: queue.Queue[int] = queue.Queue()
+        self._statuses: dict[int, int] = {}
+        self._forks: dict[int, Fork] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=self._hear, daemon=True).start()
+
+    def start(self, command: list[str], log: Path) -> Fork:
+        wanted = {"program": command[0], "arguments": command[1:], "environment": dict(os.environ)}
+        print(json.dumps(wanted | {"folder": os.getcwd(), "log": str(log)}), file=self._parent.stdin)
+        fork = Fork(self._started.get(timeout=TIMEOUT), command)
+        with self._lock:
+            self._forks[fork.pid] = fork
+            if fork.pid in self._statuses:
+                fork.ended(self._statuses.pop(fork.pid))
+        return fork
+
+    def _hear(self) -> None:
+        for line in self._parent.stdout:
+            message = json.loads(line)
+            if "started" in message:
+                self._started.put(message["started"])
+                continue
+            with self._lock:
+                if fork := self._forks.pop(message["ended"], None):
+                    fork.ended(message["status"])
+                else:
+                    self._statuses[message["ended"]] = message["status"]
+
+    def close(self) -> None:
+        self._parent.stdin.close()
+        self._parent.wait()
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    forks = Forks()
+    yield forks
+    forks.close()
+
+
 class Ros:
     """A node of the test's own, spinning in the background, and the processes under test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, forks: Forks) -> None:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
@@ -96,8 +176,8 @@ class Ros:
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._closing = threading.Event()
         self._thread.start()
-        self._folder = folder
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self._folder, self._forks = folder, forks
+        self.processes: list[subprocess.Popen[bytes] | Fork] = []
         self._logs: list[Path] = []
 
     def _spin(self) -> None:
@@ -108,21 +188,26 @@ class Ros:
     def program(package: str, executable: str) -> str:
         return str(Path(get_package_prefix(package)) / "lib" / package / executable)
 
-    def start(self, package: str, executable: str, *arguments: str, **parameters: object) -> subprocess.Popen[bytes]:
+    def start(self, package: str, executable: str, *arguments: str, **parameters: object) -> Fork:
+        """Start a node; its program is what a user starts, but for the imports (see Forks)."""
         command = [self.program(package, executable), "--ros-args", *arguments]
         for name, value in parameters.items():
             command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-        return self.run(*command)
+        return self._keep(self._forks.start(command, self._log(executable)))
 
     def run(self, *command: str) -> subprocess.Popen[bytes]:
-        log = self._folder / f"{Path(command[0]).name}{len(self.processes)}.log"
-        with log.open("wb") as stream:
-            process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        with self._log(Path(command[0]).name).open("wb") as stream:
+            return self._keep(subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT))
+
+    def _log(self, name: str) -> Path:
+        self._logs.append(self._folder / f"{name}{len(self._logs)}.log")
+        return self._logs[-1]
+
+    def _keep(self, process: Any) -> Any:
         self.processes.append(process)
-        self._logs.append(log)
         return process
 
-    def output(self, process: subprocess.Popen[bytes]) -> str:
+    def output(self, process: subprocess.Popen[bytes] | Fork) -> str:
         return self._logs[self.processes.index(process)].read_text(errors="replace")
 
     def collect(self, kind: Any, topic: str, qos: Any = 50) -> list[Any]:
@@ -159,7 +244,7 @@ class Ros:
             time.sleep(0.01)
         return value
 
-    def finish(self, process: subprocess.Popen[bytes]) -> str:
+    def finish(self, process: subprocess.Popen[bytes] | Fork) -> str:
         """Wait for a process to end by itself and return its output."""
         process.wait(TIMEOUT)
         return self.output(process)
@@ -181,15 +266,15 @@ class Ros:
 
 
 @pytest.fixture
-def ros(tmp_path: Path) -> Iterator[Ros]:
-    world = Ros(tmp_path)
+def ros(tmp_path: Path, forks: Forks) -> Iterator[Ros]:
+    world = Ros(tmp_path, forks)
     yield world
     world.close()
 
 
 @pytest.fixture(scope="module")
-def shared_ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ros]:
+def shared_ros(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Ros]:
     """As `ros`, for nodes that serve all tests of a file."""
-    world = Ros(tmp_path_factory.mktemp("ros"))
+    world = Ros(tmp_path_factory.mktemp("ros"), forks)
     yield world
     world.close()

@@ -243,6 +243,7 @@ def test_estop_heartbeat_and_diagnostics(ros, robot, chunks, status):
     assert float({v.key: v.value for v in parts["bridge_node: control loop"].values}["rate [Hz]"]) > 30
 
 
+@pytest.mark.slow  # builds a message package
 def test_driver_errors_stop_the_arms_when_their_message_type_is_installed(ros, robot, status, tmp_path):
     """A message package as the vendor's, built here from the documented fields."""
     package = tmp_path / "src" / "hdas_msg"
