@@ -300,10 +300,13 @@ def test_version_3_has_its_own_meta(tmp_path):
     assert [(r["dataset_from_index"], r["dataset_to_index"]) for r in rows] == [(0, 20), (20, 41), (41, 63)]
     assert rows[2]["videos/observation.images.head_rgb/to_timestamp"] == pytest.approx(22 / 15)
     actions = np.concatenate([episode(20 + k, seed=k).action["left_arm"] for k in range(3)])
-    statistics = json.loads((tmp_path / "meta" / "stats.json").read_text())["action.left_arm"]
-    np.testing.assert_allclose(statistics["mean"], actions.mean(axis=0), atol=1e-6)
-    np.testing.assert_allclose(statistics["std"], actions.std(axis=0), atol=1e-6)
+    statistics = json.loads((tmp_path / "meta" / "stats.json").read_text())["action"]
+    np.testing.assert_allclose(statistics["mean"][:6], actions.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(statistics["std"][:6], actions.std(axis=0), atol=1e-6)
     assert statistics["count"] == [63]
+    features = json.loads((tmp_path / "meta" / "info.json").read_text())["features"]
+    for key in ("observation.state", "action"):  # what lerobot's policies take
+        assert (features[key]["shape"], features[key]["names"]) == ([14], ROBOT.joint_names)
     tasks = pq.read_table(tmp_path / "meta" / "tasks.parquet")
     assert tasks.schema.pandas_metadata["index_columns"] == ["task"]  # lerobot looks tasks up by pandas' index
     assert tasks.to_pylist() == [{"task_index": 0, "task": "fold the towel"}]

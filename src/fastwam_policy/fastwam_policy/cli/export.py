@@ -6,21 +6,30 @@ import argparse
 from pathlib import Path
 
 NAME, GROUP = "export", "bundles"
-HELP = "write a bundle's weights as an official .pt"
+HELP = "write a bundle's weights as an official .pt, or the bundle as a LeRobot checkpoint"
 EXAMPLE = "./fastwam export bundles/towel_small towel_small.pt"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("target", type=Path)
+    parser.add_argument("folder", type=Path, help="the bundle")
+    parser.add_argument("target", type=Path, help="file to write; for LeRobot a folder")
+    parser.add_argument("--to", choices=["official", "lerobot"], default="official")
 
 
 def run(given: argparse.Namespace) -> int:
     """Write it."""
     from fastwam_policy.policies.fastwam.bundle import Bundle
-    from fastwam_policy.policies.fastwam.exchange import export_official
 
-    export_official(given.folder, Bundle.read_config(given.folder), given.target)
+    config = Bundle.read_config(given.folder)
+    if given.to == "lerobot":
+        from fastwam_policy.policies.fastwam.export_lerobot import export_lerobot
+
+        for note in export_lerobot(given.folder, config, given.target):
+            print(f"note: {note}")
+    else:
+        from fastwam_policy.policies.fastwam.exchange import export_official
+
+        export_official(given.folder, config, given.target)
     print(f"wrote {given.target}")
     return 0

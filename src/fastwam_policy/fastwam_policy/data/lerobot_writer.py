@@ -1,8 +1,9 @@
 """Write a LeRobot dataset, version 2.1 or 3.0: one parquet and one mp4 a camera for each episode, and meta/.
 
 Format: https://github.com/huggingface/lerobot, `lerobot/datasets`, at v0.3 for 2.1 and at v0.4 for 3.0. Keys are those
-of the vendor's converter for the R1 Lite, a column for each joint group: `observation.state.left_arm`,
-`action.left_arm`, `observation.images.head_rgb`. The package itself cannot be a dependency: it pins torch and a
+of the vendor's converter for the R1 Lite, in 2.1 a column for each joint group: `observation.state.left_arm`,
+`action.left_arm`, `observation.images.head_rgb`. In 3.0 state and action have one column each, since LeRobot's policies
+take `observation.state` and `action`, and nothing else. The package itself cannot be a dependency: it pins torch and a
 torchvision to match, and this project works with any torch >= 2.4.
 """
 
@@ -30,6 +31,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _IMAGES_COUNTED = 10  # of an episode, for the statistics of its images
 _VALUES = 256  # of a pixel's colour
+_STATE, _ACTION = "observation.state", "action"
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ class Dataset:
         other = {episode.get("version", "v2.1") for episode in episodes} - {self._layout.version}
         if other:
             raise ConfigError(f"{self.folder} holds episodes in version {other.pop()}, not {self._layout.version}")
+        if len({frozenset(episode["stats"]) for episode in episodes}) > 1:
+            raise ConfigError(f"{self.folder} holds episodes with other columns: write into another folder")
         tasks = list(dict.fromkeys(episode["task"] for episode in episodes))
         self._renumber(episodes, tasks)
         info = self._info(episodes, tasks)
@@ -183,8 +187,12 @@ class Dataset:
     def _columns(self, index: int, episode: Episode) -> dict[str, NDArray[Any]]:
         length = episode.length
         columns: dict[str, NDArray[Any]] = {}
-        for prefix, groups in (("observation.state", episode.state), ("action", episode.action)):
-            columns |= {f"{prefix}.{name}": values.astype(np.float32) for name, values in groups.items()}
+        for kind, groups in ((_STATE, episode.state), (_ACTION, episode.action)):
+            if self._layout.version == "v3.0":
+                parts = {kind: np.concatenate([groups[name] for name in self._robot.commanded], axis=1)}
+            else:
+                parts = {f"{kind}.{name}": values for name, values in groups.items()}
+            columns |= {key: values.astype(np.float32) for key, values in parts.items()}
         frames = np.arange(length, dtype=np.int64)
         return columns | {
             "timestamp": (frames / self._fps).astype(np.float32),
@@ -209,9 +217,9 @@ class Dataset:
                 },
             }  # fmt: skip
         for key in episodes[0]["stats"]:
-            prefix, _, name = key.rpartition(".")
-            if prefix in ("observation.state", "action"):
-                joints = self._robot.groups[name].joints
+            kind, _, name = key.rpartition(".")
+            joints = self._robot.groups[name].joints if kind in (_STATE, _ACTION) else self._robot.joint_names
+            if {key, kind} & {_STATE, _ACTION}:
                 features[key] = {"dtype": "float32", "shape": [len(joints)], "names": list(joints)}
         features["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
         for key in ("frame_index", "episode_index", "index", "task_index"):

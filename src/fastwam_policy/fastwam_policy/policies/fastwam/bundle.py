@@ -37,6 +37,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, loa
 FORMAT = 1
 POLICY_FILE = "policy.yaml"
 STATISTICS_FILE = "dataset_stats.json"
+EMBEDDINGS = "text_embeddings"
 _BLOCK = 2**20  # bytes read at a time
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _NAMES, _STEPS, _CHARACTERS = 1024, 10_000, 4096  # most of each in a policy.yaml
@@ -284,7 +285,7 @@ class Bundle:
             dtype = next(model.parameters()).dtype if config.dtype is None else getattr(torch, config.dtype)
         _check_memory(model, target, dtype)
         model.to(target, dtype).eval().requires_grad_(False)
-        embeddings = load_embeddings(folder / "text_embeddings", config)
+        embeddings = load_embeddings(folder / EMBEDDINGS, config)
         return cls(folder, config, model, state, action, embeddings, state_band(statistics["state"]))
 
     @staticmethod
@@ -307,7 +308,7 @@ class Bundle:
         config.check_files(folder)
         band = state_band(config.statistics(folder, "state"))
         config.statistics(folder, "action")
-        return config.info(load_embeddings(folder / "text_embeddings", config), None, config.identity(folder), band)
+        return config.info(load_embeddings(folder / EMBEDDINGS, config), None, config.identity(folder), band)
 
     def embedding(self, instruction: str) -> tuple[Tensor, Tensor]:
         """Text context [L, text_dim] and mask [L] of an instruction.
@@ -358,7 +359,7 @@ def torch_device(name: str) -> torch.device:
 
 def save_embedding(folder: Path, prompt: str, context: Tensor, mask: Tensor) -> None:
     """Write one text embedding into a bundle's folder; `context` [L, text_dim], `mask` bool [L]."""
-    target = folder / "text_embeddings"
+    target = folder / EMBEDDINGS
     target.mkdir(parents=True, exist_ok=True)
     words = "".join(letter if letter.isalnum() else "_" for letter in prompt.rsplit(":", 1)[-1].strip().lower())[:40]
     name = f"{words}_{hashlib.sha256(prompt.encode()).hexdigest()[:8]}.safetensors"

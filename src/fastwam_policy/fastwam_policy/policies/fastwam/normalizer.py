@@ -79,23 +79,31 @@ def load_statistics(
         ConfigError: missing file or key, entries of another length, or numbers that cannot normalise: not finite,
             a lower bound above its upper one, or no spread in the two that `mode` takes. Names the dimensions.
     """
-    blocks = ("global", "stepwise") if stepwise else ("global",)
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))[kind]["default"]
-        figures = {f"{block}_{name}": np.asarray(entries[f"{block}_{name}"], np.float64)
-                   for block in blocks for name in _FIGURES}  # fmt: skip
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: not an official dataset_stats.json: {kind}.default: {error!r}") from None
+    return check_statistics(entries, f"{path}: {kind}.default", names, mode, stepwise=stepwise)
+
+
+def check_statistics(
+    entries: Any, source: str, names: Sequence[str], mode: Normalization, *, stepwise: bool = False
+) -> dict[str, Any]:
+    """The entries of a block, where they can normalise; see :func:`load_statistics`. Errors begin with `source`."""
+    blocks = ("global", "stepwise") if stepwise else ("global",)
+    try:
+        figures = {f"{block}_{name}": np.asarray(entries[f"{block}_{name}"], np.float64)
+                   for block in blocks for name in _FIGURES}  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: not of an official dataset_stats.json: {error!r}") from None
     shapes = {name: value.shape[1:] if name.startswith("stepwise") else value.shape for name, value in figures.items()}
     wrong = {name: list(figures[name].shape) for name, shape in shapes.items() if shape != (len(names),)}
     if wrong:
-        raise ConfigError(
-            f"{path}: {kind}.default needs {len(names)} numbers an entry, as policy.yaml says; got {wrong}"
-        )
+        raise ConfigError(f"{source} needs {len(names)} numbers an entry, as policy.yaml says; got {wrong}")
     if problems := [text for block in blocks for text in _degenerate(figures, block, names, mode)]:
-        raise ConfigError(f"{path}: {kind}.default cannot normalise: {'; '.join(problems)}")
+        raise ConfigError(f"{source} cannot normalise: {'; '.join(problems)}")
     return dict(entries)
 
 
