@@ -201,6 +201,7 @@ class Ros:
 
     def _log(self, name: str) -> Path:
         self._logs.append(self._folder / f"{name}{len(self._logs)}.log")
+        self._logs[-1].touch()
         return self._logs[-1]
 
     def _keep(self, process: Any) -> Any:

@@ -188,7 +188,8 @@ class World:
         self.must_brake = ""  # why, since an event
         self.before = None  # last tick with a command, None after arming
         self.start = self.joints  # the pose at arming
-        self.torso_moved_ns = 0  # by others
+        self.counted_ns = 0  # real time, as far as limits count it
+        self.torso_moved_ns = -S  # by others, in that time
         self.rules = [rule() for rule in RULES]
         self.happened = deque(maxlen=12)
 
@@ -339,22 +340,22 @@ class World:
 
     def on_jump(self, joint, by):
         self.joints[joint] += by
-        self.torso_moved_ns = self.steady_ns if joint >= 14 else self.torso_moved_ns
+        self.torso_moved_ns = self.counted_ns if joint >= 14 else self.torso_moved_ns
 
     def on_torso(self, by):
         self.joints[14:] += by
-        self.torso_moved_ns = self.steady_ns
+        self.torso_moved_ns = self.counted_ns
 
     def on_encoder(self, joint, offset):
         self.offsets[joint] = offset
-        self.torso_moved_ns = self.steady_ns if joint >= 14 else self.torso_moved_ns
+        self.torso_moved_ns = self.counted_ns if joint >= 14 else self.torso_moved_ns
 
     def on_heal(self):
         """All is well again; what cannot be is put where it should be."""
         self.links = {name: Link(delivered_ns=link.delivered_ns) for name, link in self.links.items()}
         self.frozen = self.blocked = False
         if self.offsets[14:].any():
-            self.torso_moved_ns = self.steady_ns
+            self.torso_moved_ns = self.counted_ns
         self.offsets[:] = 0.0
         self.rate = self.rate or 1.0
         self.controller.set_estop(False)
@@ -363,12 +364,13 @@ class World:
         self.joints = np.clip(self.joints, limiter.lower, limiter.upper)
         if np.abs(self.joints[14:] - self.controller.joints.home[14:]).max() > 0.05:
             self.joints[14:] = self.controller.joints.home[14:]
-            self.torso_moved_ns = self.steady_ns
+            self.torso_moved_ns = self.counted_ns
 
     # Time
 
     def tick(self, period_ns):
         self.steady_ns += period_ns
+        self.counted_ns += min(period_ns, round(self.settings.max_dt * S))
         self.robot_ns += period_ns
         self.owed_ns += round(period_ns * self.rate)
         self.count += 1

@@ -211,7 +211,7 @@ class Workspace(Rule):
     def check(self, world, tick):
         if tick.before is None or world.offsets.any() or not tick.velocity.any():
             return
-        if world.steady_ns - world.torso_moved_ns < S // 2:  # arms in motion cannot foresee that
+        if world.counted_ns - world.torso_moved_ns < S // 2:  # arms in motion cannot foresee that, and must brake
             return
         position = tick.command.motion.position
         self.sent.append((position, np.concatenate([tick.before.command.motion.position[OWN], position[14:]])))

@@ -160,6 +160,19 @@ def test_a_node_that_is_ended_in_motion_decelerates_first(ros, robot, chunks, st
     assert any(message.state == State.STOPPING for message in status)
 
 
+def test_signals_that_interrupt_each_other_do_not_hold_the_node_up(ros, robot, chunks, status):
+    bridge = start(ros)
+    arm_when_ready(ros, status)
+    chunks.publish(chunk(near(1.2)))
+    ros.until(in_state(status, State.TRACKING))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2) * 50:
+        bridge.send_signal(number)
+        time.sleep(0.0005)  # for a handler to begin
+    ros.finish(bridge)
+    ros.until(in_state(status, State.INACTIVE))
+    assert bridge.returncode == 0
+
+
 def test_bad_feedback_and_bad_chunks(ros, chunks, status, commands):
     bridge = start(ros)
     answer = arm(ros)

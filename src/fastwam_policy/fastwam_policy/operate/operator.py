@@ -27,7 +27,7 @@ from fastwam_policy.operate.terminal import QUIT, SUSPEND, show, single_keys, st
 from fastwam_policy.policies.familiarity import Familiarity
 from fastwam_policy.runtime.reasons import PolicyState
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
-from galaxea_r1lite_bridge.nodes.ending import on_ending
+from galaxea_r1lite_bridge.nodes.ending import Ending, on_ending
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 _PERIOD = 0.04  # s between two heartbeats
@@ -212,8 +212,7 @@ def operate(robot: RobotConfig, instruction: str, time_limit: float, namespace: 
     with single_keys() as read:
         arguments = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"] if namespace else []
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-        ended = threading.Event()
-        on_ending(ended.set)
+        ending = on_ending()
         node = Operator(robot, instruction, time_limit, show)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
@@ -221,7 +220,7 @@ def operate(robot: RobotConfig, instruction: str, time_limit: float, namespace: 
         spinning = threading.Thread(target=_spin, args=(executor, closed), daemon=True)
         try:
             spinning.start()
-            _read_keys(node, read, ended)
+            _read_keys(node, read, ending)
         finally:
             node.leave()
             closed.set()
@@ -231,15 +230,15 @@ def operate(robot: RobotConfig, instruction: str, time_limit: float, namespace: 
             rclpy.try_shutdown()
 
 
-def _read_keys(node: Operator, read: Callable[[float], str], ended: threading.Event) -> None:
-    """Until q, `ended`, or the end of the terminal's input or output."""
+def _read_keys(node: Operator, read: Callable[[float], str], ending: Ending) -> None:
+    """Until q, `ending`, or the end of the terminal's input or output."""
     show(_HELP)
     for turn in itertools.count():
         for key in read(_PERIOD):
             if key == QUIT:
                 return
             node.press(key)
-        if ended.is_set():
+        if ending.is_set():
             return
         node.beat()
         if turn % _LINE_TURNS == 0 and not status_line(node.line()):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-
 import rclpy
 import rerun as rr
 from rclpy.executors import SingleThreadedExecutor
@@ -14,6 +11,7 @@ from sensor_msgs.msg import CompressedImage, JointState
 
 from fastwam_msgs.msg import ActionChunk, BridgeStatus, PolicyStatus
 from fastwam_policy.visualization.rerun_view import SessionView
+from galaxea_r1lite_bridge.nodes.ending import on_ending
 from galaxea_r1lite_bridge.nodes.managed_node import qos_profile
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
@@ -24,12 +22,10 @@ _TYPES = {
 
 
 def live_view(recording: rr.RecordingStream, robot: RobotConfig, namespace: str) -> None:
-    """Show until Ctrl-C or SIGTERM."""
+    """Show until Ctrl-C, SIGTERM or another signal that ends nodes."""
     arguments = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"] if namespace else []
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    ending = on_ending()
     node = Node("viewer")
     sensor = qos_profile(robot.qos.sensor)  # best effort: it receives from reliable publishers as well
     for topic, (kind, handle) in SessionView(robot, recording).handlers().items():
@@ -37,7 +33,7 @@ def live_view(recording: rr.RecordingStream, robot: RobotConfig, namespace: str)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        while not ended.is_set():
+        while not ending.is_set():
             executor.spin_once(timeout_sec=0.1)
     finally:
         executor.shutdown()

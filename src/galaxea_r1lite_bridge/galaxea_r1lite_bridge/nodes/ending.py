@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def on_ending(act: Callable[[], object]) -> None:
-    """Call `act` at each of them. Under nohup SIGHUP stays ignored."""
+class Ending:
+    """Whether one of them has come.
+
+    A signal's handler interrupts any line of the main thread, another handler's too. It may take no lock:
+    `threading.Event` takes one, and at a second signal a node waited for itself, with its arms in motion.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def is_set(self) -> bool:
+        """Whether the process must end."""
+        return self._came
+
+    def handle(self, *_: object) -> None:
+        """For `signal.signal`."""
+        self._came = True
+
+
+def on_ending() -> Ending:
+    """Catch them from now on. Under nohup SIGHUP stays ignored."""
+    ending = Ending()
     for number in ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda *_: act())
+            signal.signal(number, ending.handle)
+    return ending

@@ -173,14 +173,14 @@ def run(make_node: Callable[[], ManagedNode]) -> None:
     # rclpy's own handlers end the context at once; a node must first leave the active state: hold, close its files.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = make_node()
-    on_ending(node.finished.set)
+    ending = on_ending()
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # Ctrl-Z: a node that is suspended in motion cannot brake
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     status = _FAILED
     try:
         if node.autostart():
-            while not node.finished.is_set():
+            while not (node.finished.is_set() or ending.is_set()):
                 executor.spin_once(timeout_sec=_SPIN)
             status = node.exit_status
     finally:
