@@ -11,7 +11,7 @@ SECONDS ?=
 PYTHONS ?=
 NUMPYS ?=
 MATRIX ?=
-PARALLEL := -n 2 --dist loadgroup
+PARALLEL := -n 2 --dist worksteal
 export PYTHON TORCH PYTHONS NUMPYS MATRIX TESTS
 
 ifeq ($(origin BUNDLE),command line)

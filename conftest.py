@@ -34,14 +34,10 @@ TIMEOUT = 60.0  # s: generous, since two cores may be busy; nothing is measured 
 _ANSWER = 10.0  # s for a service's answer, until it is asked again
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if {"ros", "shared_ros"} & {*fixtures}:
+        if {"ros", "shared_ros"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker("nodes")
-        if "shared_ros" in fixtures:  # else each worker would start these nodes
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.fixture(scope="session", autouse=True)

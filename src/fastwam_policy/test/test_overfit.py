@@ -9,7 +9,7 @@ from fastwam_policy.model.flow import initial_noise, make_schedule
 from fastwam_policy.model.training_loss import Batch, TimestepSampler, draw, training_loss
 from fastwam_policy.model.variants import VARIANTS, act, imagine_and_act, imagine_then_act
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.slow]
 H, STEPS = 8, 140
 CASES = sorted({(mode, variant.lambda_video) for variant in VARIANTS.values() for mode in variant.modes})
 

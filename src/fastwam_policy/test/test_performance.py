@@ -30,6 +30,7 @@ def test_counted_arithmetic_of_the_full_model():
     assert counted["vae"] <= 200.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["joint", "idm"])
 def test_imagining_the_future_costs_several_times_as_much(variant):
     setups = [Setup("tiny", name, "eager", torch.float32, 10, torch.device("cpu")) for name in ("fastwam", variant)]
@@ -95,6 +96,7 @@ def test_samples_of_the_flow_have_its_distribution():
     assert (measured - covariance).abs().max() < 0.35, "ten Euler steps are not exact"
 
 
+@pytest.mark.slow
 def test_real_time_chunking_is_not_worse_than_switching(tmp_path):
     figures = tmp_path / "execution.json"
     assert run("bench-execution", "--latency", 0, 200, "--seeds", 2, "--json", figures) == 0

@@ -301,6 +301,7 @@ def test_the_bundle_of_every_variant_runs(data, tmp_path, variant):
     assert np.isfinite(chunk.actions).all()
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error_on_episodes_left_out(data, tmp_path):
     config = configuration(data, steps=150, warm_up=5, learning_rate=0.003, validate_every=10, ema_decay=0.8)
     train(config, tmp_path / "out")
@@ -327,6 +328,7 @@ def test_gradient_checkpointing_changes_no_gradient():
         torch.testing.assert_close(checkpointed, plain, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_two_processes_train_together(data, tmp_path):
     """Each takes its share of the batch, and what they learn is one: their weights are equal, and differ from one's."""
     path = tmp_path / "config.yaml"
