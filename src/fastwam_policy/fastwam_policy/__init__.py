@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Channel,
         Frame,
         Identity,
+        ImaginingPolicy,
         Observation,
         Policy,
         PolicyInfo,
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 _PLACES = {"load_policy": "loading", "check_robot": "robot_check"}  # the others are in base
 
 __all__ = [
-    "ActionChunk", "CameraInput", "Channel", "Frame", "Identity", "Observation", "Policy", "PolicyInfo", "RunningPlan",
-    "StatefulPolicy", "Timing", "check_robot", "load_policy",
+    "ActionChunk", "CameraInput", "Channel", "Frame", "Identity", "ImaginingPolicy", "Observation", "Policy",
+    "PolicyInfo", "RunningPlan", "StatefulPolicy", "Timing", "check_robot", "load_policy",
 ]  # fmt: skip
 
 

@@ -213,3 +213,11 @@ class StatefulPolicy(Policy, Protocol):
             actions: targets [N, D] that were followed since the last observation, one row a step; N may be 0.
             key_frames: what was seen meanwhile, every `PolicyInfo.key_frame_steps` steps, oldest first.
         """
+
+
+@runtime_checkable
+class ImaginingPolicy(Policy, Protocol):
+    """A policy that also predicts what its cameras will see; it has the ability `imagination`."""
+
+    def imagine(self, observation: Observation) -> Pixels:
+        """Video, RGB uint8 [F, H, W, 3], of what it sees from the observation on; frame 0 is the observation."""

@@ -19,10 +19,11 @@ from fastwam_policy.model.flow import TRAIN_TIMESTEPS, initial_noise, make_sched
 from fastwam_policy.model.realtime import soft_mask
 from fastwam_policy.model.vae import ImageEncoder
 from fastwam_policy.model.variants import VARIANTS, InferenceMode, imagine_and_act, imagine_then_act
-from fastwam_policy.policies.base import ActionChunk, Observation, PolicyInfo, Timing
+from fastwam_policy.policies.base import ActionChunk, Observation, Pixels, PolicyInfo, Timing
 from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.canvas import to_model_input
 from fastwam_policy.policies.fastwam.engine import Engine, EngineKind
+from fastwam_policy.policies.fastwam.imagination import Imagination
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _TOKEN_PIXELS = 32
@@ -115,6 +116,7 @@ class FastWamPolicy:
                 self._video_noise = initial_noise(video_shape, config.seed, model.dtype, model.device)
         self._prepared: str | None = None
         self._previous: tuple[int, NDArray[np.float64]] | None = None
+        self._imagination: Imagination | None = None
 
     @cached_property
     def info(self) -> PolicyInfo:
@@ -153,6 +155,13 @@ class FastWamPolicy:
 
     def close(self) -> None:
         """Nothing: memory is freed with the last reference."""
+
+    def imagine(self, observation: Observation) -> Pixels:
+        """See :class:`ImaginingPolicy`; the first time the whole autoencoder is read. ConfigError as `Imagination`."""
+        if self._imagination is None:
+            self._imagination = Imagination(self.bundle)
+        canvas = self.bundle.config.layout.compose(observation.images)
+        return self._imagination.imagine(canvas, observation.joints, observation.instruction)
 
     def infer(self, observation: Observation) -> ActionChunk:
         """One chunk.
