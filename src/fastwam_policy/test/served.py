@@ -15,7 +15,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 ROBOT = RobotConfig.load()
 VECTOR = tuple(Channel(name, unit) for name, unit in zip(ROBOT.joint_names, ROBOT.units, strict=True))
 CAMERAS = tuple(CameraInput(name) for name in ROBOT.cameras)
-TIMEOUT = 20.0  # s: generous, since two cores may be busy
+TIMEOUT = 60.0  # s: generous, since two cores may be busy
 
 
 class Counting:

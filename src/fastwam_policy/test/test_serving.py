@@ -290,26 +290,34 @@ def is_closed(connection):
     return True
 
 
-def test_who_is_silent_or_slow_blocks_nobody(monkeypatch):
+def test_a_handshake_that_does_not_end_blocks_nobody(monkeypatch):
     monkeypatch.setattr(connections, "HANDSHAKE", 1.0)
-    monkeypatch.setattr(connections, "CLOSING", 0.1)
-    usual, short = connections.IDLE, 0.3
     with served(Counting()) as address:
         silent = [socket.create_connection(endpoint(address)) for _ in range(3)]
         silent[1].sendall(b"GET / HTT")
         silent[2].sendall(handshake(address))
-        monkeypatch.setattr(connections, "IDLE", short)
-        silent += [opened(address), opened(address, frame(1000, b"x" * 10))]
-        monkeypatch.setattr(connections, "IDLE", usual)
         with Client(address) as good:
             assert len(good.ask(request())["actions"]) == 4
             assert all(map(is_closed, silent))
-            monkeypatch.setattr(connections, "IDLE", short)
             assert len(good.ask(request())["actions"]) == 4
-            with pytest.raises(ConnectionClosed):
-                good.receive()
-            assert good.socket.close_reason == "no request for 0.3 s"
-        assert get(address, "/healthz") == (200, "OK\n")
+            assert get(address, "/healthz") == (200, "OK\n")
+
+
+def test_who_asks_for_nothing_is_let_go_but_who_waits_is_not(monkeypatch):
+    monkeypatch.setattr(connections, "IDLE", 1.0)
+    monkeypatch.setattr(connections, "CLOSING", 0.1)
+    policy = Counting()
+    policy.go.clear()
+    with served(policy) as address, Client(address) as waiting:
+        waiting.send(request())
+        assert policy.asked.acquire(timeout=TIMEOUT)
+        silent = [opened(address), opened(address, frame(1000, b"x" * 10))]
+        with Client(address) as idle, pytest.raises(ConnectionClosed):
+            idle.receive()
+        assert idle.socket.close_reason == "no request for 1 s"
+        assert all(map(is_closed, silent))
+        policy.go.set()
+        assert len(waiting.receive()["actions"]) == 4
 
 
 def test_a_message_of_3_gb_is_refused_when_it_is_announced():

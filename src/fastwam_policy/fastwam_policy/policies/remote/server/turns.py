@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -208,11 +209,11 @@ class _Thread:
 
         def job() -> None:
             try:
-                value = work()
+                act, value = answer.set_result, work()
             except Exception as error:  # noqa: BLE001  handed to the one that waits
-                loop.call_soon_threadsafe(settle, answer.set_exception, error)
-            else:
-                loop.call_soon_threadsafe(settle, answer.set_result, value)
+                act, value = answer.set_exception, error  # type: ignore[assignment]
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(settle, act, value)
 
         self._work.put(job)
         return await answer
