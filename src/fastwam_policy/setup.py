@@ -25,6 +25,7 @@ setup(
         (f"share/{NAME}/launch", glob("launch/*.launch.py")),
         (f"share/{NAME}/config", [f"config/{name}.yaml" for name in (*NODES, "processes", "real", "sim", "replay")]),
         (f"share/{NAME}/config", ["config/loopback.xml"]),
+        (f"share/{NAME}/config/policies", glob("config/policies/*.yaml")),
         (f"share/{NAME}/config/rviz", ["config/rviz/towel_fold.rviz"]),
         (f"share/{NAME}/bags/towel_fold_sample", glob("bags/towel_fold_sample/*")),
         (f"share/{NAME}/{BUNDLE}", [path for path in glob(f"{BUNDLE}/*") if isfile(path)]),
@@ -32,9 +33,9 @@ setup(
     ],
     install_requires=[
         "setuptools", "accelerate", "argcomplete", "av", "diffusers", "httpx", "jinja2", "matplotlib", "msgpack",
-        "numpy", "opencv-python-headless", "pillow", "pyarrow", "pydantic>=2", "pyyaml", "pyzmq", "rich", "rosbags",
-        "rosbags-image", "safetensors", "scipy", "simplejpeg", "tensorboard", "torch>=2.4", "transformers",
-        "websockets>=15",
+        "numpy", "opencv-python-headless", "pillow", "prometheus-client", "pyarrow", "pydantic>=2", "pyyaml",
+        "pyzmq", "rich", "rosbags", "rosbags-image", "safetensors", "scipy", "simplejpeg", "tensorboard", "torch>=2.4",
+        "transformers", "websockets>=15",
     ],
     zip_safe=False,
     entry_points={
@@ -43,7 +44,8 @@ setup(
             f"fastwam = {NAME}.cli.main:main",
         ],
         "fastwam_policy.policies": [
-            f"{scheme} = {NAME}.policies.remote.client:RemotePolicy" for scheme in ("http", "https")
+            f"{scheme} = {NAME}.policies.remote.client:connect"
+            for scheme in ("ws", "wss", "http", "https", "zmq", "tcp")
         ],
     },
 )  # fmt: skip

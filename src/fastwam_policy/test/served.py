@@ -32,7 +32,7 @@ class Counting:
         self.observations, self.prepared = [], []
         self.asked, self.go = threading.Semaphore(0), threading.Event()
         self.go.set()
-        self.actions = None
+        self.actions = self.names = None
 
     def prepare(self, instruction):
         self.prepared.append(instruction)
@@ -44,7 +44,7 @@ class Counting:
         self.observations.append(observation)
         row = [self.inferences, self.resets, *[0.0] * (len(self.info.action) - 2)]
         actions = np.tile(row, (self.info.horizon, 1)) if self.actions is None else self.actions
-        names = [channel.name for channel in self.info.action]
+        names = self.names or [channel.name for channel in self.info.action]
         return ActionChunk(observation.stamp_ns, self.info.step_ns, names, actions)
 
     def reset(self):

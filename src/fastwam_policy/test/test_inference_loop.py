@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastwam_policy.policies.base import ActionChunk, Channel, PolicyInfo, Timing
+from fastwam_policy.policies.base import ActionChunk, Channel, PolicyInfo, PolicyUnavailableError, Timing
 from fastwam_policy.policies.images import ImageError
 from fastwam_policy.runtime.frames import FrameSource
 from fastwam_policy.runtime.inference_loop import Executing, InferenceLoop
@@ -142,6 +142,30 @@ def test_an_error_of_the_policy_is_a_fault_with_its_text_and_activation_clears_i
     world.loop.activate()
     world.advance(10)
     until(lambda: world.published)
+
+
+def test_a_policy_that_does_not_answer_is_asked_again_and_named_meanwhile(world):
+    world.policy.error = PolicyUnavailableError("ws://there: no answer within 5 s", retry_after=0.01)
+    world.loop.activate()
+    world.advance(10)
+    until(lambda: world.loop.drops[PolicyReason.POLICY_UNAVAILABLE] >= 3)
+    assert (world.loop.state, world.loop.reason) == (PolicyState.WAITING, PolicyReason.POLICY_UNAVAILABLE)
+    assert world.loop.detail == "ws://there: no answer within 5 s"
+    world.policy.error = None
+    until(lambda: world.published)
+    assert (world.loop.state, world.loop.reason) == (PolicyState.RUNNING, PolicyReason.NONE)
+
+
+def test_a_policy_that_does_not_answer_does_not_keep_a_node_from_ending(world, monkeypatch):
+    monkeypatch.setattr("fastwam_policy.runtime.inference_loop._ENDING", 0.05)
+    world.policy.gate.clear()
+    world.loop.activate()
+    world.advance(10)
+    assert world.policy.inferring.wait(PATIENCE)
+    begin = time.monotonic()
+    world.loop.stop()
+    assert time.monotonic() - begin < PATIENCE / 2
+    assert world.loop._thread.is_alive()
 
 
 def test_a_policy_that_does_not_load_is_reported_to_the_caller():

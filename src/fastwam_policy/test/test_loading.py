@@ -56,14 +56,14 @@ def test_an_existing_folder_wins_over_a_colon(random_bundle, tmp_path):
     ("source", "options", "message"),
     [
         ("nothing/here", {}, "nothing/here: no such folder; a policy is a folder with a bundle, an address"),
-        ("teapot://host:1", {}, "no policy takes teapot://; known are http"),
+        ("teapot://host:1", {}, "no policy takes teapot://; known are http, https, tcp, ws, wss, zmq"),
         ("nothing.py:Hold", {}, "nothing.py: no such file"),
         (str(HOLD), {}, "policy.py: name the policy's class as well, such as .*policy.py:Hold"),
         ("no_such_module:Hold", {}, "No module named 'no_such_module'"),
         (f"{HOLD}:Fold", {}, "there is no class Fold in .*policy.py; it has Hold"),
         (f"{HOLD}:Hold", {"steps": 3}, "options steps: got an unexpected keyword argument 'steps'"),
         ("json:JSONDecoder", {}, "a policy needs info, prepare, infer, reset, close as well"),
-        ("http://127.0.0.1:9", {}, "no policy answers"),
+        ("ws://127.0.0.1:9", {}, "no policy answers"),
     ],
 )
 def test_what_is_no_policy_is_named(source, options, message):

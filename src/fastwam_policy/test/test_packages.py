@@ -40,7 +40,7 @@ PYPI = {
         "websockets",
     )
 }
-PYPI |= {"torch": "torch", "transformers": "transformers", "zmq": "pyzmq"}
+PYPI |= {"torch": "torch", "transformers": "transformers", "zmq": "pyzmq", "prometheus_client": "prometheus-client"}
 WHEELS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",

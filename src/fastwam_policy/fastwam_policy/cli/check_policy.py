@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastwam_policy.common.arguments import add_json, add_policy, add_robot, write_figures
+from fastwam_policy.common.arguments import add_json, add_mapping, add_policy, add_robot, policy_source, write_figures
 
 NAME, GROUP = "check-policy", "check"
 HELP = "load a policy, compare it with the robot and run it once"
@@ -14,6 +14,7 @@ EXAMPLE = "./fastwam check-policy bundles/towel_small"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_policy(parser)
+    add_mapping(parser)
     parser.add_argument("--device", help="of a bundle: auto (default), cpu, cuda or cuda:1")
     add_robot(parser)
     add_json(parser)
@@ -32,10 +33,11 @@ def run(given: argparse.Namespace) -> int:
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
     robot = RobotConfig.load(given.robot)
-    policy_factory(given.policy)  # what does not exist is wrong use; what is wrong with it is found by the check
+    source = policy_source(given.policy, given.mapping)
+    policy_factory(source)  # what does not exist is wrong use; what is wrong with it is found by the check
     try:
-        with closing(load_policy(given.policy, {"device": given.device} if given.device else {})) as policy:
-            check_robot(policy.info, robot, given.policy)
+        with closing(load_policy(source, {"device": given.device} if given.device else {})) as policy:
+            check_robot(policy.info, robot, source)
             found = figures(policy.info, robot, *try_once(policy, robot))
     except (ConfigError, ValueError) as error:
         raise RunError(str(error)) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastwam_policy.common.arguments import (
     add_json,
+    add_mapping,
     add_policy,
     add_randomization,
     add_robot,
@@ -35,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bag", type=Path, help="recording to replay; the shipped sample by default")
     add_policy(parser, "--policy", default="", about="; the shipped bundle by default")
+    add_mapping(parser)
     parser.add_argument("--view", action="store_true", help="show it live in the Rerun viewer")
     parser.add_argument("--imagine", action="store_true", help="show what the model imagines and what then happened")
     parser.add_argument("--output", type=Path, default=Path("output"), help="folder for sessions")
@@ -59,7 +61,7 @@ def run(given: argparse.Namespace) -> int:
     figures = run_demo(
         mode,
         (given.bag or sample_bag()).resolve(),
-        policy_source(given.policy) if given.policy else "",
+        policy_source(given.policy, given.mapping) if given.policy or given.mapping else "",
         given.output.resolve(),
         given.seed,
         given.randomization,

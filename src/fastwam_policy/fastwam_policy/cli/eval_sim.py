@@ -8,6 +8,7 @@ from pathlib import Path
 from fastwam_policy.common.arguments import (
     STDOUT,
     add_json,
+    add_mapping,
     add_policy,
     add_randomization,
     add_robot,
@@ -26,6 +27,7 @@ EXAMPLE = "./fastwam eval-sim bundles/towel_small --randomization towel --episod
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_policy(parser)
+    add_mapping(parser)
     parser.add_argument("--episodes", type=number(int, least=1), default=100)
     parser.add_argument("--first-seed", type=number(int, least=0), default=0, help="training uses seeds from 10000")
     add_randomization(parser)
@@ -73,7 +75,7 @@ def run(given: argparse.Namespace) -> int:
         raise ConfigError(f"--latency must be below {oldest:g} s, from which on the bridge drops a chunk")
     settings = EpisodeSettings(given.randomization, given.latency, given.replan, given.blending, given.time_limit)
     seeds = range(given.first_seed, given.first_seed + given.episodes)
-    source = policy_source(given.policy)
+    source = policy_source(given.policy, given.mapping)
     if given.nodes and given.videos:
         raise ConfigError("--nodes films nothing: leave --videos out")
     if given.videos:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastwam_policy.common.arguments import (
     add_json,
+    add_mapping,
     add_policy,
     add_randomization,
     add_robot,
@@ -28,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", type=number(int, least=1), default=10, help="trials of each policy (default 10)")
     parser.add_argument("--mode", choices=["sim", "real"], default="sim", help="real needs an operator (default sim)")
     add_policy(parser, "--policy", action="append", required=True, about="; given twice: the two are compared")
+    add_mapping(parser, action="append", default=[], about="; given twice: the second is of the second address")
     parser.add_argument("--instruction", default="", help="task; the policy's default where it is left out")
     parser.add_argument(
         "--time-limit", type=number(float, above=0), metavar="S", help="of a trial (default 20 in sim, 120 in real)"
@@ -63,7 +65,14 @@ def run(given: argparse.Namespace) -> int:
         (), (), given.n, given.mode, given.instruction, limit, given.randomization, given.first_seed,
         str(given.robot or ""),
     )  # fmt: skip
-    settings = with_policies(settings, [policy_source(source) for source in given.policy], robot)
+    addresses = [source for source in given.policy if "://" in source]
+    if len(given.mapping) > len(addresses):
+        raise ConfigError(
+            f"--mapping is given once for each --policy with an address, {len(addresses)}; got {len(given.mapping)}"
+        )
+    mappings = dict(zip(addresses, given.mapping, strict=False))
+    sources = [policy_source(source, mappings.get(source)) for source in given.policy]
+    settings = with_policies(settings, sources, robot)
     session = TrialSession(given.output.resolve(), settings, np.random.default_rng())
     if done := len(session.trials) - len(session.missing()):
         print(f"{done} of {len(session.trials)} trials are there already")

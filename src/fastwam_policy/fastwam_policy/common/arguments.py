@@ -104,10 +104,31 @@ def add_policy(parser: argparse.ArgumentParser, option: str = "policy", **how: A
         parser.add_argument("--bundle", action=_Renamed, const=option, nargs="?", help=argparse.SUPPRESS)
 
 
-def policy_source(text: str) -> str:
-    """A source of load_policy; a relative path is made absolute, since nodes that are given it may run elsewhere."""
+def add_mapping(parser: argparse.ArgumentParser, **how: Any) -> None:
+    """`--mapping`, for :func:`policy_source`."""
+    parser.add_argument(
+        "--mapping",
+        type=existing_file,
+        metavar="FILE",
+        help="what the numbers of a policy of another project mean, such as config/policies/pi05_aloha.yaml"
+        + how.pop("about", ""),
+        **how,
+    )
+
+
+def policy_source(text: str, mapping: Path | None = None) -> str:
+    """A source of load_policy; a relative path is made absolute, since nodes that are given it may run elsewhere.
+
+    A mapping file becomes part of an address, ws://HOST:PORT#FILE, so that records say which it was.
+    """
     if "://" in text:
-        return text
+        address, _, file = text.partition("#")
+        file = str(mapping or file)
+        return f"{address}#{Path(file).absolute()}" if file else address
+    if mapping is not None:
+        from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+        raise ConfigError(f"--mapping {mapping}: is for a policy with an address, got {text}")
     path, colon, name = text.rpartition(":")
     if colon and path.endswith(".py") and not Path(text).is_dir():
         return f"{Path(path).absolute()}:{name}"

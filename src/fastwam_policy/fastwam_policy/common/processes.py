@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, tuple[Argument, str]] = {
         "",
         "bundle's folder, address, package.module:Class or FILE.py:Class; empty: the shipped one, not in mode real",
     ),
+    "mapping": ("", "mapping file of a policy of another project, such as config/policies/pi05_aloha.yaml"),
     "instruction": ("", "task; empty for the policy's default"),
     "arm": (False, "arm the bridge as soon as feedback comes; leave it false on a robot and call ~/arm"),
     "rviz": (False, "start RViz and what it needs; only with a full ROS 2 installation"),

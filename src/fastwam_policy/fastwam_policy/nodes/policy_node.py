@@ -42,7 +42,7 @@ from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-_OPTIONS = ("device", "engine", "dtype", "quantize", "denoise_steps", "warm_start", "mode")
+_OPTIONS = ("mapping", "device", "engine", "dtype", "quantize", "denoise_steps", "warm_start", "mode")
 _MEMORY = 1.0  # s beyond a replan interval, for a policy that is told what was seen meanwhile
 _RATE_WINDOW = 5.0  # s over which the chunk rate is reported
 _SETTLE_TIME, _SETTLE_STEP = 4.0, 0.05  # s

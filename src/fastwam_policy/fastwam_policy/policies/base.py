@@ -9,6 +9,8 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
 Pixels = NDArray[np.uint8]
 """RGB image [height, width, 3]."""
 
@@ -18,6 +20,19 @@ ActionKind = Literal["absolute", "delta"]
 Ability = Literal["realtime_chunking", "imagination"]
 """`realtime_chunking`: continues `Observation.running`. `imagination`: predicts video."""
 Origin = Literal["random", "trained", "official", "scripted", "unknown"]
+
+
+class PolicyUnavailableError(ConfigError):
+    """A policy cannot answer now, and may later: it runs elsewhere, and is restarted, cut off or too slow.
+
+    Args:
+        text: why.
+        retry_after: s until it is worth asking again.
+    """
+
+    def __init__(self, text: str, retry_after: float = 1.0) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True)
@@ -193,7 +208,11 @@ class Policy(Protocol):
         """
 
     def infer(self, observation: Observation) -> ActionChunk:
-        """Compute a chunk; `observation.instruction` must have been prepared."""
+        """Compute a chunk; `observation.instruction` must have been prepared.
+
+        Raises:
+            PolicyUnavailableError: not now; ask again later.
+        """
 
     def reset(self) -> None:
         """Forget what came before: a new episode, task or scene begins."""

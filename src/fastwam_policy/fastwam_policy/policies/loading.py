@@ -1,7 +1,7 @@
 """Loads policies: `load_policy` takes a folder, an address, or any class.
 
     output/mine/bundle              a bundle of this project
-    http://workstation:8200         a policy that is served; each scheme is an entry point of GROUP
+    ws://workstation:8000           a policy that is served; each scheme is an entry point of GROUP
     package.module:Class            a class, or anything else that is called and returns a policy
     path/to/file.py:Class           the same from a file, which need not be on any path
 

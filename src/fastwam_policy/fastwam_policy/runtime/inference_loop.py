@@ -19,6 +19,7 @@ from fastwam_policy.policies.base import (
     Observation,
     Policy,
     PolicyInfo,
+    PolicyUnavailableError,
     RunningPlan,
     StatefulPolicy,
 )
@@ -32,6 +33,7 @@ _POLL = 0.005  # s between two looks at the clock, which may be a simulated one
 _NS = 1_000_000_000
 _LATENCIES_KEPT = 100
 _LATENCIES_EXPECTED = 8  # the slowest of so many last inferences is what the next one is expected to take
+_ENDING = 15.0  # s for an inference that is under way
 _CHUNKS_KEPT = 8  # for the bridge to say which of them it follows
 _TRANSPORT_NS = 20_000_000  # from the chunk's publication to its first command
 
@@ -163,11 +165,11 @@ class InferenceLoop:
         self.reason, self.detail = PolicyReason.NONE, ""
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread; one that waits for a policy elsewhere is left alone after a while, and ends by itself."""
         self._stopping.set()
         self._active.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_ENDING)
 
     def reset(self) -> int:
         """Bump the epoch and forget what was seen; chunks under way are dropped. Returns the new epoch."""
@@ -221,6 +223,10 @@ class InferenceLoop:
                     prepared = self._instruction
                     self._policy.prepare(prepared)
                 self._attempt(prepared)
+            except PolicyUnavailableError as error:
+                self._busy, self.reason, self.detail = PolicyState.WAITING, PolicyReason.POLICY_UNAVAILABLE, str(error)
+                self.drops[PolicyReason.POLICY_UNAVAILABLE] += 1
+                self._stopping.wait(error.retry_after)
             except Exception as error:  # noqa: BLE001  a dead inference thread must be seen in the status
                 detail = str(error) if isinstance(error, ConfigError) else repr(error)
                 self._give_up(PolicyReason.INFERENCE_FAILED, detail)

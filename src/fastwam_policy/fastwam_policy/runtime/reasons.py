@@ -36,6 +36,7 @@ class PolicyReason(IntEnum):
     OTHER_JOINTS = 114
     STAMP_UNLIKELY = 115
     INFERENCE_FAILED = 200
+    POLICY_UNAVAILABLE = 201
 
     @property
     def text(self) -> str:
@@ -63,4 +64,5 @@ _TEXTS = {
     PolicyReason.OTHER_JOINTS: "joint message with other or repeated joint names ignored",
     PolicyReason.STAMP_UNLIKELY: "message whose stamp cannot be true by this clock ignored",
     PolicyReason.INFERENCE_FAILED: "the policy raised an error",
+    PolicyReason.POLICY_UNAVAILABLE: "the policy runs elsewhere and does not answer",
 }

@@ -3,7 +3,6 @@
 The rules are in docs/safety.md, "Joints: names and units".
 """
 
-import dataclasses
 import json
 
 import numpy as np
@@ -15,12 +14,11 @@ import yaml
 from fastwam_policy.cli.main import main
 from fastwam_policy.data.convert import ConvertSettings, read_episode
 from fastwam_policy.data.lerobot_reader import Reader
-from fastwam_policy.policies.base import ActionChunk
-from fastwam_policy.policies.remote.wire import decode_chunk, decode_observation, encode_chunk, encode_observation
+from fastwam_policy.policies.remote.server.openpi import read_request
 from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-from ..test_remote import INFO, observation
+from ..served import Client, Counting, request, served
 from . import bags
 from .made import CAMERAS, FPS, LENGTH, ROBOT, dataset, edit_column, edit_info, episode, positions, table
 
@@ -374,21 +372,17 @@ def test_robot_type_of_another_robot_is_a_note(tmp_path):
 
 
 def test_an_observation_travels_by_name_and_names_each_joint_once():
-    given = observation()
-    joints = {name: float(place) for place, name in enumerate(FLAT)}
-    order = [*AT_THE_END[7:], *AT_THE_END[:7]]
-    shuffled = dataclasses.replace(given, joints={FLAT[place]: joints[FLAT[place]] for place in order})
-    assert decode_observation(encode_observation(shuffled, INFO), INFO).joints == joints
-    missing = dataclasses.replace(given, joints=dict(list(joints.items())[1:]))
-    with pytest.raises(ValueError, match="expected the joints .*; got .*missing: left_arm_joint1"):
-        decode_observation(encode_observation(missing, INFO), INFO)
+    info, joints = Counting().info, {name: float(place) for place, name in enumerate(FLAT)}
+    shuffled = {FLAT[place]: joints[FLAT[place]] for place in (*AT_THE_END[7:], *AT_THE_END[:7])}
+    assert read_request(request(state=shuffled), info).observation.joints == joints
+    with pytest.raises(ValueError, match="state: expected the joints .*; got .*missing: left_arm_joint1"):
+        read_request(request(state=dict(list(joints.items())[1:])), info)
 
 
 def test_a_chunk_of_a_server_is_put_in_the_order_that_its_policy_says():
-    actions = np.tile(np.arange(14.0), (32, 1))
-    names = [FLAT[place] for place in AT_THE_END]
-    chunk = decode_chunk(encode_chunk(ActionChunk(1, 66, names, actions[:, AT_THE_END])), INFO)
-    assert chunk.names == FLAT
-    np.testing.assert_array_equal(chunk.actions, actions)
-    with pytest.raises(ValueError, match="more than once: left_arm_joint1"):
-        decode_chunk(encode_chunk(ActionChunk(1, 66, [*FLAT[:13], FLAT[0]], actions)), INFO)
+    policy, actions = Counting(), np.tile(np.arange(14.0), (4, 1))
+    policy.names, policy.actions = [FLAT[place] for place in AT_THE_END], actions[:, AT_THE_END]
+    with served(policy) as address, Client(address) as client:
+        np.testing.assert_array_equal(client.ask(request())["actions"], actions)
+        policy.names = [*FLAT[:13], FLAT[0]]
+        assert "more than once: left_arm_joint1" in client.ask(request())
