@@ -29,7 +29,7 @@ try() { # python, folder, NumPy
   . scripts/env.sh
   .venv/bin/python -m mypy
   # shellcheck disable=SC2086  words of a command line
-  eval ".venv/bin/python -m pytest ${TESTS:--n 2 --dist loadgroup}"
+  eval ".venv/bin/python -m pytest ${TESTS:--n 2 --dist worksteal}"
 }
 
 work=${MATRIX:-$(mktemp -d)}
