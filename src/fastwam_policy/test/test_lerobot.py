@@ -17,10 +17,11 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.files import alone_in
-from fastwam_policy.data.convert import ConvertSettings, read_episode
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim, write_video
-from fastwam_policy.data.recordings import open_recording, stamp_ns, typestore
+from fastwam_policy.data.message_types import typestore
+from fastwam_policy.data.recorded_episode import ConvertSettings, read_episode
+from fastwam_policy.data.recordings import open_recording, stamp_ns
 from fastwam_policy.policies.images import decode_image
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -429,14 +430,14 @@ def test_images_are_encoded_as_they_are_read(short_bag, tmp_path, monkeypatch):
     """Never more than a few of a recording are held, however long it is."""
     decoded, most = [], 0
 
-    def watched(data):
+    def watched(data, label):
         nonlocal most
-        image = decode_image(data)
+        image = decode_image(data, label)
         decoded.append(weakref.ref(image))
         most = max(most, sum(reference() is not None for reference in decoded))
         return image
 
-    monkeypatch.setattr("fastwam_policy.data.convert.decode_image", watched)
+    monkeypatch.setattr("fastwam_policy.data.recorded_episode.decode_image", watched)
     Dataset(tmp_path, ROBOT, 15).write(0, read_episode(short_bag, ROBOT, ConvertSettings("fold")))
     assert len(decoded) > 100
     assert most <= 3

@@ -13,7 +13,7 @@ import fastwam_policy
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.console import PlainConsole
 from fastwam_policy.common.progress import counted
-from fastwam_policy.data.recordings import COMPRESSED_IMAGE, JOINT_STATE, typestore
+from fastwam_policy.data.message_types import COMPRESSED_IMAGE, JOINT_STATE, typestore
 from fastwam_policy.reports.report import report_session
 from fastwam_policy.reports.session import read_session
 from fastwam_policy.reports.summary import summarise, table

@@ -21,8 +21,9 @@ from std_msgs.msg import String
 from fastwam_msgs.msg import BridgeStatus
 from fastwam_policy.cli.main import main
 from fastwam_policy.data import recording_writer
+from fastwam_policy.data.message_types import typestore
 from fastwam_policy.data.recording_writer import RecordingWriter
-from fastwam_policy.data.recordings import open_recording, typestore
+from fastwam_policy.data.recordings import open_recording
 from fastwam_policy.reports.session import read_session
 from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.nodes.conversions import time_message

@@ -12,7 +12,8 @@ from ament_index_python.packages import get_package_share_directory
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from fastwam_policy.data.recordings import open_recording, typestore
+from fastwam_policy.data.message_types import typestore
+from fastwam_policy.data.recordings import open_recording
 from fastwam_policy.reports.report import report_session
 from fastwam_policy.reports.session import read_session
 from fastwam_policy.reports.video import session_video

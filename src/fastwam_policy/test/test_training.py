@@ -330,16 +330,12 @@ def test_gradient_checkpointing_changes_no_gradient():
 
 @pytest.mark.slow
 def test_two_processes_train_together(data, tmp_path):
-    """Each takes its share of the batch, and what they learn is one: their weights are equal, and differ from one's."""
-    path = tmp_path / "config.yaml"
+    """Each takes its share of the batch, and what they learn is one: their weights are equal, and differ from one's.
+
+    One of them lags, and is waited for.
+    """
     config = configuration(data, steps=3, batch_size=2, warm_up=0, ema_decay=0.0)
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "fastwam_policy.cli", "train", str(path), str(tmp_path / "two"), "--threads", "1",
-        "--json", str(tmp_path / "figures.json"),
-    ]  # fmt: skip
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=180, check=False)
+    done = by_two_processes(config, tmp_path, limit=100, delay=2)
     assert done.returncode == 0, done.stderr[-2000:]
     summary = json.loads((tmp_path / "two" / "summary.json").read_text())
     assert summary["processes"] == 2
@@ -349,6 +345,27 @@ def test_two_processes_train_together(data, tmp_path):
     two = load_file(tmp_path / "two" / "checkpoints" / "step_00000003" / "model.safetensors")
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_process_that_lags_too_far_ends_the_others_with_one_line(data, tmp_path):
+    done = by_two_processes(configuration(data, steps=1), tmp_path, limit=1, delay=100)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("fastwam: ")]
+    assert "another process did not come within 0.0003 hours, or has ended: see what it says" in line
+    assert "That is not expected" not in done.stderr
+    assert not (tmp_path / "two").exists()
+
+
+def by_two_processes(config, folder, limit, delay):
+    """A training into `folder / two`, in which one process lags by `delay` s, and may by `limit`."""
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        str(Path(__file__).with_name("lagging.py")), str(limit), str(delay),
+        "train", str(path), str(folder / "two"), "--threads", "1", "--json", str(folder / "figures.json"),
+    ]  # fmt: skip
+    return subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=180, check=False)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastwam_policy.common.arguments import add_json, add_robot, new_file, write_figures
+from fastwam_policy.common.arguments import add_json, add_robot, new_file, new_folder, write_figures
 
 NAME, GROUP = "check-dataset", "check"
 HELP = "what is wrong with LeRobot datasets: structure, units, times, pictures, outliers, duplicates"
@@ -18,7 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="POLICY", help="compare the joints with those that this policy knows")
     parser.add_argument("--quick", action="store_true", help="decode no picture")
     parser.add_argument("--html", type=new_file, metavar="PATH", help="write a page with pictures of the worst")
-    parser.add_argument("--fix", type=Path, metavar="FOLDER", help="write the episodes that can be used into a new one")
+    parser.add_argument(
+        "--fix", type=new_folder, metavar="FOLDER", help="write the episodes that can be used into a new one"
+    )
     add_robot(parser)
     add_json(parser)
 

@@ -14,6 +14,7 @@ from fastwam_policy.common.arguments import (
     add_workers,
     number,
     policy_source,
+    sentence,
     write_figures,
 )
 
@@ -26,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("folder", type=Path, help="dataset to write, or to continue")
     parser.add_argument("--episodes", type=number(int, least=1), default=500)
-    parser.add_argument("--task", default="fold the towel")
+    parser.add_argument("--task", type=sentence, default="fold the towel")
     add_randomization(parser)
     parser.add_argument(
         "--noise", type=number(float, least=0), default=0.015, help="rad, of the executed targets (default 0.015)"
@@ -43,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _height(text: str) -> int:
-    height = number(int, least=90)(text)
+    height = number(int, least=90, below=4097)(text)
     if height % 18:
         raise argparse.ArgumentTypeError(f"must be a multiple of 18, for whole 16:9 pixels, got {text}")
     return height

@@ -12,6 +12,7 @@ from fastwam_policy.common.arguments import (
     add_robot,
     add_workers,
     number,
+    sentence,
     write_figures,
 )
 
@@ -19,12 +20,14 @@ NAME, GROUP = "convert", "data"
 HELP = "recordings of the robot as a LeRobot dataset"
 EXAMPLE = './fastwam convert bags/towel_fold_sample --output data/mine --task "fold the towel"'
 
+_HIGHEST = 4097  # pixels: what a picture may have is converted, and scaled to no more
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("recordings", type=Path, nargs="+", help="rosbag2 folders, .mcap or .db3: an episode each")
     parser.add_argument("--output", type=Path, required=True, help="dataset to write, or to append to")
-    parser.add_argument("--task", default="fold the towel")
+    parser.add_argument("--task", type=sentence, default="fold the towel")
     parser.add_argument("--fps", type=number(int, least=1), default=15)
     parser.add_argument(
         "--max-skew", type=number(float, above=0), default=0.05, metavar="S",
@@ -39,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _height(text: str) -> int:
-    height = number(int, least=0)(text)
+    height = number(int, least=0, below=_HIGHEST)(text)
     if height % 2:
         raise argparse.ArgumentTypeError(f"must be even, as the video codec wants it, got {text}")
     return height
@@ -47,7 +50,8 @@ def _height(text: str) -> int:
 
 def run(given: argparse.Namespace) -> int:
     """Append what is missing; 1 where some recordings were skipped."""
-    from fastwam_policy.data.convert import ConvertSettings, convert
+    from fastwam_policy.data.convert import convert
+    from fastwam_policy.data.recorded_episode import ConvertSettings
 
     settings = ConvertSettings(given.task, given.fps, given.max_skew, given.height, given.format)
     found = convert(given.recordings, given.output, settings, given.workers, given.robot, strict=given.strict)

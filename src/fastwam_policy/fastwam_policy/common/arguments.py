@@ -41,6 +41,13 @@ def number(
     return parse
 
 
+def sentence(text: str) -> str:
+    """An instruction: an empty one says nothing to a policy."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must be a sentence, got none")
+    return text
+
+
 def existing_file(text: str) -> Path:
     """A file to read; its absolute path, since nodes that are given it may run elsewhere."""
     path = Path(text)
@@ -54,6 +61,16 @@ def new_file(text: str) -> Path:
     path = Path(text)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: not a file in an existing folder")
+    return path
+
+
+def new_folder(text: str) -> Path:
+    """A folder that is written at the end, and checked at the start: it is not there, or empty."""
+    path = Path(text)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise argparse.ArgumentTypeError(f"{text}: is there already: name a new folder")
+    if not next(place for place in path.absolute().parents if place.exists()).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: not in a folder")
     return path
 
 

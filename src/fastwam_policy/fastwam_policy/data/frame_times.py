@@ -30,10 +30,16 @@ class FrameTimes:
     Attributes:
         seconds: when each is shown, [N] s, ascending.
         stamps: the same in the video's own unit.
+        size: height and width, pixels.
     """
 
     seconds: NDArray[np.float64]
     stamps: NDArray[np.int64]
+    size: tuple[int, int] = (0, 0)
+
+    def end(self, period: float) -> float:
+        """When the last frame is over, s: it is shown as long as most are; a single one for `period`."""
+        return float(self.seconds[-1] + (np.median(np.diff(self.seconds)) if len(self.seconds) > 1 else period))
 
 
 def frame_times(path: Path) -> FrameTimes:
@@ -65,7 +71,7 @@ def _frame_times(path: Path, _size: int, _written: int) -> FrameTimes:
             stamps = [
                 packet.pts for packet in container.demux(stream) if packet.pts is not None and not packet.is_discard
             ]
-            base = stream.time_base
+            base, size = stream.time_base, (stream.codec_context.height, stream.codec_context.width)
     except (OSError, ValueError, av.FFmpegError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -73,7 +79,7 @@ def _frame_times(path: Path, _size: int, _written: int) -> FrameTimes:
     if not stamps or base is None:
         raise ConfigError(f"{path}: cannot be decoded: no frame in it has a time")
     ordered = np.array(sorted(stamps), np.int64)
-    return FrameTimes((ordered * float(base)).astype(np.float64), ordered)
+    return FrameTimes((ordered * float(base)).astype(np.float64), ordered, size)
 
 
 def frames_at(times: FrameTimes, wanted: NDArray[np.float64], period: float, place: str) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ group: `left_gripper: {names: [left_gripper_open], range: [0, 1]}`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic import RootModel
 
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.joint_gate import JointMapping, JointsRefusedError, places
+from galaxea_r1lite_bridge.robot.joint_motion import oddities
 from galaxea_r1lite_bridge.robot.joint_units import check_units
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, load_yaml
 
@@ -70,10 +71,15 @@ class JointColumns:
         self, state: NDArray[np.float32], action: NDArray[np.float32], source: str, *, units_only: bool = False
     ) -> None:
         """ConfigError where state and action [T, D] cannot be this robot's; see :func:`check_units`."""
-        measured, target = (
-            {name: values[:, place] for name, place in self._robot.slices.items()} for values in (state, action)
-        )
+        measured, target = self._by_group(state, action)
         check_units(self._robot, measured, target, source, self._remedy, self._declared, units_only=units_only)
+
+    def oddities(self, state: NDArray[np.float32], action: NDArray[np.float32]) -> Iterator[str]:
+        """What is odd about the rows of state and action [T, D]; see :func:`oddities`."""
+        return oddities(self._robot, *self._by_group(state, action))
+
+    def _by_group(self, *sides: NDArray[np.float32]) -> Iterator[dict[str, NDArray[np.float32]]]:
+        return ({name: values[:, place] for name, place in self._robot.slices.items()} for values in sides)
 
     def _find(self, prefix: str, features: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
         """Columns that make up a vector, and which of their numbers, in the robot's order."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastwam_policy.data.lerobot_writer import Dataset
-from fastwam_policy.data.recordings import Content, content_of
+from fastwam_policy.data.recording_files import Content, content_of
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 

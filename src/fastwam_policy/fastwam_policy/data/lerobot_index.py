@@ -63,8 +63,11 @@ class Index:
     def __init__(self, folder: Path, fps: float) -> None:
         self.folder, self._fps = folder, fps
         path = folder / "meta" / "info.json"
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such folder")
         if not path.exists():
-            raise ConfigError(f"{folder}: not a LeRobot dataset: meta/info.json is missing")
+            hint = ": it is a recording, which convert makes one of" if (folder / "metadata.yaml").exists() else ""
+            raise ConfigError(f"{folder}: not a LeRobot dataset: meta/info.json is missing{hint}")
         info = read_json(path)
         if missing := [key for key in ("codebase_version", "features", "fps") if key not in info]:
             raise ConfigError(f"{path}: not a LeRobot info.json: {missing[0]} is missing")
@@ -122,7 +125,11 @@ class Index:
             text = row.get("task", row.get("__index_level_0__"))
             if not isinstance(text, str):
                 raise ConfigError(f"{path} line {line}: task must be a sentence, got {str(text)[:100]!r}")
-            found[whole(row.get("task_index"), f"{path} line {line}: task_index")] = text
+            number = whole(row.get("task_index"), f"{path} line {line}: task_index")
+            if found.setdefault(number, text) != text:
+                raise ConfigError(
+                    f"{path} line {line}: task_index {number} is {text[:100]!r}, and {found[number][:100]!r} before"
+                )
         return found
 
     def _episodes_v21(self, keys: Mapping[str, str]) -> Iterator[RecordedEpisode]:

@@ -25,6 +25,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _ORDER = ["frame_index", "timestamp", "episode_index", "task_index"]  # columns that say where a row belongs
+_SHOWN = 100  # letters of a sentence
 _REORDERED = 2.0  # s that a frame may be stored after one that is shown later
 
 
@@ -64,6 +65,7 @@ class Reader:
         self.notes: list[str] = []
         if self._index.robot_type not in (None, robot.robot_type):
             self.notes.append(f"{folder}: robot_type is {self._index.robot_type!r}, this robot is {robot.robot_type!r}")
+        self._said: set[tuple[str, tuple[int, int]]] = set()
         self._last: tuple[int, pa.Table, NDArray[np.float64]] | None = None
         listed = self._index.episodes(self._keys)
         self._sharing: defaultdict[Path, list[_Span]] = defaultdict(list)
@@ -97,17 +99,14 @@ class Reader:
         Raises:
             ConfigError: it cannot be used; says what, where, and both times where they differ.
         """
-        self._columns.check(*self.vectors(episode), f"{episode.data}: episode {episode.index}")
+        place = f"{episode.data}: episode {episode.index}"
+        state, action = self.vectors(episode)
+        self._columns.check(state, action, place)
         self.instructions(episode)
-        odd = []
-        for camera, (path, begin) in episode.videos.items():
+        odd = [f"{place}: {text}" for text in (*self._columns.oddities(state, action), *self._other_task(episode))]
+        for camera in episode.videos:
             self._frames(episode, camera)
-            late = frame_times(path).seconds[-1] - (begin + self.times(episode)[-1])
-            if len(self._sharing[path]) == 1 and late > self._period * (1 - TOLERANCE):
-                odd.append(
-                    f"{path}: the video of episode {episode.index} goes on {late:.2f} s after its last row: that "
-                    "part is not used"
-                )
+            odd += [*self._other_size(episode, camera), *self._surplus(episode, camera)]
         return odd
 
     def vectors(self, episode: RecordedEpisode) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -159,6 +158,8 @@ class Reader:
             for stamp, image in _decoded(path, stamps[0]):
                 if stamp == stamps[len(found)]:
                     pixels = np.asarray(image.to_ndarray(format="rgb24"), np.uint8)
+                    if image.rotation:  # players turn it upright as well
+                        pixels = np.ascontiguousarray(np.rot90(pixels, image.rotation // 90))
                     while len(found) < len(stamps) and stamps[len(found)] == stamp:
                         found.append(pixels)
                     if len(found) == len(stamps):
@@ -181,6 +182,27 @@ class Reader:
         except ConfigError as error:
             self.notes.append(f"episode {episode.index} is left out: {error}")
             return None
+
+    def _other_task(self, episode: RecordedEpisode) -> Iterator[str]:
+        """What to say where an episode's rows have another instruction than its entry in meta/."""
+        table = self._rows(episode)[0]
+        if len(episode.tasks) != 1 or "task_index" not in table.column_names:
+            return
+        try:
+            sentences = self._index.sentences
+        except ConfigError:  # of which nothing is needed here
+            return
+        said = [sentences[number] for number in table["task_index"].unique().to_pylist() if number in sentences]
+        if said and episode.task not in said:
+            one, other = said[0][:_SHOWN], episode.task[:_SHOWN]
+            yield f"its rows say {one!r}, {episode.listed} says {other!r}: that is used"
+
+    def _other_size(self, episode: RecordedEpisode, camera: str) -> Iterator[str]:
+        """What to say, once a camera and size, where a video has another one than meta/ says."""
+        size, shape = frame_times(episode.videos[camera][0]).size, self._index.features[self._keys[camera]].get("shape")
+        if isinstance(shape, list) and list(size) not in (shape[:2], shape[1:]) and (camera, size) not in self._said:
+            self._said.add((camera, size))
+            yield f"{episode.videos[camera][0]}: frames of {size[1]}x{size[0]}, meta/info.json says {shape}: read as is"
 
     def _rows(self, episode: RecordedEpisode) -> tuple[pa.Table, NDArray[np.float64]]:
         """The rows of an episode in order, and their times."""
@@ -215,7 +237,9 @@ class Reader:
         path, begin = episode.videos[camera]
         place = f"{path}: episode {episode.index}, camera {camera}"
         self._check_span(path, self._span(episode, camera), place)
-        return frames_at(frame_times(path), begin + self.times(episode), self._period, place)
+        found = frames_at(frame_times(path), begin + self.times(episode), self._period, place)
+        self._check_end(episode, camera, place)
+        return found
 
     def _span(self, episode: RecordedEpisode, camera: str) -> _Span:
         begin, length = episode.videos[camera][1], episode.length * self._period
@@ -239,6 +263,24 @@ class Reader:
                 f"{place}: the file ends at {last:.3f} s, its {len(beside) + 1} episodes at {end:.3f} s: frames are "
                 "lost, and which cannot be told"
             )
+
+    def _check_end(self, episode: RecordedEpisode, camera: str, place: str) -> None:
+        """ConfigError where the video has more frames than the episode has rows: perhaps it began before them."""
+        path, begin = episode.videos[camera]
+        rows = begin + episode.length * self._period
+        end = frame_times(path).end(self._period) if self._index.version == "v2.1" else episode.ends[camera]
+        if end > rows + TOLERANCE * self._period:
+            raise ConfigError(
+                f"{place}: the video ends at {end:.3f} s, the episode's {episode.length} rows at {rows:.3f} s: which "
+                "of its frames belong to them cannot be told. Leave the episode out, or cut the video"
+            )
+
+    def _surplus(self, episode: RecordedEpisode, camera: str) -> Iterator[str]:
+        """What to say where a file goes on after the last of its episodes, whose end meta/ says."""
+        path, span = episode.videos[camera][0], self._span(episode, camera)
+        late = frame_times(path).end(self._period) - span.end
+        if late > TOLERANCE * self._period and span.end == max(other.end for other in self._sharing[path]):
+            yield f"{path}: goes on {late:.2f} s after episode {episode.index}, its last one: that part is not used"
 
     def _check_videos(self, features: dict[str, Any]) -> None:
         for camera, key in self._keys.items():
@@ -266,13 +308,27 @@ def _numbers(table: pa.Table, name: str, place: str) -> NDArray[np.float64]:
 
 
 def _decoded(path: Path, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Stamp and image of each frame, from the one of stamp `first` or from before it."""
+    """Stamp and image of each frame, from the one of stamp `first` or from before it.
+
+    Raises:
+        av.FFmpegError: one is damaged. FFmpeg would fill it with something.
+    """
+    try:
+        yield from _decoded_from(path, first)
+    except av.FFmpegError:  # frames may refer to others that seeking left out
+        yield from _decoded_from(path, None)
+
+
+def _decoded_from(path: Path, first: int | None) -> Iterator[tuple[int, av.VideoFrame]]:
+    """As :func:`_decoded`; all frames with None."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
+        stream.codec_context.options = {"err_detect": "explode"}
+        stream.codec_context.thread_count = 1  # with more, damage is passed over
         base, begin = stream.time_base, stream.start_time or 0
         assert base is not None
         early = round(_REORDERED / base) if stream.codec_context.has_b_frames else 0
-        if first - early > begin:
+        if first is not None and first - early > begin:
             container.seek(first - early, stream=stream)
             image = next(container.decode(stream), None)
             if image is not None and image.pts is not None and image.pts <= first:

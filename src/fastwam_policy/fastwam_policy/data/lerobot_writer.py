@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,12 @@ from numpy.typing import NDArray
 from fastwam_policy.common.files import write_text
 from fastwam_policy.common.settings import changes
 from fastwam_policy.data.lerobot_layout import CHUNK, LAYOUTS, Version, write_meta
+from fastwam_policy.data.lerobot_statistics import CountedImages, statistics_of
 from fastwam_policy.data.video import PIXEL_FORMAT, write_video
 from fastwam_policy.policies.base import Pixels
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-_IMAGES_COUNTED = 10  # of an episode, for the statistics of its images
-_VALUES = 256  # of a pixel's colour
 _STATE, _ACTION = "observation.state", "action"
 
 
@@ -91,7 +90,7 @@ class Dataset:
         """
         _check(episode)
         columns = self._columns(index, episode)
-        statistics = {key: _statistics(values) for key, values in columns.items()}
+        statistics = {key: statistics_of(values) for key, values in columns.items()}
         path = self._path(self._layout.data, index)
         videos = {camera: self._path(self._layout.video, index, self._image_key(camera)) for camera in episode.images}
         before, shape = self._shape(), dict[str, list[int]]()
@@ -103,7 +102,7 @@ class Dataset:
         try:
             for camera, video in videos.items():
                 video.parent.mkdir(parents=True, exist_ok=True)
-                images = _Counted(camera, episode, before.get(camera), source)
+                images = CountedImages(camera, episode.images[camera], episode.length, before.get(camera), source)
                 write_video(video, images, self._fps)
                 shape[camera], statistics[self._image_key(camera)] = images.shape, images.statistics()
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +180,7 @@ class Dataset:
                 pq.write_table(table, unfinished)
                 unfinished.replace(path)
             for key, values in wanted.items():
-                episode["stats"][key] = _statistics(values)
+                episode["stats"][key] = statistics_of(values)
             begin += episode["length"]
 
     def _columns(self, index: int, episode: Episode) -> dict[str, NDArray[Any]]:
@@ -278,66 +277,6 @@ def _column(values: NDArray[Any]) -> pa.Array:
     if values.ndim == 1 or values.shape[1] == 1:
         return pa.array(values.reshape(-1))
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-
-
-def _statistics(values: NDArray[Any]) -> dict[str, list[float]]:
-    rows = values.reshape(len(values), -1).astype(np.float64)
-    return {
-        "min": rows.min(axis=0).tolist(),
-        "max": rows.max(axis=0).tolist(),
-        "mean": rows.mean(axis=0).tolist(),
-        "std": rows.std(axis=0).tolist(),
-        "count": [len(rows)],
-    }
-
-
-class _Counted:
-    """The images of one camera, whose colours are counted while they pass.
-
-    Iterating raises ConfigError where there are too many or too few, or one has another size than those before.
-    """
-
-    def __init__(self, camera: str, episode: Episode, shape: list[int] | None, source: str) -> None:
-        self._name, self._images, self._length = f"images of {camera}", episode.images[camera], episode.length
-        self._shape, self._source = shape, source or "this episode"
-        self._chosen = set(np.linspace(0, self._length - 1, _IMAGES_COUNTED).round().astype(int).tolist())
-        self._counts = np.zeros((3, _VALUES), np.int64)
-
-    def __iter__(self) -> Iterator[Pixels]:
-        count = 0
-        for image in self._images:
-            if self._shape is None:
-                self._shape = list(image.shape)
-            if list(image.shape) != self._shape:
-                raise ConfigError(
-                    f"{self._name} in {self._source} are {list(image.shape)}, those before {self._shape} (height, "
-                    "width, channels): give all episodes one size (convert --height)"
-                )
-            if count in self._chosen:
-                self._counts += [np.bincount(image[..., color].ravel(), minlength=_VALUES) for color in range(3)]
-            count += 1
-            yield image
-        if count != self._length:
-            raise ConfigError(f"{self._name}: {count}, but the episode has {self._length} frames")
-
-    @property
-    def shape(self) -> list[int]:
-        """Of every image: [height, width, 3]."""
-        assert self._shape is not None
-        return self._shape
-
-    def statistics(self) -> dict[str, Any]:
-        """Of each colour channel, 0..1, shaped [3, 1, 1]."""
-        values, count = np.arange(_VALUES) / (_VALUES - 1), self._counts.sum(axis=1)
-        mean = self._counts @ values / count
-        figures = {
-            "min": [values[channel > 0].min() for channel in self._counts],
-            "max": [values[channel > 0].max() for channel in self._counts],
-            "mean": mean,
-            "std": np.sqrt((self._counts * (values - mean[:, None]) ** 2).sum(axis=1) / count),
-        }
-        found = {name: np.reshape(value, (3, 1, 1)).tolist() for name, value in figures.items()}
-        return found | {"count": [len(self._chosen)]}
 
 
 def claim(folder: Path, writer: str, settings: object) -> None:

@@ -7,32 +7,37 @@ does not unpack to what its checksum says is skipped, and its messages are count
 from __future__ import annotations
 
 import heapq
-import importlib
 import struct
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from rosbags.rosbag2.storage_mcap import zstd
+from fastwam_policy.data.mcap_records import (
+    BODY,
+    CHANNEL,
+    CHUNK,
+    CHUNK_HEAD,
+    CHUNK_INDEX,
+    FOOTER,
+    MESSAGE,
+    MESSAGE_HEAD,
+    RECORD,
+    SCHEMA,
+    STATISTICS,
+    McapError,
+    messages_in,
+    quality_of_service,
+    records,
+    sized,
+    unpacked,
+)
 
 _MAGIC: Final = b"\x89MCAP0\r\n"
-_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _INDEX, _CHUNK_INDEX, _STATISTICS, _DATA_END = (
-    0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x0B, 0x0F,
-)  # fmt: skip
-_BODY: Final = frozenset((0x01, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _INDEX, 0x09, 0x0C))  # before the end of the data
-_RECORD: Final = struct.Struct("<BQ")  # opcode, length of what follows
-_MESSAGE_HEAD: Final = struct.Struct("<HIQQ")  # channel, number, log time, publish time
-_CHUNK_HEAD: Final = struct.Struct("<QQQII")  # first and last time, unpacked size, checksum, length of a name
-_FOOTER_SIZE: Final = _RECORD.size + 20
+_FOOTER_SIZE: Final = RECORD.size + 20
 _MAX_SUMMARY: Final = 2**28  # bytes: a million chunks
-MAX_CHUNK: Final = 2**30  # bytes unpacked; recorders write one to ten million
-
-
-class McapError(ValueError):
-    """Not an mcap file, or one without any complete message."""
 
 
 class Channel(NamedTuple):
@@ -140,7 +145,7 @@ class McapFile:
             yield source.channel, source.log, self._at(source.offset, source.size)
             return
         try:
-            found = [message for message in _messages(self._unpack(source)) if message[0] in wanted]
+            found = [message for message in messages_in(self._unpack(source)) if message[0] in wanted]
         except Exception:  # noqa: BLE001  damaged bytes fail in many ways
             if source.offset not in self._bad:  # once, however often it is read
                 self._bad.add(source.offset)
@@ -156,8 +161,8 @@ class McapFile:
         return max(1, known // max(1, len(self._content.chunks) - 1))
 
     def _unpack(self, chunk: _Chunk) -> bytes:
-        data = self._at(chunk.offset + _RECORD.size + _CHUNK_HEAD.size + len(chunk.compression) + 8, chunk.packed)
-        return _unpacked(data, chunk.compression, chunk.size, chunk.checksum)
+        data = self._at(chunk.offset + RECORD.size + CHUNK_HEAD.size + len(chunk.compression) + 8, chunk.packed)
+        return unpacked(data, chunk.compression, chunk.size, chunk.checksum)
 
     def _at(self, offset: int, size: int) -> bytes:
         self._file.seek(max(0, offset))
@@ -167,20 +172,20 @@ class McapFile:
         """What the index at the end says; None where there is none, or it is damaged."""
         footer = self._size - len(_MAGIC) - _FOOTER_SIZE
         try:
-            opcode, _ = _RECORD.unpack(self._at(footer, _RECORD.size))
-            start, _, checksum = struct.unpack("<QQI", self._at(footer + _RECORD.size, 20))
+            opcode, _ = RECORD.unpack(self._at(footer, RECORD.size))
+            start, _, checksum = struct.unpack("<QQI", self._at(footer + RECORD.size, 20))
             if footer - start > _MAX_SUMMARY:
                 return None
             text = self._at(start, footer - start)
             covered = text + self._at(footer, _FOOTER_SIZE - 4)
-            if opcode != _FOOTER or not 0 < start <= footer or (checksum and zlib.crc32(covered) != checksum):
+            if opcode != FOOTER or not 0 < start <= footer or (checksum and zlib.crc32(covered) != checksum):
                 return None
             content = _Content()
             statistics = False
-            for opcode, record in _records(text):
-                if opcode == _CHUNK_INDEX:
+            for opcode, record in records(text):
+                if opcode == CHUNK_INDEX:
                     content.chunks.append(self._indexed(record))
-                elif opcode == _STATISTICS:
+                elif opcode == STATISTICS:
                     statistics = True
                     content.counts.update(dict(struct.iter_unpack("<HQ", record[46:])))
                 else:
@@ -195,11 +200,11 @@ class McapFile:
 
     def _indexed(self, record: bytes) -> _Chunk:
         begin, end, offset, length = struct.unpack_from("<QQQQ", record)
-        places, at = _sized(record, 32)
+        places, at = sized(record, 32)
         index_length, at = struct.unpack_from("<Q", record, at)[0], at + 8
-        name, at = _sized(record, at)
+        name, at = sized(record, at)
         packed, size = struct.unpack_from("<QQ", record, at)
-        checksum = struct.unpack("<I", self._at(offset + _RECORD.size + 24, 4))[0]
+        checksum = struct.unpack("<I", self._at(offset + RECORD.size + 24, 4))[0]
         # A record of the chunk's index is 15 bytes and 16 for each message.
         order = sorted((offset_, channel) for channel, offset_ in struct.iter_unpack("<HQ", places))
         ends = [*(place for place, _ in order[1:]), offset + length + index_length]
@@ -213,35 +218,35 @@ class McapFile:
         content, at = _Content(), len(_MAGIC)
         if self._at(0, at) != _MAGIC:
             raise McapError("it does not begin as an mcap")
-        while at + _RECORD.size <= self._size:
-            opcode, length = _RECORD.unpack(self._at(at, _RECORD.size))
-            begin, following = at + _RECORD.size, at + _RECORD.size + length
-            if opcode not in _BODY or following > self._size:
+        while at + RECORD.size <= self._size:
+            opcode, length = RECORD.unpack(self._at(at, RECORD.size))
+            begin, following = at + RECORD.size, at + RECORD.size + length
+            if opcode not in BODY or following > self._size:
                 break
-            if opcode == _CHUNK:
+            if opcode == CHUNK:
                 self._note_chunk(content, at)
-            elif opcode == _MESSAGE and length >= _MESSAGE_HEAD.size:
-                channel, _, log, _ = _MESSAGE_HEAD.unpack(self._at(begin, _MESSAGE_HEAD.size))
-                head = _MESSAGE_HEAD.size
+            elif opcode == MESSAGE and length >= MESSAGE_HEAD.size:
+                channel, _, log, _ = MESSAGE_HEAD.unpack(self._at(begin, MESSAGE_HEAD.size))
+                head = MESSAGE_HEAD.size
                 content.loose.append(_Loose(log, channel, begin + head, length - head))
                 content.counts[channel] += 1
-            elif opcode in (_SCHEMA, _CHANNEL):
+            elif opcode in (SCHEMA, CHANNEL):
                 _note(content, opcode, self._at(begin, length))
             at = following
         content.loose = [message for message in content.loose if message.channel in content.channels]
         return content
 
     def _note_chunk(self, content: _Content, at: int) -> None:
-        head = self._at(at + _RECORD.size, _CHUNK_HEAD.size)
-        begin, end, size, checksum, name = _CHUNK_HEAD.unpack(head)
-        after = self._at(at + _RECORD.size + _CHUNK_HEAD.size, min(name, 64) + 8)
+        head = self._at(at + RECORD.size, CHUNK_HEAD.size)
+        begin, end, size, checksum, name = CHUNK_HEAD.unpack(head)
+        after = self._at(at + RECORD.size + CHUNK_HEAD.size, min(name, 64) + 8)
         packed = int.from_bytes(after[-8:], "little")
         chunk = _Chunk(begin, end, at, packed, size, checksum, after[:-8].decode(errors="replace"), None)
         try:
             data = self._unpack(chunk)
-            counts = Counter(channel for channel, _, _ in _messages(data))
-            for opcode, record in _records(data):
-                if opcode in (_SCHEMA, _CHANNEL):
+            counts = Counter(channel for channel, _, _ in messages_in(data))
+            for opcode, record in records(data):
+                if opcode in (SCHEMA, CHANNEL):
                     _note(content, opcode, record)
         except Exception:  # noqa: BLE001  counted as lost when it is read
             content.chunks.append(chunk)
@@ -252,82 +257,17 @@ class McapFile:
 
 def _note(content: _Content, opcode: int, record: bytes) -> None:
     """Take a schema or a channel over."""
-    if opcode == _SCHEMA:
+    if opcode == SCHEMA:
         number = struct.unpack_from("<H", record)[0]
-        name, at = _sized(record, 2)
-        encoding, at = _sized(record, at)
-        text, _ = _sized(record, at)
+        name, at = sized(record, 2)
+        encoding, at = sized(record, at)
+        text, _ = sized(record, at)
         content.schemas[number] = (name.decode(), encoding.decode(), text.decode(errors="replace"))
-    elif opcode == _CHANNEL:
+    elif opcode == CHANNEL:
         number, schema = struct.unpack_from("<HH", record)
-        topic, at = _sized(record, 4)
-        _, at = _sized(record, at)
-        about, _ = _sized(record, at)
-        content.channels[number] = Channel(topic.decode(), *content.schemas.get(schema, ("", "", "")), _qos(about))
-
-
-def _qos(metadata: bytes) -> str:
-    at = 0
-    try:
-        while at < len(metadata):
-            name, at = _sized(metadata, at)
-            value, at = _sized(metadata, at)
-            if name == b"offered_qos_profiles":
-                return value.decode()
-    except (struct.error, ValueError):
-        pass
-    return ""
-
-
-def _sized(data: bytes, at: int) -> tuple[bytes, int]:
-    """Bytes that their length stands before, and where what follows begins."""
-    end = at + 4 + struct.unpack_from("<I", data, at)[0]
-    if end > len(data):
-        raise McapError("a record is cut")
-    return data[at + 4 : end], end
-
-
-def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at < len(data):
-        opcode, length = _RECORD.unpack_from(data, at)
-        begin, at = at + _RECORD.size, at + _RECORD.size + length
-        if at > len(data):
-            raise McapError("a record is cut")
-        yield opcode, data[begin:at]
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Channel, log time and bytes of each message in an unpacked chunk."""
-    at, head = 0, _MESSAGE_HEAD.size
-    while at < len(data):
-        opcode, length = _RECORD.unpack_from(data, at)
-        begin, at = at + _RECORD.size, at + _RECORD.size + length
-        if at > len(data):
-            raise McapError("a record is cut")
-        if opcode == _MESSAGE:
-            channel, _, log, _ = _MESSAGE_HEAD.unpack_from(data, begin)
-            yield channel, log, data[begin + head : at]
-
-
-def _unpacked(data: bytes, compression: str, size: int, checksum: int) -> bytes:
-    """The content of a chunk; never more than `size` bytes and one are made.
-
-    Raises:
-        McapError: another size or checksum than noted, or an unknown compression.
-    """
-    if size > MAX_CHUNK:
-        raise McapError(f"a chunk of {size} bytes")
-    unpack: Any
-    if compression == "":
-        raw = data
-    elif compression == "zstd":
-        raw = zstd.ZstdDecompressor().decompress(data, size + 1)
-    elif compression == "lz4":
-        unpack = importlib.import_module("lz4.frame").LZ4FrameDecompressor()  # comes with rosbags
-        raw = unpack.decompress(data, size + 1)
-    else:
-        raise McapError(f"compressed by {compression!r}")
-    if len(raw) != size or (checksum and zlib.crc32(raw) != checksum):
-        raise McapError("a chunk is damaged")
-    return raw
+        topic, at = sized(record, 4)
+        _, at = sized(record, at)
+        about, _ = sized(record, at)
+        content.channels[number] = Channel(
+            topic.decode(), *content.schemas.get(schema, ("", "", "")), quality_of_service(about)
+        )

@@ -10,27 +10,29 @@ import sqlite3
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from pathlib import Path, PurePath
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from rosbags.rosbag2.storage_mcap import zstd
-from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from fastwam_policy.common.files import require_space, sha256
 from fastwam_policy.data.bounded import refuse_pointer
-from fastwam_policy.data.mcap_file import MAX_CHUNK, Channel, McapError, McapFile
-from fastwam_policy.data.sqlite_file import SqliteFile, left_by_a_kill
+from fastwam_policy.data.mcap_file import Channel, McapFile
+from fastwam_policy.data.mcap_records import MAX_CHUNK, McapError
+from fastwam_policy.data.message_types import JOINT_STATE, store_of
+from fastwam_policy.data.recording_files import (
+    inflated_file,
+    is_latched,
+    qualities_of_service,
+    read_metadata,
+    recording_files,
+)
+from fastwam_policy.data.sqlite_file import SqliteFile
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_bridge.robot.yaml_model import MAX_LENGTH, ConfigError, read_text, read_yaml
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-JOINT_STATE, COMPRESSED_IMAGE = "sensor_msgs/msg/JointState", "sensor_msgs/msg/CompressedImage"
 _FOREVER: Final = 2**63 - 1
-_IDL_BEGIN: Final = "=" * 80 + "\n"
-_UNPACKED: Final = 100  # times its size that a compressed file may have unpacked: joints have a tenth of it
-_BLOCK: Final = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Recording:
             known = next((channel for channel, _ in channels if channel.definition), channels[0][0])
             qos = next((channel.qos for channel, _ in channels if channel.qos), qualities.get(topic, ""))
             count = sum(count for _, count in channels)
-            self.connections.append(Connection(topic, kind, count, known.encoding, known.definition, _is_latched(qos)))
+            self.connections.append(Connection(topic, kind, count, known.encoding, known.definition, is_latched(qos)))
         times = [(file.start, file.end) for file in self._files if file.end]
         if times:
             self.start_time, self.end_time = min(begin for begin, _ in times), max(end for _, end in times) + 1
@@ -125,7 +127,7 @@ class Recording:
         """The message in `data`; raises whatever rosbags and NumPy raise where it is none of its type."""
         if msgtype not in self._stores:
             about = next(c for c in self.connections if c.msgtype == msgtype)
-            self._stores[msgtype] = _store(msgtype, about.encoding, about.definition)
+            self._stores[msgtype] = store_of(msgtype, about.encoding, about.definition)
         return self._stores[msgtype].deserialize_cdr(data, msgtype)
 
     def close(self) -> None:
@@ -134,37 +136,6 @@ class Recording:
             file.close()
         if self._unpacked is not None:
             self._unpacked.cleanup()
-
-
-def typestore(kinds: Collection[str] = ()) -> Typestore:
-    """ROS 2's own message types, ours, and those of the installed packages that `kinds` are in."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    known = {kind.split("/")[0] for kind in store.types}
-    types = {}
-    for package in {"fastwam_msgs", *(kind.split("/")[0] for kind in kinds)} - known:
-        for path in sorted((Path(get_package_share_directory(package)) / "msg").glob("*.msg")):
-            types.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"{package}/msg/{path.stem}"))
-    store.register(types)
-    return store
-
-
-@lru_cache
-def _store(kind: str, encoding: str, definition: str) -> Typestore:
-    """A store that knows `kind`: as the recording defines it, or else as it is installed here."""
-    if definition and len(definition) <= MAX_LENGTH:
-        store = get_typestore(Stores.EMPTY)
-        if encoding == "ros2msg":
-            store.register(get_types_from_msg(definition, kind))
-        else:
-            parts = definition.split(_IDL_BEGIN)[1:] if definition.startswith(_IDL_BEGIN) else ["\n" + definition]
-            for part in parts:
-                store.register(get_types_from_idl(part.split("\n", 1)[1]))
-        return store
-    store = get_typestore(Stores.ROS2_JAZZY)
-    try:
-        return store if kind in store.types else typestore([kind])
-    except PackageNotFoundError:
-        return store
 
 
 def open_recording(path: Path) -> Recording:
@@ -183,13 +154,13 @@ def open_recording(path: Path) -> Recording:
     try:
         files, qualities = recording_files(path), dict[str, str]()
         if path.is_dir() and (path / "metadata.yaml").exists():
-            about = _metadata(path)
-            qualities = _qualities(about)
+            about = read_metadata(path)
+            qualities = qualities_of_service(about)
             mode = str(about.get("compression_mode") or "").lower()
             if mode == "file":
                 folder = tempfile.TemporaryDirectory()
                 recording = Recording(folder)
-                files = [_inflated_file(file, Path(folder.name)) for file in files]
+                files = [inflated_file(file, Path(folder.name)) for file in files]
             recording.packed_messages = mode == "message"
         for file in files:
             refuse_pointer(file)
@@ -208,94 +179,9 @@ def open_recording(path: Path) -> Recording:
     return recording
 
 
-def recording_files(path: Path) -> list[Path]:
-    """The files that hold a recording's messages, in order.
-
-    Raises:
-        ConfigError: a folder that is none of a recording.
-    """
-    if path.is_file():
-        return [path]
-    if (path / "metadata.yaml").exists():
-        names = _metadata(path).get("relative_file_paths")
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise ConfigError(f"{path / 'metadata.yaml'}: relative_file_paths must name the recording's files")
-        files = [path / PurePath(name).name for name in names]
-        if missing := [file.name for file in files if not file.is_file()]:
-            raise ConfigError(f"{path}: {missing[0]} is missing, which metadata.yaml names")
-        return files
-    files = sorted(p for p in path.iterdir() if p.suffix in (".mcap", ".db3"))
-    if len(files) != 1:
-        hint = f"; try the file {files[0]}" if files else ""
-        raise ConfigError(f"{path}: not a rosbag2 folder: metadata.yaml is missing{hint}")
-    return files
-
-
-@dataclass(frozen=True)
-class Content:
-    """What tells one recording from another, wherever it lies.
-
-    Attributes:
-        size: bytes of its files.
-        written: ns, when the newest of them was.
-        sha256: of what is in them; empty where it was not asked for.
-    """
-
-    size: int
-    written: int
-    sha256: str = ""
-
-
-def content_of(path: Path, *, hashed: bool) -> Content:
-    """ConfigError where there is no recording."""
-    if not path.exists():
-        raise ConfigError(f"{path}: no such recording")
-    files = [part for file in recording_files(path) for part in (file, *left_by_a_kill(file))]
-    about = [file.stat() for file in files]
-    size, written = sum(a.st_size for a in about), max(a.st_mtime_ns for a in about)
-    return Content(size, written, sha256(*files) if hashed else "")
-
-
-def _metadata(folder: Path) -> dict[str, Any]:
-    path = folder / "metadata.yaml"
-    data = read_yaml(read_text(path), str(path), aliases=False)
-    about = data.get("rosbag2_bagfile_information") if isinstance(data, dict) else None
-    if not isinstance(about, dict):
-        raise ConfigError(f"{path}: not that of a rosbag2 recording: rosbag2_bagfile_information is missing")
-    return about
-
-
-def _qualities(about: dict[str, Any]) -> dict[str, str]:
-    """Qualities of service by topic; empty where metadata.yaml says them in no way that is known."""
-    found = {}
-    for entry in about.get("topics_with_message_count") or []:
-        topic = entry.get("topic_metadata") if isinstance(entry, dict) else None
-        if isinstance(topic, dict):
-            found[str(topic.get("name"))] = str(topic.get("offered_qos_profiles") or "")
-    return found
-
-
-def _is_latched(qos: str) -> bool:
-    """Whether offered_qos_profiles has a durability of transient local, in any of its three notations."""
-    words = qos.replace("'", "").replace('"', "").split("durability:")[1:]
-    return any(word.split() and word.split()[0].rstrip(",}]") in ("1", "transient_local") for word in words)
-
-
 def _inflated(data: bytes) -> bytes:
     raw: bytes = zstd.ZstdDecompressor().decompress(data, MAX_CHUNK)
     return raw
-
-
-def _inflated_file(path: Path, folder: Path) -> Path:
-    target, packed_size, size = folder / path.stem, path.stat().st_size, 0
-    require_space(folder, 2 * packed_size, f"the content of {path}")
-    with path.open("rb") as packed, zstd.open(packed, "rb") as source, target.open("wb") as file:
-        while block := source.read(_BLOCK):
-            file.write(block)
-            size += len(block)
-            if size > _UNPACKED * packed_size + _BLOCK:
-                raise ConfigError(f"{path}: unpacks to more than {_UNPACKED} times its size: not a recording")
-    return target
 
 
 @cache  # a report opens its recording several times
@@ -323,19 +209,16 @@ def check_topics(
     needed = {f"/{camera.topic}" for name, camera in robot.cameras.items() if cameras is None or name in cameras}
     known = images | joints | {f"/{group.target}": JOINT_STATE for group in robot.commanded.values()}
     wrong = [
-        f"{topic} has type {have[topic].msgtype}, expected {kind}"
-        for topic, kind in known.items()
-        if topic in have and have[topic].msgtype != kind
+        f"{connection.topic} has type {connection.msgtype}, expected {known[connection.topic]}"
+        for connection in reader.connections
+        if connection.msgcount and known.get(connection.topic, connection.msgtype) != connection.msgtype
     ]
     missing = [topic for topic in images | joints if topic not in have]
     if not allow_missing:
         wrong += [f"{topic} is missing" for topic in missing if topic in needed or topic in joints]
     if wrong:
-        raise ConfigError(
-            f"{path}: topics do not fit the robot's:\n  "
-            + "\n  ".join(wrong)
-            + f"\nThe recording has: {', '.join(sorted(have)) or 'no messages at all'}"
-        )
+        has = ", ".join(sorted(have)) or "no messages at all"
+        raise ConfigError(f"{path}: topics do not fit the robot's: {'; '.join(wrong)}. The recording has: {has}")
     return missing
 
 

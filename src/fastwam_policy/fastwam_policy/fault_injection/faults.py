@@ -157,6 +157,8 @@ POLICY_FAULTS = [
     Fault("SIGSTOP of policy_node", do.signalled(POLICY, signal.SIGSTOP), HELD, LATE, STALE, 3.5),
     Fault("head camera is silent", do.emulated("camera"), HELD, LATE, STALE, 4.0),
     Fault("head camera's images are cut off", do.emulated("cut"), HELD, LATE, STALE, 4.0),
+    Fault("head camera is black", do.emulated("black"), HELD, LATE, STALE, 4.0),
+    Fault("left wrist camera is frozen", do.emulated("still"), HELD, LATE, STALE, 4.0),
     *(Fault(f"{n.name} to policy_node", do.signalled(POLICY, n), HELD, LATE, STALE, 3.5) for n in ENDS),
     Fault("SIGKILL of policy_node", do.signalled(POLICY, signal.SIGKILL), HELD, LATE, STALE, 3.5, last=True),
     Fault("policy_node killed, and again", do.restarted(POLICY), HELD, LATE, STALE, 6.0, last=True),

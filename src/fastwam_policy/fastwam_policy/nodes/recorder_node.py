@@ -18,8 +18,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from fastwam_policy.common.processes import node_names
+from fastwam_policy.data.message_types import JOINT_STATE, typestore
 from fastwam_policy.data.recording_writer import QUEUE_BYTES, RecordingWriter
-from fastwam_policy.data.recordings import JOINT_STATE, typestore
 from galaxea_r1lite_bridge.nodes import diagnostics
 from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedReader
 from galaxea_r1lite_bridge.nodes.conversions import message_class

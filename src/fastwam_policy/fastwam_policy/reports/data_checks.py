@@ -13,10 +13,10 @@ import numpy as np
 
 from fastwam_policy.common.files import alone_in
 from fastwam_policy.data.bounded import read_json
-from fastwam_policy.data.convert import ConvertSettings, read_episode
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
 from fastwam_policy.data.picture_watch import Report, watched
+from fastwam_policy.data.recorded_episode import ConvertSettings, read_episode
 from fastwam_policy.policies.base import Pixels, PolicyInfo
 from fastwam_policy.reports.findings import Checked, Finding, Vectors, unlike_others, unlike_policy
 from fastwam_policy.reports.page import data_url, write_page
@@ -35,7 +35,7 @@ def check_dataset(
 
     With `quick`, no picture is decoded.
     """
-    checked = Checked(str(folder))
+    checked = Checked(str(folder), 0)
     try:
         reader = _reader(folder, robot)
     except ConfigError as error:
@@ -63,7 +63,7 @@ def check_dataset(
 
 def check_recording(path: Path, robot: RobotConfig, *, quick: bool = False) -> Checked:
     """What `convert` would refuse or say of it, and its pictures."""
-    checked, notes, settings = Checked(str(path), 1), list[str](), ConvertSettings("")
+    checked, notes, settings = Checked(str(path)), list[str](), ConvertSettings("")
     try:
         episode = read_episode(path, robot, settings, notes, _reporter(checked, None))
         for images in () if quick else episode.images.values():
@@ -82,11 +82,10 @@ def write_fixed(checked: Sequence[Checked], target: Path, robot: RobotConfig) ->
     Rows are sorted, numbers closed, an episode of several instructions becomes one for each. Videos are encoded again.
 
     Raises:
-        ConfigError: the folder holds something else, the datasets have several rates, or nothing can be used.
+        ConfigError: the datasets have several rates, or nothing can be used.
     """
-    if target.exists() and any(target.iterdir()):
-        raise ConfigError(f"{target} is not empty: name a new folder")
-    readers = [_reader(Path(each.source), robot) for each in checked if each.episodes]
+    if not (readers := [_reader(Path(each.source), robot) for each in checked if each.episodes]):
+        raise ConfigError(f"{target}: nothing can be used of {', '.join(each.source for each in checked)}")
     rates = {reader.fps for reader in readers}
     if len(rates) != 1:
         raise ConfigError(f"datasets of {len(rates)} rates cannot become one: name those of one rate")

@@ -46,12 +46,12 @@ class Checked:
 
     Attributes:
         source: its path.
-        episodes: looked at.
+        episodes: of a dataset, those that were looked at; None for a recording.
         findings: what is wrong.
     """
 
     source: str
-    episodes: int = 0
+    episodes: int | None = None
     findings: list[Finding] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
@@ -112,8 +112,15 @@ def lines(checked: Sequence[Checked]) -> list[str]:
     """For people."""
     text = []
     for each in checked:
-        text.append(f"{each.source}: {each.episodes} episodes, {len(each.findings) or 'nothing'} wrong")
+        size = "" if each.episodes is None else f"{_counted(each.episodes, 'episode')}, "
+        text.append(
+            f"{each.source}: {size}{_counted(len(each.findings), 'thing') if each.findings else 'nothing'} wrong"
+        )
         for finding in each.findings:
             where = "" if finding.episode is None else f"episode {finding.episode}: "
             text.append(f"  {finding.kind}: {where}{finding.text}")
     return text
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from fastwam_policy.data.recordings import COMPRESSED_IMAGE, open_recording, usable
+from fastwam_policy.data.message_types import COMPRESSED_IMAGE
+from fastwam_policy.data.recordings import open_recording, usable
 from fastwam_policy.policies.base import Pixels
 from fastwam_policy.policies.images import ImageError, decode_image
 from fastwam_policy.reports.page import data_url, png, style_figures, write_page

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastwam_policy.data.recordings import COMPRESSED_IMAGE, JOINT_STATE, open_recording, stamp_ns, usable
+from fastwam_policy.data.message_types import COMPRESSED_IMAGE, JOINT_STATE
+from fastwam_policy.data.recordings import open_recording, stamp_ns, usable
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.joint_gate import JointGate, JointsRefusedError, places
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, read_yaml

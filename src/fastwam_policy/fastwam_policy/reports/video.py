@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fastwam_policy.data.recordings import COMPRESSED_IMAGE, open_recording, usable
+from fastwam_policy.data.message_types import COMPRESSED_IMAGE
+from fastwam_policy.data.recordings import open_recording, usable
 from fastwam_policy.data.video import write_video
 from fastwam_policy.policies.base import Pixels
 from fastwam_policy.policies.images import ImageError, decode_image

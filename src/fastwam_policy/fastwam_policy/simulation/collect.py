@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastwam_policy.common.failure import RunError
-from fastwam_policy.common.files import alone_in
+from fastwam_policy.common.files import alone_in, require_space
 from fastwam_policy.common.parallel import in_processes
 from fastwam_policy.common.progress import counted
 from fastwam_policy.common.settings import Uncompared
@@ -36,6 +36,7 @@ _HOLDING = 8.0  # mm of stroke: more means that a gripper still closes, or opens
 _LATENCIES = (0.05, 0.1, 0.15, 0.2)  # s that its chunks take
 _CORRELATION = 0.85  # of the noise from one step to the next
 _KICK, _KICK_SHARE = 0.035, 0.01  # rad, and share of the steps that get one
+_SIZE = 8  # bytes of an episode for each pixel of its cameras' images: to see early that a disk is too small
 _CAREFUL = 0.3  # of the noise while a gripper moves or holds still to grasp and release
 _CAREFUL_STEPS = 6  # steps before and after a gripper's motion that count as careful
 
@@ -77,7 +78,7 @@ def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int
     Raises:
         ConfigError: the folder holds episodes of other settings or of a policy with other weights, another command
             writes into it.
-        RunError: an episode failed too often.
+        RunError: an episode failed too often, or the disk is too small.
     """
     if settings.level not in LEVELS:
         raise ConfigError(f"randomization must be one of {', '.join(LEVELS)}, got {settings.level!r}")
@@ -89,8 +90,11 @@ def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int
         settings = replace(settings, policy_sha256=info.identity.sha256 or settings.policy)
     with alone_in(folder):
         claim(folder, "collect", settings)
-        dataset = Dataset(folder, RobotConfig.load(robot), FPS, settings.version)
+        about = RobotConfig.load(robot)
+        dataset = Dataset(folder, about, FPS, settings.version)
         wanted = [index for index in range(episodes) if not dataset.has(index)]
+        pixels = len(about.cameras) * settings.height * settings.height * 16 // 9
+        require_space(folder, len(wanted) * pixels * _SIZE, f"{len(wanted)} episodes")
         failures = 0
         with counted() as progress:
             task = progress.add_task("episodes", total=episodes, completed=episodes - len(wanted))

@@ -78,9 +78,26 @@ def train(config: TrainingConfig, output: Path, robot: Path | None = None) -> Va
     Raises:
         ConfigError: data or weights do not fit, or `output` was begun with another configuration, or another process
             trains into it.
+        RunError: the loss is not finite any more, the disk is too small, or one of several processes has ended or lags
+            too far.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held, _naming_the_others():
         return _Trainer(config, RobotConfig.load(robot), output, held).run()
+
+
+@contextlib.contextmanager
+def _naming_the_others() -> Iterator[None]:
+    """RunError in place of what the network says when another process has ended, or lags too far."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
+            raise
+        hours = _LAG.total_seconds() / 3600
+        raise RunError(
+            f"another process did not come within {hours:.1g} hours, or has ended: see what it says. Start all of "
+            "them again to continue after the last checkpoint"
+        ) from error
 
 
 class _Loss(nn.Module):

@@ -11,7 +11,8 @@ import numpy as np
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from fastwam_policy.data.recordings import COMPRESSED_IMAGE, JOINT_STATE, open_recording, typestore
+from fastwam_policy.data.message_types import COMPRESSED_IMAGE, JOINT_STATE, typestore
+from fastwam_policy.data.recordings import open_recording
 
 from .made import ROBOT, picture, positions
 

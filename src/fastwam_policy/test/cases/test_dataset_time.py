@@ -2,7 +2,9 @@
 
 import re
 import shutil
+import struct
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastwam_policy.data.frame_times import FrameTimes, frames_at
+from fastwam_policy.data.lerobot_reader import Reader
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 from .made import (
@@ -18,12 +21,14 @@ from .made import (
     HEAD,
     KEYS,
     LENGTH,
+    ROBOT,
     as_written,
     dataset,
     edit_column,
     edit_episodes,
     edit_lines,
     joined,
+    picture,
     read,
     video,
     write_frames,
@@ -155,13 +160,102 @@ def test_a_frame_is_found_from_anywhere(tmp_path):
         assert [round((float(image.mean()) - 20) / 3) for image in images] == [first, 59]
 
 
-def test_a_video_that_goes_on_after_the_table_is_said(tmp_path):
-    write_frames(video(dataset(tmp_path)), range(LENGTH + 10))
-    reader, found = read(tmp_path)
+@pytest.mark.parametrize("more", [1, 10])
+def test_a_video_with_more_frames_than_rows_is_refused(tmp_path, more):
+    """It may have begun before them, or a frame in it may be there twice."""
+    write_frames(video(dataset(tmp_path)), range(LENGTH + more))
+    _, found = read(tmp_path)
+    assert re.search(
+        rf"episode 0, camera head: the video ends at {(LENGTH + more) / FPS:.3f} s, the episode's 12 rows at 0\.800 s: "
+        "which of its frames belong to them cannot be told",
+        found[0],
+    )
+    assert found[1] == as_written()
+
+
+def longer_part(rows):
+    for key in KEYS:
+        rows[1][f"videos/{key}/to_timestamp"] += 3 / FPS
+
+
+def test_a_part_of_a_video_with_more_frames_than_rows_is_refused(tmp_path):
+    _, found = read(edit_episodes(joined(tmp_path), longer_part))
     assert found[0] == as_written()
+    assert "the video ends at 1.800 s, the episode's 12 rows at 1.600 s" in found[1]
+
+
+def test_a_file_that_goes_on_after_its_last_episode_is_said(tmp_path):
+    folder = joined(tmp_path)
+    write_frames(video(folder, 0, HEAD, "v3.0"), [*NUMBERS, *NUMBERS, 0, 1, 2, 3, 4])
+    reader, found = read(folder)
+    assert found == {0: as_written(), 1: as_written()}
     reader.leave_out_unusable()
-    assert len(reader.episodes) == 2
-    assert re.search(r"the video of episode 0 goes on 0\.67 s after its last row", reader.notes[0])
+    (note,) = reader.notes
+    assert "goes on 0.33 s after episode 1, its last one: that part is not used" in note
+
+
+def grainy(path, options, length=LENGTH, size=(320, 240)):
+    """A video with so much in it that other bytes make other pictures."""
+    random = np.random.default_rng(0)
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", FPS, options=options)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for k in range(length):
+            image = picture(k, size) + random.integers(0, 30, (*size[::-1], 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("group", ["2", "250"])
+def test_a_video_with_other_bytes_in_it_is_refused(tmp_path, group):
+    """FFmpeg fills what it cannot decode with other pictures, and says nothing."""
+    path = video(dataset(tmp_path))
+    grainy(path, {"g": group, "crf": "18"})
+    data = bytearray(path.read_bytes())
+    place = data.find(b"mdat") + 3000
+    data[place : place + 8] = bytes(255 - byte for byte in data[place : place + 8])
+    path.write_bytes(data)
+    _, found = read(tmp_path)
+    assert "cannot be decoded" in found[0]
+    assert found[1] == as_written()
+
+
+def test_frames_that_refer_to_a_group_before_theirs_are_decoded_from_anywhere(tmp_path):
+    """Seeking leaves the others out: that is no damage."""
+    path = video(dataset(tmp_path, (60,)))
+    grainy(path, {"x264-params": "open-gop=1:keyint=12:bframes=3", "crf": "10"}, 60)
+    reader = Reader(tmp_path, ROBOT, FPS, CAMERAS)
+    every = reader.images(reader.episodes[0], "head", range(60))
+    for first in range(0, 60, 5):
+        np.testing.assert_array_equal(reader.images(reader.episodes[0], "head", [first])[0], every[first])
+
+
+@pytest.mark.parametrize(("turn", "back"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
+def test_a_video_that_says_how_the_camera_was_held_is_turned_upright(tmp_path, turn, back):
+    """As players do, and as with the EXIF data of pictures."""
+    path = video(dataset(tmp_path, (2, 2)))
+    plain = Reader(tmp_path, ROBOT, FPS, CAMERAS)
+    grainy(path, {"crf": "10"}, 2)
+    expected = plain.images(plain.episodes[0], "head", [1])[0]
+    data = bytearray(path.read_bytes())
+    place = data.find(b"tkhd") + 44  # of a matrix of nine numbers
+    for at, value in zip((0, 4, 12, 16), turn, strict=True):
+        struct.pack_into(">i", data, place + at, value << 16)
+    path.write_bytes(data)
+    found = Reader(tmp_path, ROBOT, FPS, CAMERAS).images(plain.episodes[0], "head", [1])[0]
+    np.testing.assert_array_equal(found, np.rot90(expected, back))
+
+
+def test_a_video_of_another_size_than_meta_says_is_said_once(tmp_path):
+    folder = dataset(tmp_path, (LENGTH,) * 3)
+    for index in (0, 1):
+        write_frames(video(folder, index), NUMBERS, size=(128, 96))
+    reader, found = read(folder)
+    assert found == {0: as_written(), 1: as_written(), 2: as_written()}
+    reader = Reader(folder, ROBOT, FPS, CAMERAS)
+    reader.leave_out_unusable()
+    (note,) = reader.notes
+    assert "frames of 128x96, meta/info.json says [48, 64, 3]: read as is" in note
 
 
 def shift(seconds, to=0.0):

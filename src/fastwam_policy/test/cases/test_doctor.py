@@ -84,7 +84,14 @@ WRONG = {
     "duplicate": (lambda f: dataset(f, begin=lambda index: index % 2), "duplicate", 2, "those of episode 0"),
     "no frames": (lambda f: edit_lines(dataset(f), lambda r: r[0].update(length=0)), "odd", None, "has no frames"),
     "another robot": (lambda f: edit_info(dataset(f), lambda i: i.update(robot_type="x")), "odd", None, "robot_type"),
-    "no dataset": (lambda f: f, "structure", None, "not a LeRobot dataset"),
+    "no dataset": (lambda f: f.parent, "structure", None, "not a LeRobot dataset"),
+    "no folder": (lambda f: f, "structure", None, "no such folder"),
+    "a recording": (
+        lambda f: bags.write(f, bags.messages(0.2)),
+        "structure",
+        None,
+        "it is a recording, which convert makes one of",
+    ),
 }
 
 

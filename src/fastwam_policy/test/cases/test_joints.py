@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from fastwam_policy.cli.main import main
-from fastwam_policy.data.convert import ConvertSettings, read_episode
 from fastwam_policy.data.lerobot_reader import Reader
+from fastwam_policy.data.recorded_episode import ConvertSettings, read_episode
 from fastwam_policy.policies.remote.server.openpi import read_request
 from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError

@@ -10,6 +10,8 @@ import pytest
 from fastwam_policy.cli import convert
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.failure import RunError
+from fastwam_policy.data.lerobot_writer import claim
+from fastwam_policy.simulation.collect import CollectSettings, collect
 from fastwam_policy.training import trainer, windows
 
 from .made import dataset
@@ -72,6 +74,14 @@ def test_a_place_that_cannot_be_written(monkeypatch, capsys, tmp_path, code):
         ["report", "FOLDER"],
         ["view", "MISSING"],
         ["export", "FOLDER", "OUT"],
+        ["convert", "MISSING", "--output", "OUT", "--task", " "],
+        ["convert", "MISSING", "--output", "OUT", "--height", "20000"],
+        ["collect", "OUT", "--task", ""],
+        ["collect", "OUT", "--height", "18000"],
+        ["check-dataset", "MISSING", "--fix", "OUT"],
+        ["check-dataset", "MISSING", "--fix", "FILE"],
+        ["check-dataset", "MISSING", "--fix", "FILE/x"],
+        ["check-dataset", "MISSING", "--fix", "OUT/.."],
     ],
     ids=lambda words: " ".join(map(str, words[:2])),
 )
@@ -92,10 +102,36 @@ def test_a_wrong_path_is_one_line(tmp_path, capsys, arguments):
     assert said.strip()
 
 
+def test_what_is_looked_at_is_counted_in_words(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["check-recording", str(tmp_path / "nope")])
+    assert capsys.readouterr().out == (
+        f"{tmp_path / 'nope'}: 1 thing wrong\n  unusable: {tmp_path / 'nope'}: no such recording\n"
+    )
+    folder = dataset(tmp_path / "data", (1,))
+    with pytest.raises(SystemExit):
+        main(["check-dataset", str(folder), "--quick"])
+    assert capsys.readouterr().out == f"{folder}: 1 episode, nothing wrong\n"
+
+
+def test_a_bundle_that_cannot_be_exported_there(tmp_path, capsys, random_bundle):
+    status, said = run(capsys, "export", random_bundle, tmp_path / "no" / "x.pt")
+    assert (status, said.count("\n")) == (2, 1)
+    assert f"{tmp_path / 'no'} is no folder" in said
+
+
 def test_latents_that_find_no_place(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
     with pytest.raises(RunError, match=r"the latents of the episodes that are left need about 5\.00 GB"):
         windows._make_room(tmp_path / "latents", 5 * 10**9)
+
+
+def test_episodes_that_find_no_place(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    with pytest.raises(RunError, match=r"500 episodes need about 0\.\d\d GB, the disk has 0\.00 GB free: make room"):
+        collect(tmp_path / "out", 500, CollectSettings("fold"))
+    assert not list((tmp_path / "out").rglob("*.mp4"))
+    claim(tmp_path / "out", "collect", CollectSettings("fold"))  # it may be continued
 
 
 def test_checkpoints_that_find_no_place(tmp_path, monkeypatch):

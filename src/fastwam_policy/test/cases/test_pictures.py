@@ -75,6 +75,45 @@ def test_a_png_is_decoded_exactly():
     np.testing.assert_array_equal(decode_image(with_alpha), picture())
 
 
+def exif(orientation, order):
+    """Of a TIFF header only this entry."""
+    entry = struct.pack(f"{order}HHIHH", 0x112, 3, 1, orientation, 0)
+    begin = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
+    return begin + struct.pack(f"{order}H", 1) + entry + bytes(4)
+
+
+def with_exif(data, orientation, order="<"):
+    content = b"Exif\0\0" + exif(orientation, order)
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content + data[2:]
+
+
+UPRIGHT = {
+    1: lambda p: p, 2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1), 6: lambda p: np.rot90(p, -1), 7: lambda p: np.rot90(p, 2).swapaxes(0, 1),
+    8: lambda p: np.rot90(p), 9: lambda p: p, 0: lambda p: p,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_picture_that_says_how_the_camera_was_held_is_turned_upright(orientation, order):
+    """As viewers and OpenCV do, so that a picture is the same wherever it is looked at."""
+    expected = UPRIGHT[orientation](decode_image(JPEG))
+    found = decode_image(with_exif(JPEG, orientation, order))
+    np.testing.assert_array_equal(found, expected)
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, by_opencv(with_exif(JPEG, orientation, order)))
+    with pytest.raises(ImageError):
+        decode_image(with_exif(DAMAGED["middle lost"], orientation, order))
+
+
+def test_exif_data_that_is_damaged_turns_nothing():
+    for cut in range(4, 20):
+        content = exif(6, "<")[:cut]
+        data = JPEG[:2] + b"\xff\xe1" + struct.pack(">H", 8 + len(content)) + b"Exif\0\0" + content + JPEG[2:]
+        np.testing.assert_array_equal(decode_image(data), decode_image(JPEG))
+
+
 PADDING = {
     "64 zeros": bytes(64),
     "4096 zeros": bytes(4096),

@@ -1,6 +1,7 @@
 """Instructions: whole sentences, as they were written, each at its rows."""
 
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,6 +78,25 @@ def test_a_choice_that_means_nothing_is_refused_with_file_and_line(tmp_path):
     assert [episode.index for episode in reader.episodes] == [1]
     assert "episodes.jsonl line 1: episode 0 has 2 tasks" in reader.notes[0]
     assert "has task_index 1, which is not in meta/tasks" in reader.notes[0]
+
+
+def test_a_choice_that_is_there_twice_is_refused(tmp_path):
+    edit_lines(two_tasks(tmp_path), lambda rows: rows.append({"task_index": 1, "task": "wave"}), "tasks")
+    reader, _ = read(tmp_path)
+    assert re.search(r"tasks\.jsonl line 3: task_index 1 is 'wave', and 'put it away' before", reader.notes[0])
+
+
+def test_rows_that_say_another_sentence_are_said(tmp_path):
+    reader, _ = read(edit_lines(dataset(tmp_path), each(tasks=[AWAY])))
+    reader.leave_out_unusable()
+    assert [episode.task for episode in reader.episodes] == [AWAY] * 2
+    assert re.search(
+        r"episode 0: its rows say 'fold the towel', .*line 1 says 'put it away': that is used", reader.notes[0]
+    )
+    (tmp_path / "meta" / "tasks.jsonl").write_text("nothing\n")  # nobody needs it
+    reader, _ = read(tmp_path)
+    reader.leave_out_unusable()
+    assert len(reader.episodes) == 2
 
 
 def test_tasks_without_numbers_in_pandas_way(tmp_path):

@@ -1,11 +1,14 @@
-"""What can go wrong with the emulated robot's joint feedback."""
+"""What can go wrong with the emulated robot's joint feedback and cameras."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
+import cv2
+import numpy as np
 from builtin_interfaces.msg import Time
 
 _JUMP = 0.5  # rad
@@ -65,3 +68,17 @@ FAULTS: dict[str, tuple[str, Spoil]] = {
     "ahead": ("left_arm", _stamped(lambda stamp: Time(sec=2**31 - 1, nanosec=stamp.nanosec))),
 }
 """The group that a fault concerns, and what it makes of its messages."""
+
+
+@cache
+def _black() -> bytes:
+    return bytes(cv2.imencode(".jpg", np.zeros((360, 640, 3), np.uint8))[1])
+
+
+PICTURE_FAULTS: dict[str, tuple[str, Callable[[bytes, bytes], bytes | None]]] = {
+    "camera": ("head", lambda *_: None),
+    "cut": ("head", lambda data, _: data[: len(data) // 2]),
+    "black": ("head", lambda *_: _black()),
+    "still": ("wrist_left", lambda _, first: first),
+}
+"""The camera that a fault concerns, and what is sent instead of its picture, given that and its first one; or None."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CompressedImage, JointState
 
-from galaxea_r1lite_bridge.nodes.emulated_faults import FAULTS
+from galaxea_r1lite_bridge.nodes.emulated_faults import FAULTS, PICTURE_FAULTS
 from galaxea_r1lite_bridge.nodes.joint_stream import subscribe_joints
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
@@ -110,12 +110,12 @@ class EmulatorNode(ManagedNode):
 
     def _publish_images(self) -> None:
         self._sent += 1
+        concerned, spoil = PICTURE_FAULTS.get(self._fault_before, ("", None))
         for name, publisher in self._cameras.items():
-            if name == "head" and self._fault_before == "camera":
+            picture = self._jpeg[name][self._sent % _PICTURES]
+            data = spoil(picture, self._jpeg[name][0]) if spoil is not None and name == concerned else picture
+            if data is None:
                 continue
-            data = self._jpeg[name][self._sent % _PICTURES]
-            if (name, self._fault_before) == ("head", "cut"):
-                data = data[: len(data) // 2]
             message: Any = CompressedImage(format="jpeg", data=data)
             message.header.stamp = self.get_clock().now().to_msg()
             publisher.publish(message)

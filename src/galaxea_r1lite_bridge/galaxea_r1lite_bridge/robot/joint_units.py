@@ -6,19 +6,18 @@ import math
 from collections.abc import Container, Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.joint_motion import BEYOND, Matrix, Sides, disagreement, extent, spans
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-Matrix = NDArray[np.floating]
-Sides = dict[str, Matrix]
-
-_BEYOND = 0.05  # of a joint's range by which an encoder may be off
-_STILL = 0.02  # of what a joint is commanded: one that moves less does not follow
 _TURNS = 4 * math.pi  # rad: an encoder that is a turn off stays below, an arm in degrees goes beyond
 _MOVES = 2e-3  # of a joint's range by which its targets differ in an episode in which something happens
 _CLOSED, _RESTING = 0.1, 1e-3  # mm of a target that keeps a gripper closed, and that it varies by
+_TINY, _TWITCH = (
+    math.radians(2 * math.pi),
+    math.radians(0.1),
+)  # rad: what a turn, and a little, in radians become as degrees
 _FRACTION = (-0.02, 1.02)  # where a stroke lies that is sent as 0 to 1
 _CODES = {
     "rad": (("degrees", 180 / math.pi, "unit: deg"), ("milliradians", 1000.0, "")),
@@ -66,9 +65,7 @@ def contradictions(
     if not len(next(iter(action.values()))):
         return
     moving = any(
-        (np.ptp(action[name], axis=0) > _MOVES * _spans(robot, name)).any()
-        for name in robot.commanded
-        if name in action
+        (np.ptp(action[name], axis=0) > _MOVES * spans(robot, name)).any() for name in robot.commanded if name in action
     )
     for name, group in robot.commanded.items():
         sides = {"measured": state[name], "commanded": action[name]}
@@ -77,18 +74,16 @@ def contradictions(
             found = ""
         if not found and group.unit == "mm":
             found = _fraction(robot, name, sides, told=moving and name not in declared)
-        if found or (not units_only and (found := _not_followed(robot, name, sides))):
+        if not units_only:
+            found = found or (_tiny(robot, name, sides) if name in declared else "")
+            found = found or disagreement(robot, name, sides)
+        if found:
             yield found
-
-
-def _spans(robot: RobotConfig, name: str) -> NDArray[np.float64]:
-    lower, upper = robot.reach[name].T
-    return upper - lower
 
 
 def _outside(robot: RobotConfig, name: str, sides: Sides) -> tuple[str, bool]:
     """Values that no joint of this kind can have, and whether another unit explains them."""
-    group, reach, slack = robot.groups[name], robot.reach[name], _BEYOND * _spans(robot, name)
+    group, reach, slack = robot.groups[name], robot.reach[name], BEYOND * spans(robot, name)
     lower, upper = reach[:, 0] - slack, reach[:, 1] + slack
     for side, values in sides.items():
         excess = np.maximum(lower - values, values - upper).max(axis=0)
@@ -96,7 +91,7 @@ def _outside(robot: RobotConfig, name: str, sides: Sides) -> tuple[str, bool]:
             continue
         worst = int(excess.argmax())
         text = (
-            f"{group.joints[worst]} is {side} at {_extent(values[:, worst])} {group.unit}, outside its range of "
+            f"{group.joints[worst]} is {side} at {extent(values[:, worst])} {group.unit}, outside its range of "
             f"{reach[worst, 0]:.4g} to {reach[worst, 1]:.4g} {group.unit}"
         )
         for what, factor, declaration in _CODES[group.unit]:
@@ -110,7 +105,7 @@ def _outside(robot: RobotConfig, name: str, sides: Sides) -> tuple[str, bool]:
 
 def _fraction(robot: RobotConfig, name: str, sides: Sides, *, told: bool) -> str:
     """A gripper's stroke that is sent as 0 to 1, or in m; one on both sides is `told` by that alone."""
-    group, factor = robot.groups[name], float(_spans(robot, name)[0])
+    group, factor = robot.groups[name], float(spans(robot, name)[0])
     small = {side: _FRACTION[0] <= values.min() and values.max() <= _FRACTION[1] for side, values in sides.items()}
     measured, commanded = (values[:, 0].astype(np.float64) for values in sides.values())
     if small["measured"] != small["commanded"]:
@@ -130,29 +125,20 @@ def _fraction(robot: RobotConfig, name: str, sides: Sides, *, told: bool) -> str
 
 
 def _fractions(joint: str, side: str, values: Matrix, factor: float) -> str:
-    metres = " or m, a factor of 1000 (unit: m)" if values.max() <= factor / 1000 * (1 + _BEYOND) else ""
+    metres = " or m, a factor of 1000 (unit: m)" if values.max() <= factor / 1000 * (1 + BEYOND) else ""
     return (
-        f"{joint} is {side} at {_extent(values)} only: it looks like 0 to 1, a factor of {factor:g} (range: [0, 1])"
+        f"{joint} is {side} at {extent(values)} only: it looks like 0 to 1, a factor of {factor:g} (range: [0, 1])"
         f"{metres}"
     )
 
 
-def _not_followed(robot: RobotConfig, name: str, sides: Sides) -> str:
-    """Joints that hardly move although they are commanded to; a gripper may be held open by what it holds."""
+def _tiny(robot: RobotConfig, name: str, sides: Sides) -> str:
+    """An arm whose unit is declared, and that moves a little around its zero all the time."""
     group = robot.groups[name]
-    if group.unit == "mm":
+    largest = max(float(np.abs(values).max()) for values in sides.values())
+    if group.unit == "mm" or largest > _TINY or np.ptp(sides["commanded"], axis=0).max() < _TWITCH:
         return ""
-    moved, commanded = (np.ptp(values, axis=0) for values in sides.values())
-    still = (commanded > _BEYOND * _spans(robot, name)) & (moved < _STILL * commanded)
-    if not still.any():
-        return ""
-    worst = int(np.where(still, commanded, 0.0).argmax())
-    factor = f"a factor of {commanded[worst] / moved[worst]:.3g}" if moved[worst] > 0 else "it stands still"
     return (
-        f"{group.joints[worst]} moved {moved[worst]:.3g} {group.unit} while it was commanded {commanded[worst]:.3g} "
-        f"{group.unit}: {factor}"
+        f"{name} is measured and commanded within {largest:.2g} rad of 0 all the time: it looks like radians that were "
+        f"taken for degrees, a factor of {180 / math.pi:.4g} (unit: rad)"
     )
-
-
-def _extent(values: Matrix) -> str:
-    return f"{values.min():.4g} to {values.max():.4g}"

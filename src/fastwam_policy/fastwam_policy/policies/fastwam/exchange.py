@@ -140,6 +140,8 @@ def export_official(folder: Path, config: BundleConfig, target: Path) -> None:
     """
     if target.exists():
         raise ConfigError(f"{target}: exists already; name another file")
+    if not target.absolute().parent.is_dir():
+        raise ConfigError(f"{target}: {target.absolute().parent} is no folder; create it, or name another place")
     source = folder / config.weights
     try:
         if source.suffix != ".safetensors":

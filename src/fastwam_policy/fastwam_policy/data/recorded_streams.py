@@ -1,0 +1,110 @@
+"""What a recording says: stamps and numbers of each topic of the robot, all on one clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from fastwam_policy.data.recordings import check_topics, open_recording, stamp_ns, usable
+from fastwam_policy.data.streams import Stream, follow_clocks
+from fastwam_policy.policies.images import ImageError, decode_image, is_cut_off
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.joint_gate import JointsRefusedError
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_LOST: Final = 0.01  # of a recording's messages that may be damaged; of few messages one
+
+
+def read_streams(path: Path, robot: RobotConfig, notes: list[str]) -> dict[str, Stream]:
+    """Stamps of the cameras' usable images, and stamps and positions of `state GROUP` and `action GROUP`.
+
+    `notes` is added to: what is left out or odd.
+
+    Raises:
+        ConfigError: topics are missing or have nothing usable, too much is damaged, or a clock was set.
+    """
+    if raw := [name for name, camera in robot.cameras.items() if not camera.type.endswith("CompressedImage")]:
+        raise ConfigError(f"cameras.{raw[0]}: only CompressedImage is converted")
+    topics = {name: f"/{camera.topic}" for name, camera in robot.cameras.items()}
+    for name, group in robot.commanded.items():
+        topics |= {f"state {name}": f"/{group.feedback}", f"action {name}": f"/{group.target}"}
+    names = {topic: name for name, topic in topics.items()}
+    gates = {f"{side} {name}": robot.gates[name] for name in robot.commanded for side in ("state", "action")}
+    streams = {name: Stream(len(gates[name].names) if name in gates else 0) for name in topics}
+    refused, why = Counter[str](), dict[str, str]()
+    with closing(open_recording(path)) as reader:
+        check_topics(reader, robot, path)
+        read = damaged = 0
+        for connection, log, data in reader.messages([c for c in reader.connections if c.topic in names]):
+            read += 1
+            name = names[connection.topic]
+            message = usable(reader, connection, data)
+            if odd := _damage(message, None if name in gates else streams[name]):
+                damaged += 1
+                why.setdefault(name, odd)
+                continue
+            try:
+                values = gates[name].positions(message.name, message.position) if name in gates else ()
+                streams[name].add(stamp_ns(message), log, values)
+            except JointsRefusedError as error:
+                refused[name] += 1
+                why.setdefault(name, str(error))
+        for name, stream in streams.items():
+            if stream.unstamped:
+                why.setdefault(name, f"{stream.unstamped} have no stamp")
+        empty = [f"{n} ({why.get(n, f'none on {topics[n]}')})" for n, stream in streams.items() if not stream.stamps]
+        if empty:
+            raise ConfigError(f"{path}: no usable messages of {', '.join(empty)}")
+        check_lost(path, damaged + reader.lost, read + reader.lost, "messages", notes)
+    notes += [f"{path}: {count} messages of {name} are not used: {why[name]}" for name, count in refused.items()]
+    notes += [f"{path}: {text}" for text in _on_one_clock(path, streams)]
+    return streams
+
+
+def _damage(message: Any, pictures: Stream | None) -> str:
+    """Why a message is not used, as far as it can be seen without decoding pictures; empty: it may be whole.
+
+    Of `pictures` the one before it is used, as in the policy node; the first one must be whole.
+    """
+    if message is None:
+        return "they are damaged"
+    if pictures is None:
+        return ""
+    data = bytes(message.data)
+    if is_cut_off(data):
+        return "they are cut off"
+    if not pictures.stamps:
+        try:
+            decode_image(data, message.format)
+        except ImageError as error:
+            return str(error)
+    return ""
+
+
+def _on_one_clock(path: Path, streams: Mapping[str, Stream]) -> Iterator[str]:
+    """Leave out messages of another time, and shift streams of another clock; what to say of it."""
+    for name, stream in streams.items():
+        try:
+            stream.settle()
+        except ValueError as error:
+            raise ConfigError(f"{path}: {name}: {error}: record it again, or cut the recording there") from None
+        if stream.unstamped:
+            yield f"{name} has {stream.unstamped} messages without a stamp: they are not used"
+        if stream.repeated > len(stream.stamps):
+            yield f"{name} has {stream.repeated} messages with the stamp of the one before: they are not used"
+        if stream.outliers:
+            yield f"{name} has {stream.outliers} stamps of another time: those messages are not used"
+    for name, behind in follow_clocks(streams).items():
+        how = f"{abs(behind):.2f} s {'behind' if behind > 0 else 'ahead of'} those of the others"
+        yield f"the clock of {name} is {how}: followed. Synchronise the clocks"
+
+
+def check_lost(path: Path, lost: int, count: int, what: str, notes: list[str]) -> None:
+    """Note what is damaged; ConfigError where it is too much."""
+    if lost > max(1, _LOST * count):
+        raise ConfigError(f"{path}: {lost} of {count} {what} are damaged, more than {_LOST:.0%}")
+    if lost:
+        notes.append(f"{path}: {lost} of {count} {what} are damaged: those before them were used")
