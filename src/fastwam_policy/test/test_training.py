@@ -347,6 +347,7 @@ def test_two_processes_train_together(data, tmp_path):
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_a_process_that_lags_too_far_ends_the_others_with_one_line(data, tmp_path):
     done = by_two_processes(configuration(data, steps=1), tmp_path, limit=1, delay=100)
     assert done.returncode != 0

@@ -165,7 +165,7 @@ def test_feedback_that_froze_is_told():
     state["left_arm"][10:] = state["left_arm"][10]
     state["right_arm"][:] = state["right_arm"][0]  # it is not commanded much
     assert list(oddities(ROBOT, state, action)) == [
-        "left_arm is measured at the same place to the last digit in rows 10 to 30, while it is commanded 0.545 rad: "
+        "left_arm is measured at the same place to the last digit in rows 10 to 30, while it is commanded 0.55 rad: "
         "its feedback froze"
     ]
 

@@ -1,4 +1,4 @@
-"""Atomic writes, and folders that one command at a time writes into."""
+"""Atomic writes, folders that one command at a time writes into, and files that are not what they should be."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fastwam_policy.common.failure import RunError
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _BLOCK = 2**20  # bytes read at once
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _FULL = 2**24  # bytes: with less free space than this, an error while writing is reported as a full disk
 
 
@@ -46,6 +47,17 @@ def sha256(*paths: Path) -> str:
             while block := file.read(_BLOCK):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def refuse_pointer(path: Path) -> None:
+    """ConfigError where git left a pointer in the place of a large file."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_POINTER))
+    except OSError:
+        return  # whoever reads it says why
+    if head == _POINTER:
+        raise ConfigError(f"{path}: is a git-lfs pointer, not the file itself; run git lfs pull")
 
 
 def require_space(folder: Path, size: float, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Read files of others: JSON of a bounded size, no git-lfs pointers, and no way out of a folder."""
+"""Read files of others: JSON of a bounded size, and no way out of a folder."""
 
 from __future__ import annotations
 
@@ -9,23 +9,12 @@ from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import Any, Final
 
+from fastwam_policy.common.files import refuse_pointer
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 MAX_JSON: Final = 2**24  # bytes of a JSON file, and of a line of JSON lines: those of LeRobot have a thousandth of it
 MAX_LINES: Final = 10**6
-_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 _NUMBER_FORMAT: Final = re.compile(r"(0?\d)?d?")
-
-
-def refuse_pointer(path: Path) -> None:
-    """ConfigError where git left a pointer in the place of a large file."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_POINTER))
-    except OSError:
-        return  # whoever reads it says why
-    if head == _POINTER:
-        raise ConfigError(f"{path}: is a git-lfs pointer, not the file itself; run git lfs pull")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from fastwam_policy.data.bounded import refuse_pointer
+from fastwam_policy.common.files import refuse_pointer
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 TOLERANCE: Final = 0.499  # of a period: at half a period two frames are equally near
@@ -71,7 +71,7 @@ def _frame_times(path: Path, _size: int, _written: int) -> FrameTimes:
             stamps = [
                 packet.pts for packet in container.demux(stream) if packet.pts is not None and not packet.is_discard
             ]
-            base, size = stream.time_base, (stream.codec_context.height, stream.codec_context.width)
+            base, shown = stream.time_base, (stream.codec_context.height, stream.codec_context.width)
     except (OSError, ValueError, av.FFmpegError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -79,7 +79,7 @@ def _frame_times(path: Path, _size: int, _written: int) -> FrameTimes:
     if not stamps or base is None:
         raise ConfigError(f"{path}: cannot be decoded: no frame in it has a time")
     ordered = np.array(sorted(stamps), np.int64)
-    return FrameTimes((ordered * float(base)).astype(np.float64), ordered, size)
+    return FrameTimes((ordered * float(base)).astype(np.float64), ordered, shown)
 
 
 def frames_at(times: FrameTimes, wanted: NDArray[np.float64], period: float, place: str) -> NDArray[np.int64]:

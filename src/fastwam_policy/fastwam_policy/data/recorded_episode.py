@@ -157,7 +157,7 @@ def _shortest(streams: Mapping[str, Stream]) -> str:
     begin, end = max(s.stamps[0] for s in streams.values()), min(s.stamps[-1] for s in streams.values())
     count, repeated = len(streams[name].stamps), streams[name].repeated
     more = f" ({repeated} more repeat a stamp)" if repeated else ""
-    return f"{name} has {count} messages{more}, all streams overlap by {max(0, end - begin) / _NS:.2f} s"
+    return f"of {name} there are {count}{more}, all streams overlap by {max(0, end - begin) / _NS:.2f} s"
 
 
 def _images(

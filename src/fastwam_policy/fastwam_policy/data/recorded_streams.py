@@ -92,11 +92,11 @@ def _on_one_clock(path: Path, streams: Mapping[str, Stream]) -> Iterator[str]:
         except ValueError as error:
             raise ConfigError(f"{path}: {name}: {error}: record it again, or cut the recording there") from None
         if stream.unstamped:
-            yield f"{name} has {stream.unstamped} messages without a stamp: they are not used"
+            yield f"{name}: not used are {stream.unstamped} without a stamp"
         if stream.repeated > len(stream.stamps):
-            yield f"{name} has {stream.repeated} messages with the stamp of the one before: they are not used"
+            yield f"{name}: not used are {stream.repeated} with the stamp of the one before"
         if stream.outliers:
-            yield f"{name} has {stream.outliers} stamps of another time: those messages are not used"
+            yield f"{name}: not used are {stream.outliers} with a stamp of another time"
     for name, behind in follow_clocks(streams).items():
         how = f"{abs(behind):.2f} s {'behind' if behind > 0 else 'ahead of'} those of the others"
         yield f"the clock of {name} is {how}: followed. Synchronise the clocks"

@@ -17,7 +17,7 @@ from typing import Any, Final
 from rosbags.rosbag2.storage_mcap import zstd
 from rosbags.typesys.store import Typestore
 
-from fastwam_policy.data.bounded import refuse_pointer
+from fastwam_policy.common.files import refuse_pointer
 from fastwam_policy.data.mcap_file import Channel, McapFile
 from fastwam_policy.data.mcap_records import MAX_CHUNK, McapError
 from fastwam_policy.data.message_types import JOINT_STATE, store_of

@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fastwam_policy.common.files import refuse_pointer
+
 
 class CheckpointError(ValueError):
     """Weights that cannot be used; the text names the file and everything that is wrong."""
@@ -46,9 +48,11 @@ def read_tensors(path: Path) -> Any:
 
     Raises:
         CheckpointError: missing, truncated, not a weight file, or a pickle with anything but tensors in it.
+        ConfigError: a pointer of git-lfs.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weight file")
+    refuse_pointer(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
 
 from fastwam_policy.policies.base import PolicyInfo
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.joint_units import contradictions
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+_STROKE: Final = 0.5  # mm: a gripper that is closed all the time moves by less, and tells no unit
 
 
 def check_robot(info: PolicyInfo, robot: RobotConfig, source: str) -> None:
@@ -15,7 +22,7 @@ def check_robot(info: PolicyInfo, robot: RobotConfig, source: str) -> None:
     The bridge takes absolute targets of all the joints that it commands, in rad and mm.
 
     Raises:
-        ConfigError: one line for each joint, unit or camera that differs.
+        ConfigError: one line for each joint, unit or camera that differs, also in the unit of its training data.
     """
     problems = []
     if info.robot_type and info.robot_type != robot.robot_type:
@@ -34,6 +41,7 @@ def check_robot(info: PolicyInfo, robot: RobotConfig, source: str) -> None:
             for channel in channels
             if channel.name in unit_of and unit_of[channel.name] != channel.unit
         ]
+    problems += [f"training data: {text}" for text in _other_units(info, robot)]
     problems += [
         f"cameras: the robot has no camera {camera.name}; it has {', '.join(robot.cameras)}"
         for camera in info.cameras
@@ -41,6 +49,16 @@ def check_robot(info: PolicyInfo, robot: RobotConfig, source: str) -> None:
     ]
     if problems:
         raise ConfigError(f"{source} does not fit the robot:\n  " + "\n  ".join(problems))
+
+
+def _other_units(info: PolicyInfo, robot: RobotConfig) -> Iterator[str]:
+    """Joint groups whose training data had another unit, as far as the policy says where its joints were."""
+    band = {channel.name: bounds for channel, bounds in zip(info.state, info.state_band, strict=False)}
+    if not set(robot.joint_names) <= band.keys():
+        return
+    groups = {name: np.array([band[joint] for joint in group.joints]).T for name, group in robot.commanded.items()}
+    closed = {name for name, values in groups.items() if np.ptp(values) < _STROKE}
+    yield from contradictions(robot, groups, groups, closed, units_only=True)
 
 
 def check_instruction(info: PolicyInfo, instruction: str, source: str) -> None:

@@ -36,7 +36,7 @@ _HOLDING = 8.0  # mm of stroke: more means that a gripper still closes, or opens
 _LATENCIES = (0.05, 0.1, 0.15, 0.2)  # s that its chunks take
 _CORRELATION = 0.85  # of the noise from one step to the next
 _KICK, _KICK_SHARE = 0.035, 0.01  # rad, and share of the steps that get one
-_SIZE = 8  # bytes of an episode for each pixel of its cameras' images: to see early that a disk is too small
+_SIZE = 4  # bytes of an episode for each pixel of its cameras' images: to see early that a disk is too small
 _CAREFUL = 0.3  # of the noise while a gripper moves or holds still to grasp and release
 _CAREFUL_STEPS = 6  # steps before and after a gripper's motion that count as careful
 

@@ -345,7 +345,7 @@ def test_one_stamp_of_another_time_ends_no_stream(tmp_path, capsys, ahead, topic
         return content
 
     assert convert(write(tmp_path / "bag", changed(odd, topic)), "--output", tmp_path / "data") == 0
-    assert "1 stamps of another time" in capsys.readouterr().err
+    assert "not used are 1 with a stamp of another time" in capsys.readouterr().err
     (found,) = pictures(tmp_path / "data")
     assert found == ([0, 1, 2, 3, 3, 5, 6, 7, 8, 9] if topic == HEAD else list(range(10)))
 
@@ -419,7 +419,7 @@ def test_an_odd_stamp_at_an_end_is_left_out(tmp_path, capsys, place, ahead):
     sent = changed(lambda k, log, c: by(ahead)(k, log, c) if k == place else c, HEAD, messages(2.0))
     assert convert(write(tmp_path / "bag", sent), "--output", tmp_path / "data") == 0
     error = capsys.readouterr().err
-    assert "head has 1 stamps of another time" in error
+    assert "head: not used are 1 with a stamp of another time" in error
     assert "begins" not in error
     assert "ends" not in error
     expected = [k for k in range(31) if k != place]
@@ -431,10 +431,10 @@ def test_an_odd_stamp_at_an_end_is_left_out(tmp_path, capsys, place, ahead):
 def test_stamps_that_are_missing_or_stand_still_are_said(tmp_path, capsys):
     sent = changed(lambda k, log, _: bags.image(0 if k % 2 else log, k), HEAD, messages(2.0))
     assert convert(write(tmp_path / "half", sent), "--output", tmp_path / "data") == 0
-    assert "head has 15 messages without a stamp: they are not used" in capsys.readouterr().err
+    assert "head: not used are 15 without a stamp" in capsys.readouterr().err
     for name, stamp, says in (
         ("none", 0, "no usable messages of head (31 have no stamp)"),
-        ("one", BEGIN, "head has 1 messages (30 more repeat a stamp)"),
+        ("one", BEGIN, "of head there are 1 (30 more repeat a stamp)"),
     ):
         sent = changed(lambda k, _, __, stamp=stamp: bags.image(stamp, k), HEAD, messages(2.0))
         assert convert(write(tmp_path / name, sent), "--output", tmp_path / name / "data") == 2

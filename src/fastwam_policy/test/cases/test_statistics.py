@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from fastwam_policy.cli.main import main
+from fastwam_policy.model.checkpoint import read_tensors
 from fastwam_policy.policies.familiarity import Familiarity, familiarity
 from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.normalizer import load_statistics
 from fastwam_policy.policies.loading import inspect_policy
+from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.reports.session import Session
 from fastwam_policy.reports.summary import rows, summarise
 from fastwam_policy.training.statistics import dataset_statistics, with_spread
@@ -40,6 +42,7 @@ WRONG = {
     "NaN": ("state", "global_mean", NAN, "global_mean is not finite for left_gripper"),
     "infinity": ("action", "global_std", INF, "global_std is not finite for left_gripper"),
     "NaN in what is not used": ("state", "global_q01", NAN, "global_q01 is not finite for left_gripper"),
+    "too large for their digits": ("state", "global_mean", 1e39, "global_mean is not finite for left_gripper"),
     "no spread": ("action", "global_std", 0.0, "global_std is not above 0 for left_gripper"),
     "negative spread": ("state", "global_std", -1.0, "global_std is not above 0 for left_gripper"),
     "min > max": ("action", "global_max", -1.0, "global_min is above global_max for left_gripper"),
@@ -99,6 +102,63 @@ def test_a_training_where_a_joint_never_moves_gives_statistics_that_load(tmp_pat
         for name, values in entries.items():
             others = np.delete(values, 6, axis=-1)
             np.testing.assert_array_equal(others, np.delete(plain[name], 6, axis=-1), err_msg=name)
+
+
+def scaled(bundle, places, factor):
+    path = bundle / "dataset_stats.json"
+    statistics = json.loads(path.read_text())
+    for kind in ("state", "action"):
+        for name, values in statistics[kind]["default"].items():
+            numbers = np.array(values)
+            numbers[..., places] *= factor
+            statistics[kind]["default"][name] = numbers.tolist()
+    path.write_text(json.dumps(statistics))
+
+
+ARMS, GRIPPERS = [*range(6), *range(7, 13)], [6, 13]
+
+
+@pytest.mark.parametrize(
+    ("places", "factor", "says"),
+    [
+        (ARMS, 180 / np.pi, "looks like degrees, a factor of 57.3"),
+        (GRIPPERS, 0.01, "it looks like 0 to 1, a factor of 100"),
+        (GRIPPERS, 2.55, "it looks like 0 to 255"),
+    ],
+)
+def test_a_policy_that_was_trained_in_other_units_is_refused(bundle, capsys, places, factor, says):
+    scaled(bundle, places, factor)
+    with pytest.raises(SystemExit) as status:
+        main(["check-policy", str(bundle)])
+    assert status.value.code == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "does not fit the robot: training data: left_" in said
+    assert says in said
+
+
+def test_a_policy_whose_gripper_is_always_closed_fits(bundle):
+    scaled(bundle, [6], 0.004)
+    check_robot(inspect_policy(bundle), ROBOT, "it")
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "dataset_stats.json", "policy.yaml", "vae/config.json", "text_embeddings/"]
+)
+def test_a_pointer_of_git_lfs_in_a_bundle_is_named(bundle, name):
+    path = next(p for p in sorted(bundle.rglob("*")) if str(p.relative_to(bundle)).startswith(name) and p.is_file())
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    for load in (Bundle.load, Bundle.read_info):
+        with pytest.raises(ConfigError, match=f"{path.name}: is a git-lfs pointer, not the file itself; run git lfs"):
+            load(bundle)
+    if name == "model.safetensors":
+        with pytest.raises(ConfigError, match="is a git-lfs pointer"):
+            read_tensors(path)
+
+
+def test_a_byte_order_mark_before_them_changes_nothing(bundle):
+    path = bundle / "dataset_stats.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    Bundle.read_info(bundle)
 
 
 # --- where the robot stands

@@ -42,7 +42,7 @@ def oddities(robot: RobotConfig, state: Mapping[str, Matrix], action: Mapping[st
 def _leaps(joints: Sequence[str], measured: Matrix) -> Iterator[str]:
     steps = np.abs(np.diff(measured, axis=0))
     if steps.max() > _LEAP:
-        row, place = np.unravel_index(steps.argmax(), steps.shape)
+        row, place = divmod(int(steps.argmax()), len(joints))
         count = int((steps > _LEAP).any(axis=1).sum()) - 1
         more = f", and {count} time{'s' if count > 1 else ''} more" if count else ""
         yield (

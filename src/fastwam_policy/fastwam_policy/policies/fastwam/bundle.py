@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fastwam_policy.common.files import refuse_pointer
 from fastwam_policy.model.checkpoint import CheckpointError, load_into, load_weights
 from fastwam_policy.model.config import ModelConfig
 from fastwam_policy.model.fastwam import FastWam
@@ -206,10 +207,12 @@ class BundleConfig(StrictModel):
         )
 
     def check_files(self, folder: Path) -> None:
-        """ConfigError where files are missing from the bundle in `folder`, or are links to places outside of it."""
+        """ConfigError where files of the bundle in `folder` are missing, pointers of git-lfs, or links out of it."""
         needed = ("vae/config.json", STATISTICS_FILE, self.weights)
         if missing := [name for name in needed if not (folder / name).is_file()]:
             raise ConfigError(f"{folder}: files missing from the bundle: {', '.join(missing)}")
+        for path in (path for path in sorted(folder.rglob("*")) if path.is_file()):
+            refuse_pointer(path)
         base = (folder / POLICY_FILE).resolve().parent  # an installed bundle may be links, all to one other folder
         if outside := [name for name in needed if not (folder / name).resolve().is_relative_to(base)]:
             raise ConfigError(f"{folder}: {outside[0]} is a link to a file outside of the bundle: copy the file there")
@@ -295,6 +298,7 @@ class Bundle:
             raise ConfigError(
                 f"{folder}: not a policy bundle: {POLICY_FILE} is missing. `fastwam make-bundle DIR` writes one to try"
             )
+        refuse_pointer(folder / POLICY_FILE)
         return load_yaml(folder / POLICY_FILE, BundleConfig, aliases=False)
 
     @staticmethod

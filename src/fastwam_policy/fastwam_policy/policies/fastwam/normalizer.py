@@ -80,7 +80,7 @@ def load_statistics(
             a lower bound above its upper one, or no spread in the two that `mode` takes. Names the dimensions.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))[kind]["default"]
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))[kind]["default"]
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -118,7 +118,8 @@ def _degenerate(
     """What cannot be right in a block of statistics, with the names of the dimensions."""
     own = {f"{block}_{name}": figures[f"{block}_{name}"].reshape(-1, len(names)) for name in _FIGURES}
     bounds = [(f"{block}_{low}", f"{block}_{high}") for low, high in _BOUNDS]
-    checks = [(f"{name} is not finite", ~np.isfinite(values)) for name, values in own.items()]
+    largest = np.finfo(np.float32).max  # they are used with so many digits
+    checks = [(f"{name} is not finite", ~(np.abs(values) < largest)) for name, values in own.items()]
     checks += [(f"{low} is above {high}", own[low] > own[high]) for low, high in bounds]
     first, second = (f"{block}_{name}" for name in _STATISTICS[mode])
     if mode == "z-score":
