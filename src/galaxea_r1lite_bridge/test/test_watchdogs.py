@@ -124,6 +124,17 @@ def test_feedback_that_stands_still_while_the_arm_holds_is_none(armed):
     assert shown(armed.run(2.0)) == (State.HOLDING, Reason.ARMED)
 
 
+def test_an_arm_that_has_rested_may_set_off_a_little_late(armed):
+    armed.frozen = True  # as it seems where no noise changes the last digit
+    armed.run(2.0)
+    armed.accept(0.4)
+    armed.run(0.15)
+    assert np.abs(armed.sent[-1].motion.position[:6] - armed.home[:6]).max() > 0.05
+    armed.frozen = False
+    assert armed.run(0.5).state == State.TRACKING
+    assert Reason.FEEDBACK_FROZEN not in {command.reason for command in armed.sent}
+
+
 def test_a_jump_of_the_feedback_is_a_fault(armed):
     armed.accept(0.1)
     armed.run(0.2)

@@ -205,20 +205,23 @@ class Overrun(Watchdog):
 
 
 class FrozenFeedback(Watchdog):
-    """Time for which a group's positions repeat exactly while it is commanded to move, s; lasts until they change."""
+    """Time for which a group's positions repeat exactly though it is commanded away, s; lasts until they change.
+
+    An arm at rest may repeat them for long, and sets off a little after its command: only from then on it counts.
+    """
 
     def __init__(self, watch: Watch, joints: Joints) -> None:
         super().__init__(watch)
         self._groups = {group: place for group, place in joints.groups.items() if joints.angular[place].any()}
         self._before: dict[str, Vector | None] = {}
-        self._moved_ns: dict[str, int] = {}
-        self._commanded: dict[str, Vector] = {}
+        self._commanded: dict[str, Vector] = {}  # when the positions last changed
+        self._near_ns: dict[str, int] = {}  # when the command was last near that
         self._frozen: dict[str, Vector] = {}
 
     def reset(self) -> None:
         """Forget what was commanded; what is frozen stays so."""
-        self._moved_ns.clear()
         self._commanded.clear()
+        self._near_ns.clear()
 
     def _findings(self, tick: Tick) -> Iterator[Finding]:
         before, self._before = self._before, {group: tick.inputs.feedback[group].positions for group in self._groups}
@@ -238,12 +241,12 @@ class FrozenFeedback(Watchdog):
     def _standing(
         self, group: str, now: Vector, before: Vector | None, command: Vector, steady_ns: int
     ) -> Iterator[Finding]:
-        same = before is not None and np.array_equal(now, before)
-        if group not in self._moved_ns or not same:
-            self._moved_ns[group], self._commanded[group] = steady_ns, command
-        standing = (steady_ns - self._moved_ns[group]) / _SECOND
-        travel = float(np.abs(command - self._commanded[group]).max())
-        if standing > self.watch.limit and travel > _FROZEN_TRAVEL:
+        if group not in self._commanded or before is None or not np.array_equal(now, before):
+            self._commanded[group] = command
+        if float(np.abs(command - self._commanded[group]).max()) <= _FROZEN_TRAVEL:
+            self._near_ns[group] = steady_ns
+        standing = (steady_ns - self._near_ns[group]) / _SECOND
+        if standing > self.watch.limit:
             self._frozen[group] = now
             yield self._found(Reason.FEEDBACK_FROZEN, f"{group}, {standing:.2f} s")
 
