@@ -83,10 +83,10 @@ def test_the_first_messages_wait_for_a_subscriber(ros, short_bag):
 
 
 def test_two_replays_in_one_domain_are_refused(ros, short_bag, monkeypatch):
-    monkeypatch.delenv(PRIVATE_DOMAIN)
     images = ros.collect(CompressedImage, ROBOT.cameras["head"].topic)
     first = ros.start("fastwam_policy", "replay_node", bag=short_bag, loop=True)
     ros.until(lambda: images)
+    monkeypatch.delenv(PRIVATE_DOMAIN)
     second = ros.start("fastwam_policy", "replay_node", bag=short_bag)
     assert "a robot, a simulator or a replay is in this ROS domain" in ros.finish(second)
     assert second.returncode == 2
@@ -94,7 +94,7 @@ def test_two_replays_in_one_domain_are_refused(ros, short_bag, monkeypatch):
 
 
 def test_a_replay_that_nobody_receives_fails(ros, short_bag):
-    node = ros.start("fastwam_policy", "replay_node", bag=short_bag, duration=0.2)
+    node = ros.start("fastwam_policy", "replay_node", bag=short_bag, duration=0.2, wait_timeout=1.0)
     output = ros.finish(node)
     assert f"no subscriber of {ROBOT.cameras['head'].topic}" in output
     assert "nothing was received" in output

@@ -142,7 +142,11 @@ def test_arm_track_stop_home_disarm(ros, robot, chunks, status, commands):
     ros.until(in_state(status, State.INACTIVE))
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, "lifecycle"])
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGTERM, "lifecycle"]
+    + [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)],
+)  # test_ending.py sees that each of them is caught
 def test_a_node_that_is_ended_in_motion_decelerates_first(ros, robot, chunks, status, how):
     sent = ros.collect(JointState, ROBOT.interfaces.command)
     bridge = start(ros)
