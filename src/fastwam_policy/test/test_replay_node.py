@@ -93,8 +93,9 @@ def test_two_replays_in_one_domain_are_refused(ros, short_bag, monkeypatch):
     assert first.poll() is None
 
 
+@pytest.mark.slow  # it waits 10 s
 def test_a_replay_that_nobody_receives_fails(ros, short_bag):
-    node = ros.start("fastwam_policy", "replay_node", bag=short_bag, duration=0.2, wait_timeout=1.0)
+    node = ros.start("fastwam_policy", "replay_node", bag=short_bag, duration=0.2)
     output = ros.finish(node)
     assert f"no subscriber of {ROBOT.cameras['head'].topic}" in output
     assert "nothing was received" in output
