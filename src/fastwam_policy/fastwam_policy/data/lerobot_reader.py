@@ -6,39 +6,26 @@ goes by the order or the number of rows and frames.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import av
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fastwam_policy.data.frame_times import TOLERANCE, check_row_times, frame_times, frames_at
+from fastwam_policy.data.frame_times import check_row_times, frame_times, frames_at
 from fastwam_policy.data.joint_columns import JointColumns
 from fastwam_policy.data.lerobot_index import Index, RecordedEpisode, read_table
+from fastwam_policy.data.video import read_frames
+from fastwam_policy.data.video_parts import VideoParts
 from fastwam_policy.policies.base import Pixels
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _ORDER = ["frame_index", "timestamp", "episode_index", "task_index"]  # columns that say where a row belongs
 _SHOWN = 100  # letters of a sentence
-_REORDERED = 2.0  # s that a frame may be stored after one that is shown later
-
-
-class _Span(NamedTuple):
-    """The part of a video file that an episode's rows claim: from `begin` to before `end`, s.
-
-    It `agrees` where meta/ says that it ends there.
-    """
-
-    episode: int
-    begin: float
-    end: float
-    agrees: bool
 
 
 class Reader:
@@ -68,10 +55,7 @@ class Reader:
         self._said: set[tuple[str, tuple[int, int]]] = set()
         self._last: tuple[int, pa.Table, NDArray[np.float64]] | None = None
         listed = self._index.episodes(self._keys)
-        self._sharing: defaultdict[Path, list[_Span]] = defaultdict(list)
-        for episode in listed:
-            for camera, (path, _) in episode.videos.items():
-                self._sharing[path].append(self._span(episode, camera))
+        self._parts = VideoParts(listed, self._period, told=self._index.version != "v2.1")
         self.episodes = [found for episode in listed if (found := self._with_task(episode)) is not None]
         if not self.episodes:
             raise ConfigError("\n".join([f"{folder}: no episodes", *self.notes]))
@@ -106,7 +90,7 @@ class Reader:
         odd = [f"{place}: {text}" for text in (*self._columns.oddities(state, action), *self._other_task(episode))]
         for camera in episode.videos:
             self._frames(episode, camera)
-            odd += [*self._other_size(episode, camera), *self._surplus(episode, camera)]
+            odd += [*self._other_size(episode, camera), *self._parts.surplus(episode, camera)]
         return odd
 
     def vectors(self, episode: RecordedEpisode) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -153,22 +137,10 @@ class Reader:
         """
         path, _ = episode.videos[camera]
         stamps = frame_times(path).stamps[self._frames(episode, camera)[list(frames)]].tolist()
-        found: list[Pixels] = []
-        try:
-            for stamp, image in _decoded(path, stamps[0]):
-                if stamp == stamps[len(found)]:
-                    pixels = np.asarray(image.to_ndarray(format="rgb24"), np.uint8)
-                    if image.rotation:  # players turn it upright as well
-                        pixels = np.ascontiguousarray(np.rot90(pixels, image.rotation // 90))
-                    while len(found) < len(stamps) and stamps[len(found)] == stamp:
-                        found.append(pixels)
-                    if len(found) == len(stamps):
-                        return found
-                elif stamp > stamps[len(found)]:
-                    break
-        except (OSError, ValueError, av.FFmpegError) as error:
-            raise ConfigError(f"{path}: cannot be decoded: {error}") from None
-        raise ConfigError(f"{path}: frame {frames[len(found)]} of episode {episode.index} cannot be decoded")
+        found = read_frames(path, stamps)
+        if len(found) < len(stamps):
+            raise ConfigError(f"{path}: frame {frames[len(found)]} of episode {episode.index} cannot be decoded")
+        return found
 
     def _with_task(self, episode: RecordedEpisode) -> RecordedEpisode | None:
         """The episode with its instruction, None where it is left out."""
@@ -236,51 +208,10 @@ class Reader:
         """Which frame of the video belongs to each row."""
         path, begin = episode.videos[camera]
         place = f"{path}: episode {episode.index}, camera {camera}"
-        self._check_span(path, self._span(episode, camera), place)
+        self._parts.check(episode, camera, place)
         found = frames_at(frame_times(path), begin + self.times(episode), self._period, place)
-        self._check_end(episode, camera, place)
+        self._parts.check_end(episode, camera, place)
         return found
-
-    def _span(self, episode: RecordedEpisode, camera: str) -> _Span:
-        begin, length = episode.videos[camera][1], episode.length * self._period
-        agrees = abs(episode.ends[camera] - begin - length) <= TOLERANCE * self._period
-        return _Span(episode.index, begin, begin + length, agrees)
-
-    def _check_span(self, path: Path, span: _Span, place: str) -> None:
-        """ConfigError where the file cannot hold this episode's frames where meta/ says that they are."""
-        margin, beside = TOLERANCE * self._period, [s for s in self._sharing[path] if s.episode != span.episode]
-        for other in beside:
-            overlap = max(span.begin, other.begin) < min(span.end, other.end) - margin
-            if overlap and (other.agrees or not span.agrees):
-                raise ConfigError(
-                    f"{place}: its part of the video, {span.begin:.3f} to {span.end:.3f} s, overlaps with that of "
-                    f"episode {other.episode}, {other.begin:.3f} to {other.end:.3f} s"
-                )
-        end = max([span.end, *(other.end for other in beside if other.agrees)])
-        last = frame_times(path).seconds[-1] + self._period
-        if beside and last < end - margin:
-            raise ConfigError(
-                f"{place}: the file ends at {last:.3f} s, its {len(beside) + 1} episodes at {end:.3f} s: frames are "
-                "lost, and which cannot be told"
-            )
-
-    def _check_end(self, episode: RecordedEpisode, camera: str, place: str) -> None:
-        """ConfigError where the video has more frames than the episode has rows: perhaps it began before them."""
-        path, begin = episode.videos[camera]
-        rows = begin + episode.length * self._period
-        end = frame_times(path).end(self._period) if self._index.version == "v2.1" else episode.ends[camera]
-        if end > rows + TOLERANCE * self._period:
-            raise ConfigError(
-                f"{place}: the video ends at {end:.3f} s, the episode's {episode.length} rows at {rows:.3f} s: which "
-                "of its frames belong to them cannot be told. Leave the episode out, or cut the video"
-            )
-
-    def _surplus(self, episode: RecordedEpisode, camera: str) -> Iterator[str]:
-        """What to say where a file goes on after the last of its episodes, whose end meta/ says."""
-        path, span = episode.videos[camera][0], self._span(episode, camera)
-        late = frame_times(path).end(self._period) - span.end
-        if late > TOLERANCE * self._period and span.end == max(other.end for other in self._sharing[path]):
-            yield f"{path}: goes on {late:.2f} s after episode {episode.index}, its last one: that part is not used"
 
     def _check_videos(self, features: dict[str, Any]) -> None:
         for camera, key in self._keys.items():
@@ -305,36 +236,3 @@ def _numbers(table: pa.Table, name: str, place: str) -> NDArray[np.float64]:
         return np.array(table[name].to_pylist(), np.float64).reshape(len(table))
     except (TypeError, ValueError):
         raise ConfigError(f"{place}: {name} must be a number in each row") from None
-
-
-def _decoded(path: Path, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Stamp and image of each frame, from the one of stamp `first` or from before it.
-
-    Raises:
-        av.FFmpegError: one is damaged. FFmpeg would fill it with something.
-    """
-    try:
-        yield from _decoded_from(path, first)
-    except av.FFmpegError:  # frames may refer to others that seeking left out
-        yield from _decoded_from(path, None)
-
-
-def _decoded_from(path: Path, first: int | None) -> Iterator[tuple[int, av.VideoFrame]]:
-    """As :func:`_decoded`; all frames with None."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.options = {"err_detect": "explode"}
-        stream.codec_context.thread_count = 1  # with more, damage is passed over
-        base, begin = stream.time_base, stream.start_time or 0
-        assert base is not None
-        early = round(_REORDERED / base) if stream.codec_context.has_b_frames else 0
-        if first is not None and first - early > begin:
-            container.seek(first - early, stream=stream)
-            image = next(container.decode(stream), None)
-            if image is not None and image.pts is not None and image.pts <= first:
-                yield image.pts, image
-            else:
-                container.seek(begin, stream=stream)
-        for image in container.decode(stream):
-            if image.pts is not None:
-                yield image.pts, image

@@ -8,13 +8,16 @@ from contextlib import closing
 
 import cv2
 import numpy as np
+import pytest
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from fastwam_policy.cli.main import main
+from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.message_types import COMPRESSED_IMAGE, JOINT_STATE, typestore
 from fastwam_policy.data.recordings import open_recording
 
-from .made import ROBOT, picture, positions
+from .made import FPS, ROBOT, number, picture, positions
 
 STORE = typestore()
 BEGIN, SECOND = 1_760_000_000_000_000_000, 10**9
@@ -42,9 +45,9 @@ def joints(stamp, group, time):
 def messages(seconds=0.6, hz=50, size=(32, 24)):
     """(log time, topic, message) by time; the torso is recorded more often, so that few messages are one of many."""
     found = []
-    for number in range(round(seconds * 15) + 1):
-        stamp = BEGIN + number * SECOND // 15
-        found += [(stamp, topic, image(stamp, number, size)) for topic in CAMERAS.values()]
+    for shot in range(round(seconds * 15) + 1):
+        stamp = BEGIN + shot * SECOND // 15
+        found += [(stamp, topic, image(stamp, shot, size)) for topic in CAMERAS.values()]
     for step in range(round(seconds * hz) + 1):
         time, stamp = step / hz, BEGIN + step * SECOND // hz
         found += [(stamp, f"/{group.feedback}", joints(stamp, name, time)) for name, group in ROBOT.groups.items()]
@@ -102,3 +105,24 @@ def count(path):
     """Messages that can be read, and those that are lost."""
     with closing(open_recording(path)) as reader:
         return sum(1 for _ in reader.messages()), reader.lost
+
+
+def convert(*arguments):
+    with pytest.raises(SystemExit) as status:
+        main(["convert", "--workers", "1", *map(str, arguments)])
+    return status.value.code
+
+
+def converted(folder):
+    """By episode the numbers of the head's pictures, and the rows of the state."""
+    reader = Reader(folder, ROBOT, FPS, list(ROBOT.cameras))
+    reader.leave_out_unusable()
+    found = {}
+    for episode in reader.episodes:
+        pictures = [number(image) for image in reader.images(episode, "head", range(episode.length))]
+        found[episode.index] = pictures, reader.vectors(episode)[0]
+    return found
+
+
+def pictures(folder):
+    return [pictures for pictures, _ in converted(folder).values()]
