@@ -11,6 +11,7 @@ SECONDS ?=
 PYTHONS ?=
 NUMPYS ?=
 MATRIX ?=
+PEERS ?=
 PARALLEL := -n 2 --dist worksteal
 export PYTHON TORCH PYTHONS NUMPYS MATRIX TESTS
 
@@ -19,7 +20,7 @@ $(error BUNDLE is now called POLICY: make demo POLICY=$(BUNDLE))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data test test-fast fuzz ci matrix lint docs wheels lock clean
+.PHONY: help setup demo data test test-fast fuzz ci matrix interop lint docs wheels lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -51,6 +52,9 @@ ci: test docs ## all that must hold before a change lands: lint, all tests, the 
 matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; hours. PYTHONS="3.11" NUMPYS="1.26" TESTS= MATRIX=
 	@scripts/matrix.sh
 
+interop: setup ## clients and servers of other projects against ours, each in an environment of its own. PEERS="openpi xpolicylab lerobot"
+	@PEERS="$(PEERS)" scripts/interop.sh
+
 lint: setup ## ruff, mypy, and the layers of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@bash -c '. scripts/env.sh && .venv/bin/python -m mypy && exec .venv/bin/lint-imports --no-cache'
@@ -67,4 +71,4 @@ lock: setup ## resolve requirements.in into requirements.txt, and for NumPy 1.26
 	  --universal --python-version 3.10 --no-annotate --no-header --override - $$name.in -o $$name.txt || exit; done
 
 clean: ## remove the environments and the built workspace; output/ stays
-	rm -rf .venv .venv-docs build install log
+	rm -rf .venv .venv-docs .venv-interop build install log

@@ -126,3 +126,12 @@ def test_bench_loop_measures_all_loops(tmp_path):
     assert set(result["loops"]) == {"deadline thread", "rclpy timer", "rclpy timer, decoding"}
     assert all(len(loop["periods"]) > 50 and loop["p99"] <= loop["longest"] for loop in result["loops"].values())
     assert picture.stat().st_size > 5000
+
+
+def test_bench_wire_measures_both_forms(tmp_path, capsys):
+    assert run("bench-wire", "--requests", 3, "--json", tmp_path / "wire.json") == 0
+    raw, jpeg = json.loads((tmp_path / "wire.json").read_text())
+    assert (raw["pictures"], jpeg["pictures"], raw["requests"]) == ("raw", "JPEG", 3)
+    assert raw["bytes"] > 3 * 320 * 180 * 3 > jpeg["bytes"]
+    assert 0 < raw["p50_ms"] <= raw["p99_ms"] <= raw["longest_ms"]
+    assert "320 x 180" in capsys.readouterr().out

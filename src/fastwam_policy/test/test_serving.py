@@ -450,5 +450,10 @@ def test_what_the_policy_does_not_load_with_reaches_the_one_who_serves():
     def fails():
         raise ConfigError("no such policy")
 
+    def gives_up():
+        raise SystemExit(3)
+
     with pytest.raises(ConfigError, match="no such policy"):
         serving.serve(fails, serving.Place(), lambda *_: None)
+    with pytest.raises(RuntimeError, match="SystemExit"):
+        serving.serve(gives_up, serving.Place(), lambda *_: None)

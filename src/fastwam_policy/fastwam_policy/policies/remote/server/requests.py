@@ -22,6 +22,7 @@ MAX_PICTURE = 1920 * 1080 * 3
 MAX_STEPS = 4096
 """Rows of what was executed since the last request."""
 _MAX_MESSAGE = 2**26
+_CAMERAS = 3  # of which a client may send pictures, whatever the policy looks at
 _MARGIN = 2**20  # bytes of a message besides its pictures
 _MAX_JOINTS = 256
 _MAX_PROMPT = 4096  # letters
@@ -71,7 +72,7 @@ class Answer:
 def longest_message(info: PolicyInfo, *, stateful: bool) -> int:
     """Bytes of the longest message for that policy; pictures larger than full HD must come compressed."""
     frames = 1 + len(info.history) + (info.horizon // info.key_frame_steps if stateful else 0)
-    return min(_MAX_MESSAGE, frames * len(info.cameras) * MAX_PICTURE + _MARGIN)
+    return min(_MAX_MESSAGE, frames * max(_CAMERAS, len(info.cameras)) * MAX_PICTURE + _MARGIN)
 
 
 def read_pictures(given: Mapping[str, Any], info: PolicyInfo, place: str) -> dict[str, Pixels]:

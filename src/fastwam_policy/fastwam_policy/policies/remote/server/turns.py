@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastwam_policy.policies.base import ActionChunk, ImaginingPolicy, Policy, StatefulPolicy
+from fastwam_policy.policies.base import Ability, ActionChunk, ImaginingPolicy, Policy, StatefulPolicy
 from fastwam_policy.policies.remote.server.metrics import Metrics
 from fastwam_policy.policies.remote.server.requests import Answer, Ask, longest_message
 from galaxea_r1lite_bridge.robot.joint_gate import places
@@ -72,7 +72,9 @@ class Turns:
             ConfigError: or whatever else keeps it from loading.
         """
         self._policy = policy = await self._thread.run(make_policy)
-        self.info = await self._thread.run(lambda: policy.info)
+        info = await self._thread.run(lambda: policy.info)
+        unable = frozenset[Ability]() if isinstance(policy, ImaginingPolicy) else frozenset[Ability](["imagination"])
+        self.info = replace(info, abilities=info.abilities - unable)
         self.stateful = isinstance(policy, StatefulPolicy)
         self.max_bytes = longest_message(self.info, stateful=self.stateful)
         self.metrics = Metrics(self.info)
@@ -210,8 +212,9 @@ class _Thread:
         def job() -> None:
             try:
                 act, value = answer.set_result, work()
-            except Exception as error:  # noqa: BLE001  handed to the one that waits
-                act, value = answer.set_exception, error  # type: ignore[assignment]
+            except BaseException as error:  # noqa: BLE001  handed to the one that waits, who must not wait forever
+                failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
+                act, value = answer.set_exception, failure  # type: ignore[assignment]
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(settle, act, value)
 
