@@ -8,6 +8,9 @@ classes; the text's context is taken from LeRobot, and everything else is its ow
 import os
 import shutil
 import subprocess
+import threading
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,8 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from fastwam_policy import load_policy
+from fastwam_policy.data.lerobot_writer import Dataset, Episode
 from fastwam_policy.model.config import PRESETS, ExpertConfig, ModelConfig
 from fastwam_policy.policies.base import Observation
 from fastwam_policy.policies.fastwam.bundle import Bundle, save_embedding
@@ -25,9 +30,11 @@ from fastwam_policy.policies.fastwam.export_lerobot import export_lerobot
 from fastwam_policy.policies.fastwam.import_lerobot import import_lerobot
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.policies.fastwam.random_bundle import write_random_bundle
+from fastwam_policy.policies.robot_check import check_robot
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 HERE = Path(__file__).parent
+SERVER = HERE.parents[1] / "examples" / "serve_lerobot.py"
 PYTHON = os.environ.get("INTEROP_LEROBOT", "")
 pytestmark = pytest.mark.skipif(not PYTHON, reason="INTEROP_LEROBOT names no Python with lerobot; make interop does")
 ROBOT = RobotConfig.load()
@@ -95,6 +102,26 @@ def environment(home):
     return kept | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
+@contextmanager
+def served(*arguments, home):
+    """The address of examples/serve_lerobot.py."""
+    command = [PYTHON, "-u", SERVER, *arguments, "--port", "0", "--threads", "1"]
+    process = subprocess.Popen(command, env=environment(home), stderr=subprocess.PIPE, text=True)
+    try:
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("ws://"):
+                break
+        else:
+            pytest.fail("".join(said))
+        threading.Thread(target=process.stderr.read, daemon=True).start()  # nothing waits for its reader
+        yield line.strip()
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
 @pytest.fixture(scope="module")
 def exported(bundle, home, frame):
     """The bundle in each normalisation and its export, which LeRobot has run, in one folder."""
@@ -136,3 +163,52 @@ def test_both_compute_the_same_actions_and_weights_come_back(exported, frame, tm
     for part in ("scale", "offset"):
         left, right = (getattr(Bundle.load(folder).action, part) for folder in (ours, tmp_path / "back"))
         np.testing.assert_array_equal(left, right)
+
+
+def test_lerobots_fast_wam_is_served(exported, home, frame):
+    """Without a dataset its server says nothing of the policy: a mapping file does."""
+    mapping = exported / "mapping.yaml"
+    images = {f"images.{name}": {"camera": name} for name in CAMERAS}
+    told = {"protocol": "openpi", "images": images, "state": {"key": "state", "parts": list(ROBOT.commanded)}}
+    told |= {"action": {"key": "actions", "fps": 15, "horizon": 32}, "prompt": {"key": "prompt"}}
+    mapping.write_text(yaml.safe_dump(told))
+    with served(exported / "z-score", home=home) as address, closing(load_policy(f"{address}#{mapping}")) as policy:
+        policy.prepare(TASK)
+        chunk = policy.infer(frame).actions
+    np.testing.assert_allclose(chunk, np.load(exported / "z-score.npz")["actions"], atol=AGREE, rtol=AGREE)
+
+
+def test_what_lerobot_trains_on_our_dataset_drives_through_our_client(home, frame, tmp_path):
+    """ACT: two steps of lerobot's trainer on a dataset in v3.0, its server, and a client that needs no mapping file."""
+    dataset = Dataset(tmp_path / "data", ROBOT, 15, "v3.0")
+    random = np.random.default_rng(0)
+    for index in range(2):
+        images = {name: random.integers(0, 256, (40, 36, 64, 3), np.uint8) for name in CAMERAS}
+        state, action = (
+            {name: random.normal(group.home, 0.1, (40, len(group.home))) for name, group in ROBOT.commanded.items()}
+            for _ in range(2)
+        )
+        dataset.write(index, Episode(TASK, images, state, action))
+    dataset.finish()
+    options = {
+        "dataset.repo_id": "local/towel", "dataset.root": tmp_path / "data", "dataset.video_backend": "pyav",
+        "output_dir": tmp_path / "run", "policy.type": "act", "policy.device": "cpu", "policy.push_to_hub": "false",
+        "policy.pretrained_backbone_weights": "null", "policy.chunk_size": 20, "policy.n_action_steps": 20,
+        "policy.dim_model": 32, "policy.dim_feedforward": 32, "policy.n_heads": 2, "steps": 2, "batch_size": 2,
+        "num_workers": 0,
+    }  # fmt: skip
+    command = [PYTHON, "-m", "lerobot.scripts.lerobot_train", *(f"--{key}={value}" for key, value in options.items())]
+    ran = subprocess.run(command, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    trained = tmp_path / "run" / "checkpoints" / "last" / "pretrained_model"
+    with served(trained, "--dataset", tmp_path / "data", home=home) as address, closing(load_policy(address)) as policy:
+        info = policy.info
+        check_robot(info, ROBOT, address)
+        assert (info.fps, info.horizon, info.default_instruction) == (15, 20, TASK)
+        policy.prepare(TASK)
+        chunk = policy.infer(frame).actions
+        assert (chunk == policy.infer(frame).actions).all()
+        shown = {name: np.zeros((720, 1280, 3), np.uint8) for name in CAMERAS}
+        assert (chunk != policy.infer(replace(frame, images=shown)).actions).any()
+    assert chunk.shape == (20, 14)
+    assert np.abs(chunk - ROBOT.home).max() < 5, "what was trained on"

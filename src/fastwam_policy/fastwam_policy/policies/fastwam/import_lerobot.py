@@ -76,7 +76,9 @@ class About(StrictModel):
     @model_validator(mode="after")
     def _one_canvas(self) -> About:
         if (self.cameras is None) == (self.layout is None):
-            raise ValueError("cameras: which camera each image is; or layout, for one image composed of several")
+            raise ValueError(
+                "needs either cameras, which camera each image is, or layout, for one image composed of several"
+            )
         return self
 
 
