@@ -10,6 +10,7 @@ import socket
 import threading
 import traceback
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import msgpack
@@ -120,36 +121,40 @@ def vllm_omni(goal, heard):
 
 
 def lingbot_va(goal, heard):
-    """It refuses to go on before it is told what was executed and seen."""
+    """Four frames of four steps, [14, 4, 4]. It refuses to go on before it is told what was executed and seen."""
 
     def talk(connection):
         connection.send(openpi_pack({}))
-        ready, told = False, True
+        ready, told, frames = False, True, 0
         for message in connection:
             seen = openpi_unpack(message)
             if seen.get("reset"):
-                ready, told, reply = seen["prompt"] == "fold the towel", True, {}
+                ready, told, frames, reply = seen["prompt"] == "fold the towel", True, 0, {}
             elif seen.get("compute_kv_cache"):
                 assert seen["imagine"] is False
-                assert seen["state"].shape[1] == 14
-                assert len(seen["obs"]) >= 1
                 for frame in seen["obs"]:
                     _check_picture(frame["observation.images.cam_high"], (240, 320, 3))
-                heard.append(len(seen["state"]))
-                told, reply = True, {}
+                columns, more, steps = seen["state"].shape
+                assert (columns, steps, len(seen["obs"]) % 4) == (14, 4, 0)
+                assert more == len(seen["obs"]) // 4 + (frames == 0), "the first frame is known, and its steps are told"
+                heard.append(more)
+                told, frames, reply = True, frames + more, {}
             else:
                 assert ready
                 assert told, "what was executed?"
                 assert seen["obs"]["task"] == seen["prompt"] == "fold the towel"
                 assert seen["video_guidance_scale"] > 0
-                told, reply = False, {"action": towards(seen["obs"]["observation.state"], goal)}
+                rows = towards(seen["obs"]["observation.state"], goal, 16 if frames else 12)
+                if not frames:
+                    rows = np.concatenate([np.full((4, 14), 9.0), rows])  # of the frame that is seen: never executed
+                told, reply = False, {"action": rows.reshape(4, 4, 14).transpose(2, 0, 1)}
             connection.send(openpi_pack(reply))
 
     return websocket_peer(talk)
 
 
 def galaxea(goal, heard):
-    """One step a reply; grippers from 0 to 100."""
+    """One step a reply; grippers from 0 to 100; a part may be missing."""
     goals = dict(zip(PARTS, np.split(np.asarray(goal), [6, 7, 13]), strict=True))
     goals |= {name: 100 * goals[name] for name in PARTS if "gripper" in name}
 
@@ -171,11 +176,19 @@ def galaxea(goal, heard):
                 assert seen["embodiment_type"] == "r1lite"
                 heard.append(seen["task"])
                 rows = {name: towards(seen["state"][name], goals[name]) for name in PARTS}
-                held = [{name: rows[name][k] for name in PARTS} for k in range(HORIZON)]
+                if len(heard) % 2 == 0:
+                    del rows["right_gripper"]  # as it does where it is not sure
+                held = [{name: row[k] for name, row in rows.items()} for k in range(HORIZON)]
             step = held.pop(0)
             connection.send(openpi_pack({"action": step, "need_obs": not held}))
 
     return websocket_peer(talk)
+
+
+ENVELOPE = {
+    "message_type", "message_id", "evaluation_id", "action_case_id", "trial_id", "repeat_index", "step", "sent_at",
+    "payload",
+}  # fmt: skip
 
 
 def xpolicylab(goal, heard):
@@ -197,6 +210,8 @@ def xpolicylab(goal, heard):
         for message in connection:
             envelope = msgpack.unpackb(message, object_hook=unmark, raw=False)
             kind, payload = envelope["message_type"], envelope["payload"]
+            assert set(envelope) == ENVELOPE
+            assert datetime.fromisoformat(envelope["sent_at"])
             answer = {"message_type": "error", "payload": {"code": 400, "message": f"{kind}?", "details": {}}}
             if kind == "hello":
                 greeted, answer = True, {"message_type": "hello_ack", "payload": {"policy": "stand-in"}}
@@ -248,11 +263,26 @@ def gr00t_pack(value):
     return msgpack.packb(value, default=mark)
 
 
-def gr00t(goal, heard):
+def gr00t(goal, heard, *, nested=False):
+    """N1.5's flat form, or that of N1.6."""
     goals = dict(zip(PARTS, np.split(np.asarray(goal), [6, 7, 13]), strict=True))
+    task, axes = "annotation.human.action.task_description", (1, 1) if nested else (1,)
 
     def unmark(found):
         return np.load(io.BytesIO(found["as_npy"]), allow_pickle=False) if "__ndarray_class__" in found else found
+
+    def act(seen):
+        if nested:
+            assert set(seen) == {"video", "state", "language"}
+            (words,) = seen["language"][task]
+            seen = {f"{kind}.{name}": value for kind in ("video", "state") for name, value in seen[kind].items()}
+        else:
+            words = seen[task]
+        _check_picture(seen["video.ego_view"], (*axes, 224, 224, 3))
+        assert {name: seen[f"state.{name}"].shape for name in PARTS} == {name: (*axes, n) for name, n in PARTS.items()}
+        heard.append(*words)
+        rows = {name: towards(seen[f"state.{name}"].reshape(-1), goals[name])[None] for name in PARTS}
+        return rows if nested else {f"action.{name}": value for name, value in rows.items()}
 
     def answer(message):
         request = msgpack.unpackb(message, object_hook=unmark)
@@ -261,12 +291,7 @@ def gr00t(goal, heard):
         if request["endpoint"] == "reset":
             return gr00t_pack({})
         try:
-            seen = request["data"]["observation"]
-            _check_picture(seen["video.ego_view"], (1, 224, 224, 3))
-            assert {name: seen[f"state.{name}"].shape for name in PARTS} == {name: (1, n) for name, n in PARTS.items()}
-            heard.append(*seen["annotation.human.action.task_description"])
-            rows = {f"action.{name}": towards(seen[f"state.{name}"][0], goals[name])[None] for name in PARTS}
-            return gr00t_pack([rows, {}])
+            return gr00t_pack([act(request["data"]["observation"]), {}])
         except Exception as error:  # noqa: BLE001
             return gr00t_pack({"error": repr(error)})
 

@@ -19,6 +19,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 from . import policy_peers as peers
+from .waiting import until
 
 ROBOT = RobotConfig.load()
 IMAGES = {camera: np.ones((18, 32, 3), np.uint8) for camera in ROBOT.cameras}
@@ -240,6 +241,21 @@ def test_a_server_that_is_killed_and_started_again(policy_at):
     with peers.websocket_peer(greeted(good), int(address.rsplit(":", 1)[1])) as again:
         assert again == address
         assert recovered(policy, observation(8)).stamp_ns == 8
+
+
+def test_a_server_that_ended_an_idle_connection_is_connected_again_at_once(policy_at):
+    """As vLLM-Omni does after 30 s: nothing was asked, so nothing is lost."""
+
+    def once(connection):
+        connection.send(peers.openpi_pack({}))
+        connection.recv()
+        connection.send(GOOD)
+
+    with peers.websocket_peer(once) as address:
+        policy = policy_at(address)
+        for stamp in range(3):
+            assert policy.infer(observation(stamp)).stamp_ns == stamp
+            until(lambda: not policy._wire.line.is_open)
 
 
 @contextmanager

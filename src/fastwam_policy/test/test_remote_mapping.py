@@ -129,6 +129,30 @@ def test_arrays_of_their_own_and_flat_keys():
     assert gr00t.chunk(reply, observation()).actions.shape == (4, 14)
 
 
+def test_a_part_that_a_reply_leaves_out_is_held_as_it_was_last_wanted():
+    parts = [{"group": group, "key": group} for group in ROBOT.commanded]
+    vla = layout(
+        protocol="galaxea", state={"parts": parts}, action={"key": "action", "fps": 10, "horizon": 4},
+        prompt={"key": "task"},
+    )  # fmt: skip
+    whole = {name: np.arange(4.0)[:, None] + np.zeros(len(ROBOT.groups[name].joints)) for name in ROBOT.commanded}
+    without = {name: rows for name, rows in whole.items() if name != "left_gripper"}
+    measured = HOME | {"left_gripper": 44.0}
+
+    def gripper(reply, stamp_ms):
+        chunk = vla.chunk({"action": reply}, observation(measured, stamp_ns=stamp_ms * 1_000_000))
+        return chunk.actions[:, chunk.names.index("left_gripper")].tolist()
+
+    assert gripper(without, 1000) == [44.0] * 4, "nothing was wanted yet"
+    assert gripper(whole, 2000) == [0.0, 1.0, 2.0, 3.0]
+    assert gripper(without, 2250) == [2.0] * 4, "as its last chunk has it for that time"
+    assert gripper(without, 5000) == [44.0] * 4, "too long ago"
+    vla.forget()
+    for reply, message in (({}, "the reply has nothing"), (whole | {"tail": [1.0]}, "the reply has .*tail")):
+        with pytest.raises(ConfigError, match=message):
+            gripper(reply, 6000)
+
+
 def test_numbers_that_are_not_the_robots():
     """A single arm whose action is a step of its end effector, as OpenVLA's."""
     channels = {"channels": ["x", "y", "z", "roll", "pitch", "yaw", "gripper"]}
@@ -218,6 +242,7 @@ WRONG = {
     "one key twice": ({"prompt": {"key": "state"}}, "the key state is used for two things"),
     "a key inside": ({"constants": {"state.x": 1}}, "the key state.x is used for two things, or inside state"),
     "template": ({"prompt": {"template": "fold"}}, "prompt: template: needs {task} where the task goes"),
+    "nested": ({"nested": True}, "mine.yaml: nested: is for gr00t"),
     "NaN": ({"timeout_s": float("nan")}, "mine.yaml: timeout_s: Input should be"),
 }  # fmt: skip
 

@@ -1,8 +1,12 @@
 """Our client and our server: nothing is lost between them, and whatever is another policy is refused."""
 
+import signal
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +20,9 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 from . import policy_peers as peers
 from .served import ROBOT, Counting, pictures, served
+from .waiting import PATIENCE
 
+HOLD = Path(__file__).resolve().parents[3] / "examples" / "custom_policy" / "policy.py"
 JOINTS = dict(zip(ROBOT.joint_names, np.random.default_rng(1).random(14).tolist(), strict=True))
 
 
@@ -151,6 +157,32 @@ def test_over_tls_with_a_key(tmp_path, monkeypatch):
         remote = load_policy(address)
         assert remote.infer(observation()).actions.shape == (4, 14)
         remote.close()
+
+
+@pytest.mark.nodes
+def test_a_server_whose_process_is_stopped_and_goes_on(monkeypatch):
+    monkeypatch.setattr("fastwam_policy.policies.remote.client._TIMEOUT", 0.5)
+    command = [sys.executable, "-m", "fastwam_policy.cli", "serve", f"{HOLD}:Hold", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            remote = load_policy(process.stdout.readline().split()[-1])
+            expected = remote.infer(observation())
+            process.send_signal(signal.SIGSTOP)
+            with pytest.raises(PolicyUnavailableError, match=r"no answer within 0.5 s"):
+                remote.infer(observation(6_000_000_000))
+            process.send_signal(signal.SIGCONT)
+            give_up, found = time.monotonic() + PATIENCE, None
+            while found is None and time.monotonic() < give_up:
+                try:
+                    found = remote.infer(observation(7_000_000_000))
+                except PolicyUnavailableError as error:
+                    time.sleep(error.retry_after)
+            assert found.stamp_ns == 7_000_000_000
+            np.testing.assert_array_equal(found.actions, expected.actions)
+            remote.close()
+        finally:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
 
 
 @pytest.mark.nodes

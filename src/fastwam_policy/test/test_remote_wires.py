@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from fastwam_policy.cli.main import main
+from fastwam_policy.common.arguments import policy_source
 from fastwam_policy.policies.base import Observation, StatefulPolicy
 from fastwam_policy.policies.loading import load_policy
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -27,6 +30,7 @@ WIRES = {
     "galaxea": ("galaxea_vla", peers.galaxea),
     "xpolicylab": ("xpolicylab", peers.xpolicylab),
     "gr00t": ("gr00t_n1", peers.gr00t),
+    "gr00t N1.6": ("gr00t_n16", partial(peers.gr00t, nested=True)),
     "openvla-oft": ("openvla_oft", peers.openvla_oft),
 }
 
@@ -34,8 +38,10 @@ WIRES = {
 def mapping_file(folder, shipped, protocol, **changed):
     """A shipped mapping with the peers' horizon."""
     about = yaml.safe_load((FOLDER / f"{shipped}.yaml").read_text())
-    about |= {"protocol": protocol, **changed}
+    about |= {"protocol": protocol.split()[0], **changed}
     about["action"] |= {"horizon": peers.HORIZON, "fps": 15}
+    if protocol == "lingbot-va":
+        about["key_frame_steps"] = 1
     file = folder / f"{shipped}.yaml"
     file.write_text(yaml.safe_dump(about))
     return file
@@ -145,6 +151,47 @@ def test_addresses_and_mappings_that_do_not_suit_each_other(tmp_path):
 def test_a_foreign_server_needs_a_mapping():
     with peers.openpi(GOAL, []) as address, pytest.raises(ConfigError, match="not `fastwam serve`: .*has reset_pose"):
         load_policy(address)
+
+
+@pytest.mark.parametrize("shown", ["sim", "recording"])
+def test_check_policy_shows_what_answers_and_draws_its_chunk(shown, tmp_path, sample_bag, capsys):
+    if shown == "sim":
+        pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+    mapping, plot = mapping_file(tmp_path, "pi05_aloha", "openpi"), tmp_path / "chunk.png"
+    source = str(sample_bag) if shown == "recording" else shown
+    with peers.openpi(GOAL, []) as address, pytest.raises(SystemExit) as ended:
+        main(["check-policy", address, "--mapping", str(mapping), "--show", source, "--plot", str(plot)])
+    assert ended.value.code in (0, None)
+    out = " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert f"fits the {ROBOT.robot_type}" in out
+    assert "the server says reset_pose: [" in out
+    assert "from the pose it was shown" in out
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_check_policy_refuses_what_does_not_fit(tmp_path, capsys):
+    mapping = mapping_file(tmp_path, "pi05_aloha", "openpi")
+    mapping.write_text(mapping.read_text().replace("horizon: 16", "horizon: 20"))
+    with peers.openpi(GOAL, []) as address, pytest.raises(SystemExit) as ended:
+        main(["check-policy", address, "--mapping", str(mapping)])
+    assert ended.value.code == 1
+    assert "expected actions [20, 14], the reply has [16, 14]" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(SystemExit) as ended:
+        main(["check-policy", "json:loads", "--mapping", str(mapping)])
+    assert ended.value.code == 2
+    assert "is for a policy with an address, got json:loads" in capsys.readouterr().err
+
+
+def test_a_mapping_is_a_part_of_the_address(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert policy_source("ws://there:1", Path("mine.yaml")) == f"ws://there:1#{tmp_path}/mine.yaml"
+    assert policy_source("zmq://there#mine.yaml") == f"zmq://there#{tmp_path}/mine.yaml"
+    assert policy_source("ws://there:1") == "ws://there:1"
+    mapping = str(mapping_file(tmp_path, "pi05_aloha", "openpi"))
+    with pytest.raises(SystemExit) as ended:
+        main(["trials", "out", "--policy", "ws://there:1", "--mapping", mapping, "--mapping", mapping])
+    assert ended.value.code == 2
+    assert "--mapping is given once for each --policy with an address, 1; got 2" in capsys.readouterr().err
 
 
 def test_an_api_key_is_sent(monkeypatch, tmp_path):

@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from fastwam_policy.policies.base import ActionChunk, Observation, Policy, PolicyInfo
+from fastwam_policy.policies.base import ActionChunk, Frame, Observation, Policy, PolicyInfo
 from fastwam_policy.policies.familiarity import familiarity
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
-_SIZE = (180, 320)  # of the black images that it is shown
+_SAID = 12  # entries of a server's greeting that are shown
+_LETTERS = 60  # of each
 
 
-def try_once(policy: Policy, robot: RobotConfig) -> tuple[ActionChunk, float]:
-    """A chunk for the start pose and black images, and the s that it took after the warm-up.
+@dataclass(frozen=True)
+class Tried:
+    """One inference: its chunk, the s that it took, and those of the one before it, the first."""
+
+    chunk: ActionChunk
+    seconds: float
+    first_seconds: float
+
+
+def try_once(policy: Policy, frame: Frame) -> Tried:
+    """What the policy does when it is shown a frame.
 
     Raises:
         ValueError: the chunk is not what the policy says of itself.
     """
     info = policy.info
     policy.prepare(info.default_instruction)
-    images = {camera.name: np.zeros((*_SIZE, 3), np.uint8) for camera in info.cameras if camera.name in robot.cameras}
-    home = [value for group in robot.commanded.values() for value in group.home]
-    joints = dict(zip(robot.joint_names, home, strict=True))
-    observation = Observation(time.time_ns(), images, joints, info.default_instruction)
+    earlier = (frame,) * len(info.history)
+    observation = Observation(frame.stamp_ns, frame.images, frame.joints, info.default_instruction, earlier=earlier)
+    begin = time.perf_counter()
     policy.infer(observation)
+    first_seconds = time.perf_counter() - begin
+    policy.reset()
     begin = time.perf_counter()
     chunk = policy.infer(observation)
     seconds = time.perf_counter() - begin
@@ -45,11 +57,16 @@ def try_once(policy: Policy, robot: RobotConfig) -> tuple[ActionChunk, float]:
         raise ValueError(f"{info.name}: a chunk has numbers that are not finite")
     if chunk.stamp_ns != observation.stamp_ns:
         raise ValueError(f"{info.name}: a chunk must have the stamp of its observation")
-    return chunk, seconds
+    return Tried(chunk, seconds, first_seconds)
 
 
-def figures(info: PolicyInfo, robot: RobotConfig, chunk: ActionChunk, seconds: float) -> dict[str, Any]:
-    """Plain data of a policy that fits the robot."""
+def figures(
+    info: PolicyInfo, robot: RobotConfig, frame: Frame, tried: Tried, said: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Plain data of a policy that fits the robot; `said` is the greeting of the server where it runs, if any."""
+    chunk = tried.chunk
+    leap = np.abs(chunk.actions[0] - [frame.joints[name] for name in chunk.names])
+    units = dict(zip(robot.joint_names, robot.units, strict=True))
     outside = [
         name
         for name, column, (lower, upper) in zip(chunk.names, chunk.actions.T, _limits(robot, chunk.names), strict=True)
@@ -59,9 +76,14 @@ def figures(info: PolicyInfo, robot: RobotConfig, chunk: ActionChunk, seconds: f
         **asdict(info),
         "abilities": sorted(info.abilities),
         "robot": robot.robot_type,
-        "inference_s": seconds,
+        "inference_s": tried.seconds,
+        "first_inference_s": tried.first_seconds,
+        "first_step": {
+            unit: float(leap[[units[name] == unit for name in chunk.names]].max()) for unit in units.values()
+        },
+        "server": {str(key): _brief(value) for key, value in list(said.items())[:_SAID]},
         "outside_limits": outside,
-        "start_pose": str(familiarity(info, dict(zip(robot.joint_names, robot.home.tolist(), strict=True)))),
+        "start_pose": str(familiarity(info, frame.joints)),
     }
 
 
@@ -70,6 +92,8 @@ def table(found: dict[str, Any]) -> Table:
     shown = Table(title=f"{found['name']}: fits the {found['robot']}", show_header=False)
     identity = found["identity"]
     cameras = [f"{camera['name']}{'' if camera['required'] else ' (optional)'}" for camera in found["cameras"]]
+    times = f"{1e3 * found['inference_s']:.0f} ms, the first one {1e3 * found['first_inference_s']:.0f} ms"
+    leaps = ", ".join(f"{leap:.3g} {unit}" for unit, leap in sorted(found["first_step"].items()))
     rows = {
         "weights": f"{identity['origin']}, sha256 {identity['sha256'] or 'not known'}",
         "cameras": ", ".join(cameras) or "none",
@@ -77,15 +101,26 @@ def table(found: dict[str, Any]) -> Table:
         "chunk": f"{found['horizon']} steps of {len(found['action'])} joints at {found['fps']:g} a second",
         "instructions": "any" if found["instructions"] is None else "; ".join(found["instructions"]) or "none",
         "can also do": ", ".join(found["abilities"]) or "nothing else",
-        "one inference": f"{1e3 * found['inference_s']:.0f} ms, black images, start pose",
-        "start pose": found["start_pose"]
-        if found["state_band"]
-        else "the policy does not say where it knows the joints",
+        "one inference": times,
+        "its first step": f"{leaps} from the pose it was shown",
+        "pose": found["start_pose"] if found["state_band"] else "the policy does not say where it knows the joints",
         "outside limits": ", ".join(found["outside_limits"]) or "no joint in this chunk",
     }
+    if found["server"]:
+        rows["the server says"] = ", ".join(f"{key}: {text}" for key, text in found["server"].items())
     for name, text in rows.items():
         shown.add_row(name, text)
     return shown
+
+
+def _brief(value: object) -> str:
+    """A few letters of what a server says of itself."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype.name} {list(value.shape)}"
+    if isinstance(value, dict):
+        return f"{len(value)} entries"
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}..."
 
 
 def _limits(robot: RobotConfig, names: list[str]) -> list[tuple[float, float]]:

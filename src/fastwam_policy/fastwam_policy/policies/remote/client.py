@@ -129,6 +129,9 @@ class _Layout(Protocol):
     def seen(self, frame: Frame) -> Message:
         """What is sent of a frame."""
 
+    def forget(self) -> None:
+        """A new episode begins."""
+
     def sent(self, actions: NDArray[np.float64]) -> Any:
         """Targets [N, D] in the policy's own measure."""
 
@@ -189,6 +192,7 @@ class RemotePolicy:
 
     def reset(self) -> None:
         """The server is told before the next request."""
+        self._layout.forget()
         self._must_reset = True
 
     def close(self) -> None:

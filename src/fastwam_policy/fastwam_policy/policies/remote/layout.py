@@ -44,9 +44,12 @@ class Layout:
 
     def __init__(self, mapping: Mapping, robot: RobotConfig, name: str, source: str) -> None:
         self._mapping = mapping
+        self._last: ActionChunk | None = None
         self._state = [_Joints(part, robot) for part in (mapping.state.parts if mapping.state else [])]
         self._action = [_Joints(part, robot, mapping.action.kind) for part in mapping.action_parts]
         needed = self._state + [part for part in self._action if part.kind != "absolute"]
+        if mapping.protocol == "galaxea":
+            needed += self._action  # a part that is left out is held
         state = dict.fromkeys(channel for part in needed for channel in part.channels)
         cameras = dict.fromkeys(image.camera for image in mapping.images.values())
         self.info = PolicyInfo(
@@ -74,10 +77,12 @@ class Layout:
             else:
                 values = {mapping.state.key: np.concatenate(written)}
             for key, row in values.items():
-                self._put(request, key, row[None] if self._batched else row)
+                self._put(request, key, self._sample(row))
         if mapping.prompt is not None:
             prompt = mapping.prompt.text(observation.instruction)
-            self._put(request, mapping.prompt.key, [prompt] if self._batched else prompt)
+            self._put(
+                request, mapping.prompt.key, [[prompt]] if mapping.axes == 2 else [prompt] if mapping.axes else prompt
+            )
         for key, value in mapping.constants.items():
             self._put(request, key, value)
         return request
@@ -86,8 +91,7 @@ class Layout:
         """The pictures of a frame."""
         request: dict[str, Any] = {}
         for key, image in self._mapping.images.items():
-            pixels = picture(frame.images[image.camera], image)
-            self._put(request, key, pixels[None] if self._batched else pixels)
+            self._put(request, key, self._sample(picture(frame.images[image.camera], image)))
         return request
 
     def sent(self, actions: Vector) -> NDArray[np.float32]:
@@ -103,31 +107,58 @@ class Layout:
             ConfigError: it has not the arrays that the mapping says, or they are of another size.
             PolicyUnavailableError: it has numbers that are not finite.
         """
-        action = self._mapping.action
-        counts = [len(part.channels) for part in self._action]
-        if self._action[0].key:
-            places = [joined(action.key, part.key) for part in self._action]
-            found = [self._rows(reply, place, count) for place, count in zip(places, counts, strict=True)]
-        else:
-            found = self._split(self._rows(reply, action.key, sum(counts)))
+        found = self._given(reply)
         with np.errstate(over="ignore"):  # what is too large is refused below
-            read = [part.read(rows, observation.joints) for part, rows in zip(self._action, found, strict=True)]
+            read = [
+                self._held(part, observation) if rows is None else part.read(rows, observation.joints)
+                for part, rows in zip(self._action, found, strict=True)
+            ]
         actions = np.concatenate(read, axis=1)
         if not np.isfinite(actions).all():
             raise PolicyUnavailableError(f"{self.info.name}: the reply has numbers that are not finite")
         names = [channel.name for channel in self.info.action]
-        return ActionChunk(observation.stamp_ns, self.info.step_ns, names, actions)
+        self._last = ActionChunk(observation.stamp_ns, self.info.step_ns, names, actions)
+        return self._last
 
-    @property
-    def _batched(self) -> bool:
-        return self._mapping.protocol == "gr00t"
+    def forget(self) -> None:
+        """A new episode begins."""
+        self._last = None
+
+    def _sample(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array[(None,) * self._mapping.axes]
+
+    def _given(self, reply: Any) -> list[Vector | None]:
+        """Rows of each part as they came; None: GalaxeaVLA leaves a part out where it has nothing to say."""
+        key, counts = self._mapping.action.key, [len(part.channels) for part in self._action]
+        if not self._action[0].key:
+            return [*self._split(self._rows(reply, key, sum(counts)))]
+        parts, missing = [part.key for part in self._action], set[str]()
+        if self._mapping.protocol == "galaxea":
+            given = reply.get(key, {})
+            missing = set(parts) - set(given)
+            if len(missing) == len(parts) or set(given) - set(parts):
+                said, known = ", ".join(map(str, given)) or "nothing", ", ".join(parts)
+                raise ConfigError(f"{self.info.name}: expected some of {known}, the reply has {said[:200]}")
+        return [
+            None if part in missing else self._rows(reply, joined(key, part), count)
+            for part, count in zip(parts, counts, strict=True)
+        ]
+
+    def _held(self, part: _Joints, observation: Observation) -> Vector:
+        """What was last wanted of that part: not where it is, since a gripper that holds something would let go."""
+        row = [observation.joints[channel.name] for channel in part.channels]
+        if self._last is not None:
+            step = (observation.stamp_ns - self._last.stamp_ns) // self._last.step_ns
+            if 0 <= step < len(self._last.actions):
+                row = [float(self._last.actions[step, self._last.names.index(each.name)]) for each in part.channels]
+        return np.tile(row, (self.info.horizon, 1))
 
     def _split(self, actions: Vector) -> list[Vector]:
         ends = np.cumsum([len(part.channels) for part in self._action])
         return np.split(actions, ends[:-1], axis=1)
 
     def _put(self, request: dict[str, Any], key: str, value: Any) -> None:
-        *outer, last = [key] if self._mapping.flat else key.split(".")
+        *outer, last = self._mapping.path(key)
         for name in outer:
             request = request.setdefault(name, {})
         request[last] = value
@@ -135,7 +166,7 @@ class Layout:
     def _rows(self, reply: Any, key: str, columns: int) -> Vector:
         """The array [horizon, columns] of a reply."""
         expected = f"expected {key or 'actions'} [{self.info.horizon}, {columns}]"
-        for name in ([key] if self._mapping.flat else key.split(".")) if key else []:
+        for name in self._mapping.path(key) if key else []:
             if isinstance(reply, np.ndarray | list):  # no name: the reply is the array
                 break
             if not isinstance(reply, dict) or name not in reply:

@@ -135,6 +135,7 @@ class Mapping(StrictModel):
     """The whole file. A dot in a key enters a map in a map, except with gr00t and lingbot-va; a slash is part of it.
 
     Attributes:
+        nested: gr00t from N1.6 on: `video`, `state` and `language` are maps, whose arrays have an axis of time as well.
         constants: further keys of each request, and their values.
         key_frame_steps: lingbot-va: steps between the frames that are sent back after a chunk.
         timeout_s: for an answer; `first_timeout_s`: for the first one of a server, which may compile.
@@ -142,6 +143,7 @@ class Mapping(StrictModel):
     """
 
     protocol: ProtocolName
+    nested: bool = False
     images: dict[str, ImageMapping] = Field({})
     state: StateMapping | None = None
     action: ActionMapping
@@ -154,20 +156,28 @@ class Mapping(StrictModel):
 
     @model_validator(mode="after")
     def _whole(self) -> Mapping:
+        if self.nested and self.protocol != "gr00t":
+            raise ValueError("nested: is for gr00t")
         if not self.action_parts:
             raise ValueError("action.parts: needed where there is no state")
         for name, parts in (("state", self.state.parts if self.state else []), ("action", self.action_parts)):
             if len({bool(part.key) for part in parts}) > 1:
                 raise ValueError(f"{name}.parts: all have a key, or none has")
         for one, other in combinations(sorted(self._keys()), 2):
-            if one == other or (not self.flat and other.startswith(f"{one}.")):
+            if one == other or self.path(other)[: len(self.path(one))] == self.path(one):
                 raise ValueError(f"the key {other} is used for two things, or inside {one}")
         return self
 
+    def path(self, key: str) -> list[str]:
+        """The names by which a key is reached, from the outermost map on."""
+        if self.nested:
+            return key.split(".", 1)
+        return [key] if self.protocol in _FLAT else key.split(".")
+
     @property
-    def flat(self) -> bool:
-        """Whether a dot is part of a key."""
-        return self.protocol in _FLAT
+    def axes(self) -> int:
+        """Leading axes of length 1: of samples, and of time."""
+        return 1 + self.nested if self.protocol == "gr00t" else 0
 
     @property
     def action_parts(self) -> list[Part]:

@@ -40,6 +40,9 @@ class OwnLayout:
         state = {name: float(position) for name, position in frame.joints.items()}
         return {"images": {name: frame.images[name] for name in names}, "state": state, "stamp_ns": frame.stamp_ns}
 
+    def forget(self) -> None:
+        """Nothing is remembered."""
+
     def sent(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Targets [N, D]."""
         return np.asarray(actions, np.float64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -95,24 +96,50 @@ class VllmOmni(Openpi):
 
 
 class LingbotVa(Openpi):
-    """LingBot-VA: the server remembers one robot's episode, and is told what was executed and seen."""
+    """LingBot-VA: the server remembers one robot's episode, and is told what was executed and seen.
+
+    Its actions are [D, F, N]: N steps for each of F frames of its video. The first frame of an episode is what is seen
+    already: its steps are not to be executed, but are told with the first report.
+    """
+
+    def __init__(self, line: Line, mapping: Mapping | None) -> None:
+        super().__init__(line, mapping)
+        self._begins, self._first, self._steps = True, np.zeros((0, 0, 0)), 0
 
     def reset(self, prompt: str, timeout: float) -> None:
         """See :class:`Openpi`."""
         self._dict(self.ask({"reset": True, "prompt": self._text(prompt)}, timeout))
+        self._begins, self._steps = True, 0
 
     def executed(self, frames: Sequence[Message], actions: Any, prompt: str, timeout: float) -> None:
-        """See :class:`Openpi`."""
-        prompt = self._text(prompt)
-        seen = [self._observation(frame, prompt)[0] for frame in frames]
-        message = {"obs": seen, "compute_kv_cache": True, "imagine": False, "state": actions}
+        """See :class:`Openpi`; steps beyond the last whole frame are left out."""
+        assert self.mapping is not None
+        state = np.asarray(actions, np.float32)
+        if self._steps:
+            whole = len(state) // self._steps
+            frames = frames[: whole * self._steps // self.mapping.key_frame_steps]
+            state = state[: whole * self._steps].reshape(whole, self._steps, -1).transpose(2, 0, 1)
+            state = np.concatenate([self._first, state], axis=1) if self._begins else state
+        if not frames:
+            return
+        seen = [self._observation(frame, self._text(prompt))[0] for frame in frames]
+        message = {"obs": seen, "compute_kv_cache": True, "imagine": False, "state": np.ascontiguousarray(state)}
         self._dict(self.ask(message, timeout))
+        self._begins = False
 
     def infer(self, request: Message, timeout: float) -> Any:
         """See :class:`Openpi`."""
         prompt = request.get(self.mapping.prompt.key, "") if self.mapping and self.mapping.prompt else ""
         seen, others = self._observation(request, prompt)
-        return self.ask({"obs": seen, "prompt": prompt, **others}, timeout)
+        found = self._dict(self.ask({"obs": seen, "prompt": prompt, **others}, timeout), "action")
+        actions = found["action"]
+        if not (isinstance(actions, np.ndarray) and actions.ndim == 3 and actions.size):
+            return found
+        self._first, self._steps = actions[:, :1], actions.shape[2]
+        rows = actions.transpose(1, 2, 0).reshape(-1, len(actions))
+        if self._begins:  # the chunk is a frame shorter: its end is held
+            rows = np.concatenate([rows[self._steps :], np.repeat(rows[-1:], self._steps, axis=0)])
+        return found | {"action": rows}
 
     def _text(self, prompt: str) -> str:
         return self.mapping.prompt.text(prompt) if self.mapping and self.mapping.prompt else prompt
@@ -185,9 +212,11 @@ class XPolicyLab(Openpi):
         envelope = {
             "message_type": kind, "message_id": uuid.uuid4().hex, "evaluation_id": self._evaluation,
             "action_case_id": "", "trial_id": self._trial, "repeat_index": 0, "step": self._step,
-            "sent_at": time.time(), "payload": payload,
+            "sent_at": datetime.now(timezone.utc).isoformat(), "payload": payload,
         }  # fmt: skip
-        found = self._dict(self.ask(envelope, timeout), "message_type")
+        found = self._dict(self.ask(envelope, timeout), "message_type", "message_id")
+        if found["message_id"] != envelope["message_id"]:
+            raise LineError("the answer belongs to another request")
         answer = found.get("payload") or {}
         if found["message_type"] == "error":
             said = answer if isinstance(answer, dict) and answer else found
