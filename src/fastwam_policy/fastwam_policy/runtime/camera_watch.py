@@ -102,6 +102,8 @@ class CameraWatch:
                     return CameraFinding(PolicyReason.CAMERA_BLIND, self._blind.reaction, f"{camera}, {seconds:.1f} s")
             if self._frozen.reaction != CameraReaction.OFF:
                 for camera, pictures in self._pictures.items():
+                    if camera in self._dark_ns:  # it will be called blind
+                        continue
                     if pictures.count >= _SAME and pictures.seconds >= self._frozen.limit and pictures.must_differ:
                         text = f"{camera}, for {pictures.seconds:.1f} s while an arm moved {pictures.moved:.2f} rad"
                         return CameraFinding(PolicyReason.CAMERA_FROZEN, self._frozen.reaction, text)

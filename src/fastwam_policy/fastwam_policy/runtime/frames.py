@@ -38,12 +38,9 @@ class FrameSource:
 
     def newest(self, now_ns: int, newer_than_ns: int) -> Frame | Waiting:
         """The newest frame, or why there is none. An image that is of no use is forgotten: ask again."""
-        before = self._refusal()
-        if before is not None and before.reason == PolicyReason.CAMERA_FROZEN:
-            return before
         found = self.buffer.sample(now_ns, newer_than_ns)
         frame = found if isinstance(found, Waiting) else self._seen(found)
-        return self._refusal() or frame  # a camera that was blind may have shown something just now
+        return self._refusal() or frame  # after a look at the pixels: what is black is not only frozen
 
     def at(self, stamp_ns: int) -> Frame | None:
         """The frame nearest to a time in the past; None where nothing is left of it."""

@@ -386,6 +386,20 @@ def test_what_is_black_is_called_blind_and_not_frozen():
     assert source.see(BLACK).reason == PolicyReason.CAMERA_BLIND
 
 
+def test_what_is_black_is_called_blind_where_few_pictures_are_looked_at():
+    """As on a busy machine: the bytes of all pictures are compared, and the pixels of some."""
+    source, reasons = Source(), []
+    for picture_number in range(60):
+        source.now += PERIOD
+        source.buffer.add_image("head", source.now, BLACK)
+        source.buffer.add_joints("left_arm", source.now, [0.0])
+        joints = {arm: np.full(6, source.now / NS) for arm in ROBOT.workspace.arms}
+        source.watch.arrived("head", source.now, fingerprint(BLACK), joints)
+        if picture_number % 12 == 0:
+            reasons.append(source.frames.newest(source.now, 0).reason)
+    assert reasons == [PolicyReason.SAME_OBSERVATION, *[PolicyReason.CAMERA_BLIND] * 4]
+
+
 def test_dark_for_a_moment_is_no_fault():
     source = Source()
     for _ in range(5):
