@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from fastwam_policy.policies.base import Observation, RunningPlan
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
+from fastwam_policy.policies.loading import load_policy
 from fastwam_policy.policies.remote.arrays import pack
 from fastwam_policy.policies.remote.metadata import read_metadata
 from fastwam_policy.policies.remote.server import connections, serving
@@ -69,6 +71,25 @@ def test_the_same_chunk_bit_for_bit_as_in_process(random_bundle):
         video = client.ask(request(images=images, state=joints, imagine=True))["imagination"]
         np.testing.assert_array_equal(video, own.imagine(observation))
         assert "no text embedding for the prompt" in client.ask(request(images=images, prompt="wash the car"))
+
+
+def test_an_episode_is_the_same_as_in_process(random_bundle):
+    pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+    from fastwam_policy.simulation.episode import EpisodeSettings, drive
+    from galaxea_r1lite_sim.camera import Cameras
+    from galaxea_r1lite_sim.randomization import draw
+    from galaxea_r1lite_sim.simulation import Simulation
+
+    def end(source):
+        with closing(load_policy(source)) as policy:
+            policy.prepare("fold the towel")
+            simulation = Simulation(ROBOT, draw(0, "towel"))
+            settings = EpisodeSettings("towel", 0.15, 0.3, "rtc", height=90)
+            drive(policy, ROBOT, simulation, Cameras(simulation, 90, 160), settings, 1.0)
+            return simulation.data.qpos
+
+    with served(FastWamPolicy.load(random_bundle)) as address:
+        np.testing.assert_array_equal(end(address), end(random_bundle))
 
 
 def test_pictures_may_come_in_any_usual_form():
