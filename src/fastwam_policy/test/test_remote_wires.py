@@ -70,6 +70,25 @@ def test_a_wire_drives_an_episode_on_the_simulated_robot(protocol, tmp_path):
     np.testing.assert_allclose(simulation.joints / CLOSED_TO_OPEN, GOAL, atol=0.04)
 
 
+@pytest.mark.slow
+@pytest.mark.nodes
+def test_two_policies_behind_different_wires_are_compared_in_blinded_order(tmp_path, capsys):
+    pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+    heard = [], []
+    with peers.openpi(GOAL, heard[0]) as first, peers.gr00t(GOAL, heard[1]) as second:
+        given = {first: ("pi05_aloha", "openpi"), second: ("gr00t_n1", "gr00t")}
+        options = [
+            word
+            for address, (shipped, protocol) in given.items()
+            for word in ("--policy", address, "--mapping", str(mapping_file(tmp_path, shipped, protocol)))
+        ]
+        with pytest.raises(SystemExit) as ended:
+            main(["trials", str(tmp_path / "out"), "--n", "1", "--time-limit", "2", *options])
+    assert ended.value.code in (0, None)
+    assert "p = 1 (exact McNemar test" in " ".join(capsys.readouterr().out.split())
+    assert all(heard)
+
+
 def test_openvla_drives_a_single_arm_by_steps_of_its_hand(tmp_path):
     """On no robot of ours: seven numbers of an end effector, which the policy sees and never is told."""
     names = ["x", "y", "z", "roll", "pitch", "yaw", "gripper"]
