@@ -21,10 +21,11 @@ else
     --policy.type=act --policy.device=cpu --policy.push_to_hub=false --policy.pretrained_backbone_weights=null
     --policy.chunk_size=32 --policy.n_action_steps=32 --policy.dim_model=256 --policy.dim_feedforward=1024
     --policy.n_encoder_layers=3 --policy.optimizer_lr=1e-4 --policy.optimizer_lr_backbone=1e-4
-    --batch_size=8 --num_workers=1 --log_freq=50 --save_freq=100 --seed=0
+    --batch_size=8 --num_workers=1 --log_freq=50 --save_freq=1000 --seed=0
   )
 fi
-export HF_HUB_OFFLINE=1 WANDB_MODE=disabled
+# One thread: on a machine with other work, two wait for each other more than they compute.
+export HF_HUB_OFFLINE=1 WANDB_MODE=disabled OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 trained=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["step"])' "$last/../training_state/training_step.json" 2>/dev/null || echo 0)
 [ "$trained" -ge "$steps" ] || "$python" -m lerobot.scripts.lerobot_train "${options[@]}" --steps="$steps"
 exec "$python" examples/serve_lerobot.py "$last" --dataset "$data"
