@@ -515,6 +515,6 @@ def test_joints_in_another_order_are_taken_by_name(data):
 
 
 def test_a_mistake_in_the_data_does_not_claim_the_output(data, tmp_path):
-    with pytest.raises(ConfigError, match="not a LeRobot dataset"):
+    with pytest.raises(ConfigError, match="typo: no such folder"):
         train(configuration(data, datasets=[str(tmp_path / "typo")]), tmp_path / "out")
     train(configuration(data, steps=1), tmp_path / "out")
