@@ -47,6 +47,7 @@ HELD, ON, FAULT, ESTOP = {State.HOLDING}, {State.TRACKING}, {State.FAULT}, {Stat
 OFF = {State.DISARMED, State.INACTIVE}
 ENDED = OFF | {State.STOPPING}  # the last that a node says before it ends
 SAFE = HELD | ON
+BLOCKED = {R.STOP_REQUESTED, R.TRACKING_ERROR}  # whichever is first
 AGED, LATE, ANY = {R.FEEDBACK_STALE, R.FEEDBACK_INVALID}, {R.PLAN_STALE, R.STARVED}, set(R)
 STEPPED = {R.NONE, R.FEEDBACK_CLOCK_STEPPED}
 TWO_ROBOTS = {R.FEEDBACK_INTERLEAVED, R.FEEDBACK_JUMPED}  # they are in different places
@@ -78,7 +79,8 @@ ROBOT_FAULTS = [
     Fault("left arm's encoder is one turn off", do.emulated("turn"), FAULT, {R.FEEDBACK_JUMPED}),
     Fault("left arm's encoder says 1e9 rad", do.emulated("huge"), FAULT | HELD, {R.FEEDBACK_JUMPED, *AGED}),
     Fault("all feedback frozen", do.emulated("frozen"), FAULT, {R.FEEDBACK_FROZEN, R.TRACKING_ERROR}, 2.0, 3.0),
-    Fault("left arm blocked", do.emulated("blocked"), FAULT, {R.TRACKING_ERROR}, 3.0, 4.0),
+    # The smooth motion alone may turn back before it is far from the arm.
+    Fault("left arm blocked", do.then(do.emulated("blocked"), do.AWAY, wait=0.1), FAULT, {R.TRACKING_ERROR}, 3.0, 4.0),
     Fault(f"{LEFT} without stamps", do.emulated("unstamped"), ON, ANY, None),
     Fault("robot's clock set forward by 5 s", do.emulated("stepped"), SAFE, STEPPED, None, 3.0),
     Fault("robot's clock far ahead", do.emulated("ahead"), SAFE, STEPPED, None, 3.0),
@@ -126,7 +128,7 @@ PEOPLE_FAULTS = [
     Fault(f"{LEFT} silent, ~/stop", do.then(SILENT, do.stop, wait=0.15), HELD, AGED),
     Fault(f"{LEFT} silent, ~/arm with false", do.then(SILENT, do.disarm, wait=0.15), OFF, {R.NOT_ARMED}),
     Fault(f"{LEFT} jumps, emergency stop", do.then(do.emulated("jump"), do.press), ESTOP, {R.ESTOP_PRESSED}),
-    Fault("left arm blocked, ~/stop", do.then(do.emulated("blocked"), do.stop), HELD | FAULT, {R.STOP_REQUESTED}, BEAT),
+    Fault("left arm blocked, ~/stop", do.then(do.emulated("blocked"), do.stop), HELD | FAULT, BLOCKED, BEAT),
     Fault(
         "1000 old chunks a second, emergency stop", do.then(do.flood(1000.0), do.press), ESTOP, {R.ESTOP_PRESSED}, BEAT
     ),

@@ -102,6 +102,8 @@ def _inject(world: World, fault: Fault) -> Row:
     whole = extremes(np.array(stamps), positions, velocities, limits, _MAX_DT)
     seen = {Reason(status.reason) for status in statuses} | dropped
     state = State(Counter(status.state for status in statuses[-_LAST:]).most_common(1)[0][0])
+    if statuses[-1].state == State.INACTIVE:  # said once, at the end
+        state = State.INACTIVE
     after = sent[first:]
     rest = time_to_hold([s.arrival for s in after], [np.abs(s.velocities).max() for s in after], since, until)
     in_time = fault.within is None or (rest is not None and rest <= fault.within)

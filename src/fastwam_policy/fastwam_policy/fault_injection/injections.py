@@ -170,6 +170,9 @@ def placed(goals: dict[int, float]) -> Injection:
     return steps(change)
 
 
+AWAY = placed({0: 1.2})
+
+
 def reordered(world: World) -> None:
     """Two chunks at a time, the later one first."""
     waiting: list[ActionChunk] = []
