@@ -34,7 +34,7 @@ setup(
     install_requires=[
         "setuptools", "accelerate", "argcomplete", "av", "diffusers", "httpx", "jinja2", "matplotlib", "msgpack",
         "numpy", "opencv-python-headless", "pillow", "prometheus-client", "pyarrow", "pydantic>=2", "pyyaml",
-        "pyzmq", "rich", "rosbags", "rosbags-image", "safetensors", "scipy", "simplejpeg", "tensorboard", "torch>=2.4",
+        "pyzmq", "rich", "rosbags", "safetensors", "scipy", "simplejpeg", "tensorboard", "torch>=2.4",
         "transformers", "websockets>=15",
     ],
     zip_safe=False,

@@ -171,6 +171,7 @@ def placed(goals: dict[int, float]) -> Injection:
 
 
 AWAY = placed({0: 1.2})
+"""The left arm's first joint at 1.2 rad: further from home than the smooth motion goes."""
 
 
 def reordered(world: World) -> None:
