@@ -125,7 +125,11 @@ def test_the_shipped_policy_folds_the_simulated_towel(tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "status"),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+        (signal.SIGKILL, -9),
+    ],
 )
 def test_whatever_ends_the_demo_no_process_is_left_and_nothing_is_lost(
     number, status, sample_bag, random_bundle, tmp_path

@@ -148,6 +148,7 @@ def test_collect_writes_continues_and_refuses(tmp_path, capsys):
 
 
 @NEEDS_SIMULATOR
+@pytest.mark.slow
 def test_noise_is_gentle_where_it_matters():
     from fastwam_policy.simulation.collect import CollectSettings, _noise, record
 

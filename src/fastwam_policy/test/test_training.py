@@ -243,6 +243,7 @@ def test_another_number_of_processes_is_refused(data, tmp_path):
         train(configuration(data, steps=2, checkpoint_every=1), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_another_autoencoder_is_refused_in_the_middle(data, tmp_path):
     """The bundle would hold the old one beside weights that know the new one's latents."""
     for name in ("vae", "towel"):

@@ -231,6 +231,7 @@ def processes_of(folder):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_simulator(), reason="MuJoCo 4 has no wheel for Python 3.10")
 def test_a_session_in_the_simulator_is_killed_and_goes_on(ros, random_bundle, tmp_path, capsys):
     folder = tmp_path / "session"
