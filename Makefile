@@ -38,8 +38,8 @@ data: setup ## episodes of the scripted expert as a LeRobot dataset in data/towe
 test: setup lint ## lint, and all tests but the slow ones. TESTS="path or pytest options" for some of them
 	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(or $(TESTS),$(PARALLEL) -m "not slow")'
 
-test-fast: setup ## the tests without nodes and training, and an eighth of the generated histories
-	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(PARALLEL) -m "not (nodes or training or fuzz or slow)"'
+test-fast: setup ## the tests of single parts: no nodes, no training, no episodes, no servers, no generated histories
+	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(PARALLEL) -m "not (nodes or training or integration or fuzz or slow)"'
 
 fuzz: setup ## generated histories against the rules of docs/safety.md: 1,000,000 control ticks, or SECONDS= of them. SEED= for the same again
 	@bash -c '. scripts/env.sh && OMP_NUM_THREADS=1 exec .venv/bin/python -m src.galaxea_r1lite_bridge.test.fuzz \

@@ -23,6 +23,7 @@ from galaxea_r1lite_sim.expert import STEP, Expert
 from galaxea_r1lite_sim.randomization import draw
 from galaxea_r1lite_sim.simulation import Simulation
 
+pytestmark = pytest.mark.integration
 ROBOT = RobotConfig.load()
 H = 32
 

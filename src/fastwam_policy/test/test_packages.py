@@ -179,6 +179,7 @@ def test_both_locks_hold_the_same_packages_in_nearly_the_same_versions():
     assert {name for name, _ in locks[1] - locks[0]} <= {"numpy", "opencv-python-headless"}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("options", [[], ["-n", "1"]])
 def test_the_plugins_of_a_sourced_ros_2_do_not_end_pytest(tmp_path, options):
     """They have a hook whose arguments newer versions of pytest do not know."""

@@ -12,6 +12,8 @@ from fastwam_policy.performance.execution import Flow, read_reference
 from fastwam_policy.performance.inference import Setup, count_gflop
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
+pytestmark = pytest.mark.integration
+
 
 def run(*arguments):
     with pytest.raises(SystemExit) as status:

@@ -21,6 +21,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from . import policy_peers as peers
 from .waiting import until
 
+pytestmark = pytest.mark.integration
 ROBOT = RobotConfig.load()
 IMAGES = {camera: np.ones((18, 32, 3), np.uint8) for camera in ROBOT.cameras}
 JOINTS = dict(zip(ROBOT.joint_names, ROBOT.home.tolist(), strict=True))

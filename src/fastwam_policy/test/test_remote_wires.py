@@ -18,6 +18,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 from . import policy_peers as peers
 
+pytestmark = pytest.mark.integration
 ROBOT = RobotConfig.load()
 FOLDER = Path(__file__).resolve().parents[3] / "config" / "policies"
 CLOSED_TO_OPEN = np.array([1.0] * 6 + [100.0] + [1.0] * 6 + [100.0])

@@ -29,6 +29,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from .served import CAMERAS, ROBOT, TIMEOUT, Client, Counting, pictures, request, served
 from .waiting import until
 
+pytestmark = pytest.mark.integration
 HOLD = Path(__file__).resolve().parents[3] / "examples" / "custom_policy" / "policy.py"
 HEAD = CAMERAS[0].name
 

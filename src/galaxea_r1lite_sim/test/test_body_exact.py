@@ -20,6 +20,7 @@ from galaxea_r1lite_sim.expert import Expert
 from galaxea_r1lite_sim.randomization import draw
 from galaxea_r1lite_sim.simulation import Simulation
 
+pytestmark = pytest.mark.integration
 ROBOT = RobotConfig.load()
 WORKSPACE = Workspace(ROBOT)
 LIMITS = limit_arrays(ROBOT.actuated)

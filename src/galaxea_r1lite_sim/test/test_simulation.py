@@ -11,6 +11,7 @@ from galaxea_r1lite_sim.expert import STEP, Expert, UnreachableError
 from galaxea_r1lite_sim.randomization import Conditions, draw
 from galaxea_r1lite_sim.simulation import Simulation
 
+pytestmark = pytest.mark.integration
 ROBOT = RobotConfig.load()
 
 
