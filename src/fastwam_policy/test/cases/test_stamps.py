@@ -137,6 +137,29 @@ def test_a_simulated_clock_that_stalls_and_catches_up_loses_nothing():
     assert stream.run(1) == [DELAY] * 15
 
 
+def test_a_simulation_that_makes_up_for_a_stall_at_once_loses_nothing():
+    """Its clock comes first, and what was sent meanwhile after it, all in a moment."""
+    stream = Stream(simulated=True)
+    stream.run(2)
+    stream.wait(3 * S)
+    for behind in range(3 * S - PERIOD, 0, -PERIOD):
+        stream.steady += MS
+        stream.off = -behind
+        assert stream.send(wait=0) == DELAY + behind
+    stream.off = 0
+    assert stream.run(1) == [DELAY] * 15
+
+
+def test_after_a_stall_of_this_process_messages_may_be_heard_before_the_clock():
+    stream = Stream(simulated=True)
+    stream.run(2)
+    stream.steady += 3 * S
+    stream.off = 3 * S
+    assert stream.send(wait=0) == DELAY - 3 * S
+    stream.now, stream.off = stream.now + 3 * S, 0
+    assert stream.run(1) == [DELAY] * 15
+
+
 def test_after_our_clock_went_back_the_stream_begins_anew(stream):
     stream.now -= 500 * S
     assert stream.run(1) == [DELAY] * 15

@@ -10,7 +10,7 @@ _SECOND = 1_000_000_000
 _FIRST_NS = _SECOND  # by which a stream's first message may be late: what is later comes from another clock
 _AHEAD_NS = _SECOND // 4  # by which a stamp may lie ahead: messages wait for the processor, and clocks agree to less
 _JITTER_NS = _SECOND // 20  # by which a delay may seem to grow faster than time passes
-_CATCH_UP_NS = _SECOND  # instead of both where our clock is simulated: it stalls, and makes up for it
+_CATCH_UP_NS = _SECOND  # instead of both where our clock is simulated: it stalls
 _FOLLOWED_NS = _SECOND * 9 // 10  # for which stamps must agree with each other that disagree with our clock
 
 
@@ -21,6 +21,10 @@ class _Seen:
     stamp_ns: int
     delay_ns: int
     steady_ns: int
+
+    @property
+    def now_ns(self) -> int:
+        return self.stamp_ns + self.delay_ns
 
 
 @dataclass
@@ -46,8 +50,10 @@ class StreamClock:
 
     def __init__(self, *, simulated: bool = False) -> None:
         """`simulated` says whether the node's clock is."""
+        self._simulated = simulated
         self._ahead_ns, self._jitter_ns = (_CATCH_UP_NS, _CATCH_UP_NS) if simulated else (_AHEAD_NS, _JITTER_NS)
-        self._now_ns = 0
+        self._may_lead_ns = self._ahead_ns
+        self._now_ns = self._moved_ns = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -71,10 +77,13 @@ class StreamClock:
         """
         if now_ns < self._now_ns:
             self._forget()
-        self._now_ns = now_ns
+        if now_ns != self._now_ns:
+            self._now_ns, self._moved_ns = now_ns, steady_ns
         if now_ns == 0:
             return None
         seen, step = _Seen(stamp_ns, now_ns - stamp_ns, steady_ns), self._step
+        # A process that has stalled may hear the simulation's messages before its clock.
+        self._may_lead_ns = self._ahead_ns + (steady_ns - self._moved_ns if self._simulated else 0)
         goes_on = step is not None and self._follows(seen, step.newest, step.least_ns)
         if not (self._is_usual(seen) or (not goes_on and self._is_late(seen))):
             if step is None or not goes_on:
@@ -95,18 +104,20 @@ class StreamClock:
         """Whether it is no later than those before it."""
         return bool(self._last) and (
             seen.stamp_ns > self._last[-1].stamp_ns
-            and -self._ahead_ns <= seen.delay_ns - self.offset_ns
+            and -self._may_lead_ns <= seen.delay_ns - self.offset_ns
             and seen.delay_ns <= max(one.delay_ns for one in self._last) + self._jitter_ns
         )
 
     def _is_late(self, seen: _Seen) -> bool:
         """Whether it may be late: time enough has passed."""
         if self._last:
-            return self._follows(seen, self._last[-1], self.offset_ns - self._ahead_ns + self._jitter_ns)
-        return -self._ahead_ns <= seen.delay_ns <= _FIRST_NS
+            return self._follows(seen, self._last[-1], self.offset_ns - self._may_lead_ns + self._jitter_ns)
+        return -self._may_lead_ns <= seen.delay_ns <= _FIRST_NS
 
     def _follows(self, seen: _Seen, before: _Seen, least_ns: int) -> bool:
         passed = max(0, seen.steady_ns - before.steady_ns)
+        if self._simulated:  # it makes up for a stall at once
+            passed = max(passed, seen.now_ns - before.now_ns)
         return (
             seen.stamp_ns > before.stamp_ns
             and seen.delay_ns >= least_ns - self._jitter_ns
