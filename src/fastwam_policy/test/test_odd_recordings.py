@@ -13,16 +13,17 @@ import fastwam_policy
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.console import PlainConsole
 from fastwam_policy.common.progress import counted
-from fastwam_policy.data.message_types import COMPRESSED_IMAGE, JOINT_STATE, typestore
+from fastwam_policy.data.message_types import COMPRESSED_IMAGE, JOINT_STATE
 from fastwam_policy.reports.report import report_session
 from fastwam_policy.reports.session import read_session
 from fastwam_policy.reports.summary import summarise, table
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
+from .cases.bags import STORE, blank
+
 ROBOT = RobotConfig.load()
 PACKAGE = Path(fastwam_policy.__file__).parent
 NAMES = ROBOT.interfaces
-STORE = typestore(["fastwam_msgs/msg/ActionChunk"])
 EVIL = "<img src=x onerror=alert(1)><script>alert(2)</script>[/red][bold]{{7*7}}$x_{$ \x1b[2J :skull:"
 SERIES, CAMERA = ROBOT.groups["left_arm"], ROBOT.cameras["head"].topic
 KINDS = {
@@ -33,20 +34,6 @@ KINDS = {
 }  # fmt: skip
 GOOD = 5
 """Messages of each topic before the odd ones."""
-
-
-def blank(kind):
-    """A message with zeros and empty texts."""
-    fields = {}
-    for name, (node, detail) in STORE.fielddefs[kind][1]:
-        if int(node) == 1:  # rosbags: base, name, array, sequence
-            fields[name] = {"string": "", "bool": False}.get(detail[0], 0)
-        elif int(node) == 2:
-            fields[name] = blank(detail)
-        else:
-            base = detail[0][1][0] if int(detail[0][0]) == 1 else "object"
-            fields[name] = [] if base in ("string", "object") else np.zeros(detail[1] if int(node) == 3 else 0, base)
-    return STORE.types[kind](**fields)
 
 
 def messages(number, stamp_ns):

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in
+from fastwam_policy.data.lerobot_layout import INTERVENTION
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode
 from fastwam_policy.model.checkpoint import load_weights, read_tensors
@@ -164,6 +165,33 @@ def test_samples_pad_at_the_end_and_count_from_the_measured_state(data):
     assert np.mean([windows.places[n][1] < 20 for n in early]) == pytest.approx(0.75, abs=0.08)
 
 
+def test_frames_of_a_takeover_are_as_much_of_a_batch_as_told(data, tmp_path, monkeypatch):
+    """And those that led to it are left out; with a share of 0 all are drawn as if nobody had taken over."""
+    shutil.copytree(data / "towel", tmp_path / "towel")
+    path = tmp_path / "towel" / "data" / "chunk-000" / "episode_000001.parquet"
+    table = pq.read_table(path)
+    place = table.schema.get_field_index(INTERVENTION)
+    over = pa.array(np.arange(40) >= 33, pa.float32())
+    pq.write_table(table.set_column(place, INTERVENTION, over), path)
+    drawn = []
+    batch = Windows.batch
+
+    def noted(windows, numbers, device):
+        drawn.append([windows.places[number] for number in numbers])
+        return batch(windows, numbers, device)
+
+    monkeypatch.setattr(Windows, "batch", noted)
+    own = {"steps": 1, "batch_size": 200, "approach_share": 0.0, "datasets": [str(tmp_path / "towel")]}
+    train(configuration(data, **own, intervention_share=0.6), tmp_path / "out")
+    first = drawn[0]
+    assert np.mean([k == 1 and frame >= 33 for k, frame in first]) == pytest.approx(0.6, abs=0.1)
+    assert {frame for k, frame in first if k == 1} <= {0, 1, 2, *range(33, 40)}, "2 s at 15 Hz before it"
+    drawn.clear()
+    train(configuration(data, **own), tmp_path / "plain")
+    numbers = np.random.default_rng((0, 0)).integers(160, size=200)
+    assert drawn[0] == [(number // 40, number % 40) for number in numbers]
+
+
 def losses(output):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -206,7 +234,7 @@ def test_an_output_of_an_older_version_is_gone_on_with(data, tmp_path):
     config = configuration(data, steps=1)
     train(config, tmp_path)
     written = yaml.safe_load((tmp_path / "training.yaml").read_text())
-    for key in ("gradient_clip", "weight_decay"):
+    for key in ("gradient_clip", "weight_decay", "intervention_share"):
         del written[key]
     del written["policy"]["max_prefix"], written["policy"]["layout"]["tiles"][1]["crop"]
     (tmp_path / "training.yaml").write_text(yaml.safe_dump(written))

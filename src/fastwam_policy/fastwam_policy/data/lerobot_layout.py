@@ -20,6 +20,8 @@ from fastwam_policy.common.files import write_text
 
 Version = Literal["v2.1", "v3.0"]
 CHUNK = 1000  # episodes a folder
+INTERVENTION = "complementary_info.is_intervention"
+"""Column that is 1 in rows that a person who took over commanded: as LeRobot's users name it in public datasets."""
 
 
 @dataclass(frozen=True)

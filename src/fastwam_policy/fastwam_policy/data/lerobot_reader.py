@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fastwam_policy.data.frame_times import check_row_times, frame_times, frames_at
 from fastwam_policy.data.joint_columns import JointColumns
 from fastwam_policy.data.lerobot_index import Index, RecordedEpisode, read_table
+from fastwam_policy.data.lerobot_layout import INTERVENTION
 from fastwam_policy.data.video import read_frames
 from fastwam_policy.data.video_parts import VideoParts
 from fastwam_policy.policies.base import Pixels
@@ -87,6 +88,7 @@ class Reader:
         state, action = self.vectors(episode)
         self._columns.check(state, action, place)
         self.instructions(episode)
+        self.interventions(episode)
         odd = [f"{place}: {text}" for text in (*self._columns.oddities(state, action), *self._other_task(episode))]
         for camera in episode.videos:
             self._frames(episode, camera)
@@ -120,6 +122,20 @@ class Reader:
         if unknown := [number for number in numbers if not sentences.get(number, "").strip()]:
             raise ConfigError(f"{several}, and {episode.data} has task_index {unknown[0]}, which is not in meta/tasks")
         return [sentences[number] for number in numbers]
+
+    def interventions(self, episode: RecordedEpisode) -> NDArray[np.bool_]:
+        """Which rows somebody commanded who had taken over, [T]; none where the dataset does not say.
+
+        Raises:
+            ConfigError: the column holds something else than 0 and 1.
+        """
+        table, place = self._rows(episode)[0], f"{episode.data}: episode {episode.index}"
+        if INTERVENTION not in table.column_names:
+            return np.zeros(episode.length, bool)
+        values = _numbers(table, INTERVENTION, place)
+        if len(odd := values[~np.isin(values, (0, 1))]):
+            raise ConfigError(f"{place}: {INTERVENTION} must be 0 or 1 in each row, got {odd[0]:g}")
+        return values == 1
 
     def times(self, episode: RecordedEpisode) -> NDArray[np.float64]:
         """When each row was recorded, [T] s from the first one.
@@ -181,7 +197,7 @@ class Reader:
         if self._last and self._last[0] == episode.index:
             return self._last[1:]
         columns, place = self._columns.names, f"{episode.data}: episode {episode.index}"
-        wanted = [*columns, *_ORDER]
+        wanted = [*columns, *_ORDER, INTERVENTION]
         table = read_table(episode.data, wanted, [("episode_index", "=", episode.index)])
         if not len(table) and self._index.version == "v2.1":  # a tool renumbered the files only
             table = read_table(episode.data, wanted)

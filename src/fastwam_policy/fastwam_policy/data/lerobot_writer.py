@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fastwam_policy.common.files import write_text
 from fastwam_policy.common.settings import changes
-from fastwam_policy.data.lerobot_layout import CHUNK, LAYOUTS, Version, write_meta
+from fastwam_policy.data.lerobot_layout import CHUNK, INTERVENTION, LAYOUTS, Version, write_meta
 from fastwam_policy.data.lerobot_statistics import CountedImages, statistics_of
 from fastwam_policy.data.video import PIXEL_FORMAT, write_video
 from fastwam_policy.policies.base import Pixels
@@ -42,12 +42,14 @@ class Episode:
         images: by camera, T images RGB uint8 [h, w, 3]; read once, one camera after the other.
         state: measured positions by joint group [T, joints], rad and mm.
         action: targets by joint group, in the same form.
+        intervention: which rows somebody commanded who had taken over from a policy, [T]; None: none.
     """
 
     task: str
     images: Mapping[str, Iterable[Pixels]]
     state: Mapping[str, NDArray[np.float64]]
     action: Mapping[str, NDArray[np.float64]]
+    intervention: NDArray[np.bool_] | None = None
 
     @property
     def length(self) -> int:
@@ -85,11 +87,11 @@ class Dataset:
         """Write one episode; `content` tells its source from another one of the same name.
 
         Raises:
-            ConfigError: no frames, unequal lengths, numbers that are not finite, or images of another size than the
-                dataset's; nothing is left of it.
+            ConfigError: no frames, unequal lengths, numbers that are not finite, images of another size than the
+                dataset's, or a takeover that the dataset has no column for; nothing is left of it.
         """
         _check(episode)
-        columns = self._columns(index, episode)
+        columns = self._columns(index, episode, source)
         statistics = {key: statistics_of(values) for key, values in columns.items()}
         path = self._path(self._layout.data, index)
         videos = {camera: self._path(self._layout.video, index, self._image_key(camera)) for camera in episode.images}
@@ -183,7 +185,7 @@ class Dataset:
                 episode["stats"][key] = statistics_of(values)
             begin += episode["length"]
 
-    def _columns(self, index: int, episode: Episode) -> dict[str, NDArray[Any]]:
+    def _columns(self, index: int, episode: Episode, source: str) -> dict[str, NDArray[Any]]:
         length = episode.length
         columns: dict[str, NDArray[Any]] = {}
         for kind, groups in ((_STATE, episode.state), (_ACTION, episode.action)):
@@ -192,6 +194,7 @@ class Dataset:
             else:
                 parts = {f"{kind}.{name}": values for name, values in groups.items()}
             columns |= {key: values.astype(np.float32) for key, values in parts.items()}
+        columns |= self._intervention(episode, source)
         frames = np.arange(length, dtype=np.int64)
         return columns | {
             "timestamp": (frames / self._fps).astype(np.float32),
@@ -200,6 +203,19 @@ class Dataset:
             "index": frames,
             "task_index": np.zeros(length, np.int64),
         }
+
+    def _intervention(self, episode: Episode, source: str) -> dict[str, NDArray[np.float32]]:
+        """The column that says who commanded; datasets that were begun before it existed go on without it."""
+        rows = np.zeros(episode.length, bool) if episode.intervention is None else episode.intervention
+        first = self._parts()[:1]
+        if not first or INTERVENTION in json.loads(first[0].read_text())["stats"]:
+            return {INTERVENTION: rows.astype(np.float32)}
+        if rows.any():
+            raise ConfigError(
+                f"{source or 'this episode'} has rows of a takeover, and {self.folder} was begun without the column "
+                f"{INTERVENTION}: write it into another folder"
+            )
+        return {}
 
     def _info(self, episodes: Sequence[dict[str, Any]], tasks: Sequence[str]) -> dict[str, Any]:
         features: dict[str, Any] = {}
@@ -220,6 +236,8 @@ class Dataset:
             joints = self._robot.groups[name].joints if kind in (_STATE, _ACTION) else self._robot.joint_names
             if {key, kind} & {_STATE, _ACTION}:
                 features[key] = {"dtype": "float32", "shape": [len(joints)], "names": list(joints)}
+        if INTERVENTION in episodes[0]["stats"]:
+            features[INTERVENTION] = {"dtype": "float32", "shape": [1], "names": ["is_intervention"]}
         features["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
         for key in ("frame_index", "episode_index", "index", "task_index"):
             features[key] = {"dtype": "int64", "shape": [1], "names": None}
@@ -263,6 +281,10 @@ def _index(part: Path) -> int:
 def _check(episode: Episode) -> None:
     if not episode.length:
         raise ConfigError("an episode without frames cannot be written")
+    if episode.intervention is not None and episode.intervention.shape != (episode.length,):
+        raise ConfigError(
+            f"intervention: shape {episode.intervention.shape}, but the episode has {episode.length} frames"
+        )
     for kind, groups in (("state", episode.state), ("action", episode.action)):
         for name, values in groups.items():
             if len(values) != episode.length:

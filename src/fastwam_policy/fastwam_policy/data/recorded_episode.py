@@ -11,12 +11,13 @@ from typing import Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.data.lerobot_layout import Version
 from fastwam_policy.data.lerobot_writer import Episode
 from fastwam_policy.data.picture_watch import Report, watched
-from fastwam_policy.data.recorded_streams import check_lost, read_streams
+from fastwam_policy.data.recorded_streams import TAKEOVER, check_lost, read_streams
 from fastwam_policy.data.recordings import open_recording, stamp_ns, usable
 from fastwam_policy.data.streams import Stream
 from fastwam_policy.policies.base import Pixels
@@ -63,7 +64,7 @@ def read_episode(
     notes: list[str] | None = None,
     report: Report | None = None,
 ) -> Episode:
-    """One recording at `fps`: for each frame the newest picture, the nearest joints, and the target in force.
+    """One recording at `fps`: for each frame the newest picture, the nearest joints, the target in force, and whose.
 
     Where a camera has a gap, the longest part without one is the episode. Its images are read from the recording
     again, one after the other, when they are iterated. `notes` is added to, also then: what is left out or odd. What
@@ -75,6 +76,7 @@ def read_episode(
     """
     notes = [] if notes is None else notes
     streams = read_streams(path, robot, notes)
+    takeover = streams.pop(TAKEOVER)
     begin = max(stream.stamps[0] for stream in streams.values())
     end = min(stream.stamps[-1] for stream in streams.values())
     count = max(0, (end - begin) * settings.fps // _NS + 1)
@@ -107,7 +109,15 @@ def read_episode(
     declared = {name for name, group in robot.groups.items() if group.messages.unit is not None}
     check_units(robot, state, action, str(path), "`messages` of its group in the robot file (--robot)", declared)
     notes += [f"{path}: {odd}" for odd in oddities(robot, state, action)]
-    return Episode(settings.task, images, state, action)
+    return Episode(settings.task, images, state, action, _taken_over(takeover, times))
+
+
+def _taken_over(takeover: Stream, times: Sequence[int]) -> NDArray[np.bool_]:
+    """Which rows, [T], a person commanded: those whose newest status of the bridge says so."""
+    if not takeover.stamps:
+        return np.zeros(len(times), bool)
+    said = takeover.rows(takeover.last(times))[:, 0] > 0
+    return said & (np.array(times) >= takeover.stamps[0])
 
 
 def _note_ends(path: Path, streams: Mapping[str, Stream], settings: ConvertSettings, notes: list[str]) -> None:

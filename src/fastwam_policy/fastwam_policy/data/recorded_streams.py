@@ -8,20 +8,24 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from fastwam_policy.data.recordings import check_topics, open_recording, stamp_ns, usable
+from fastwam_policy.data.recordings import Connection, Recording, check_topics, open_recording, stamp_ns, usable
 from fastwam_policy.data.streams import Stream, follow_clocks
 from fastwam_policy.policies.images import ImageError, decode_image, is_cut_off
+from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.joint_gate import JointsRefusedError
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
+TAKEOVER: Final = "takeover"
+"""Name of the stream that is 1 from when a person has taken over, and 0 from when nobody has."""
 _LOST: Final = 0.01  # of a recording's messages that may be damaged; of few messages one
+_STATUS: Final = "fastwam_msgs/msg/BridgeStatus"
 
 
 def read_streams(path: Path, robot: RobotConfig, notes: list[str]) -> dict[str, Stream]:
-    """Stamps of the cameras' usable images, and stamps and positions of `state GROUP` and `action GROUP`.
+    """Stamps of the cameras' usable images, stamps and positions of `state GROUP` and `action GROUP`, and `TAKEOVER`.
 
-    `notes` is added to: what is left out or odd.
+    The last one is empty where nobody takes over. `notes` is added to: what is left out or odd.
 
     Raises:
         ConfigError: topics are missing or have nothing usable, too much is damaged, or a clock was set.
@@ -34,11 +38,16 @@ def read_streams(path: Path, robot: RobotConfig, notes: list[str]) -> dict[str, 
     names = {topic: name for name, topic in topics.items()}
     gates = {f"{side} {name}": robot.gates[name] for name in robot.commanded for side in ("state", "action")}
     streams = {name: Stream(len(gates[name].names) if name in gates else 0) for name in topics}
+    status, takeover = f"/{robot.interfaces.bridge_status}", Stream(1)
     refused, why = Counter[str](), dict[str, str]()
     with closing(open_recording(path)) as reader:
         check_topics(reader, robot, path)
         read = damaged = 0
-        for connection, log, data in reader.messages([c for c in reader.connections if c.topic in names]):
+        wanted = [c for c in reader.connections if c.topic in names or (c.topic, c.msgtype) == (status, _STATUS)]
+        for connection, log, data in reader.messages(wanted):
+            if connection.topic == status:
+                _add_state(takeover, reader, connection, log, data)
+                continue
             read += 1
             name = names[connection.topic]
             message = usable(reader, connection, data)
@@ -61,7 +70,18 @@ def read_streams(path: Path, robot: RobotConfig, notes: list[str]) -> dict[str, 
         check_lost(path, damaged + reader.lost, read + reader.lost, "messages", notes)
     notes += [f"{path}: {count} messages of {name} are not used: {why[name]}" for name, count in refused.items()]
     notes += [f"{path}: {text}" for text in _on_one_clock(path, streams)]
-    return streams
+    if not takeover.rows(range(len(takeover.stamps))).any():
+        return streams | {TAKEOVER: Stream(1)}
+    _settle(path, TAKEOVER, takeover)
+    takeover.shift(streams[f"action {next(iter(robot.commanded))}"].shifted_ns)  # of the bridge, too: on its clock
+    return streams | {TAKEOVER: takeover}
+
+
+def _add_state(takeover: Stream, reader: Recording, connection: Connection, log: int, data: bytes) -> None:
+    """Note who commands from a BridgeStatus on; one that cannot be read, or comes before time begins, says nothing."""
+    message = usable(reader, connection, data)
+    if message is not None and (stamp := stamp_ns(message)):
+        takeover.add(stamp, log, [message.state == State.TAKEOVER])
 
 
 def _damage(message: Any, pictures: Stream | None) -> str:
@@ -84,13 +104,18 @@ def _damage(message: Any, pictures: Stream | None) -> str:
     return ""
 
 
+def _settle(path: Path, name: str, stream: Stream) -> None:
+    """Leave out messages of another time; ConfigError where its clock was set."""
+    try:
+        stream.settle()
+    except ValueError as error:
+        raise ConfigError(f"{path}: {name}: {error}: record it again, or cut the recording there") from None
+
+
 def _on_one_clock(path: Path, streams: Mapping[str, Stream]) -> Iterator[str]:
     """Leave out messages of another time, and shift streams of another clock; what to say of it."""
     for name, stream in streams.items():
-        try:
-            stream.settle()
-        except ValueError as error:
-            raise ConfigError(f"{path}: {name}: {error}: record it again, or cut the recording there") from None
+        _settle(path, name, stream)
         if stream.unstamped:
             yield f"{name}: not used are {stream.unstamped} without a stamp"
         if stream.repeated > len(stream.stamps):

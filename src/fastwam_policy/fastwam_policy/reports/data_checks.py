@@ -10,6 +10,7 @@ from typing import Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from fastwam_policy.common.files import alone_in
 from fastwam_policy.data.bounded import read_json
@@ -44,10 +45,12 @@ def check_dataset(
     checked.episodes = len(reader.episodes)
     checked.findings += [Finding("odd", None, note) for note in reader.notes]
     states: dict[int, Vectors] = {}
+    taken_over: list[NDArray[np.bool_]] = []
     for episode in reader.episodes:
         try:
             checked.findings += [Finding("odd", episode.index, note) for note in reader.check(episode)]
             states[episode.index] = reader.vectors(episode)[0]
+            taken_over.append(reader.interventions(episode))
             for camera in () if quick else robot.cameras:
                 images = reader.images(episode, camera, range(episode.length))
                 groups = {name: states[episode.index][:, place] for name, place in robot.slices.items()}
@@ -56,6 +59,7 @@ def check_dataset(
         except ConfigError as error:
             checked.findings.append(Finding("unusable", episode.index, str(error)))
     if states:
+        checked.intervention = float(np.concatenate(taken_over).mean())
         checked.findings += unlike_others(states, robot)
         checked.findings += unlike_policy(states, robot, policy) if policy else []
     return checked
@@ -66,6 +70,8 @@ def check_recording(path: Path, robot: RobotConfig, *, quick: bool = False) -> C
     checked, notes, settings = Checked(str(path)), list[str](), ConvertSettings("")
     try:
         episode = read_episode(path, robot, settings, notes, _reporter(checked, None))
+        if episode.intervention is not None:
+            checked.intervention = float(episode.intervention.mean())
         for images in () if quick else episode.images.values():
             deque(images, maxlen=0)
     except ConfigError as error:
@@ -98,15 +104,16 @@ def write_fixed(checked: Sequence[Checked], target: Path, robot: RobotConfig) ->
                 if recorded.index in bad:
                     continue
                 state, action = reader.vectors(recorded)
-                tasks = reader.instructions(recorded)
+                tasks, taken_over = reader.instructions(recorded), reader.interventions(recorded)
                 for task, rows in groupby(range(recorded.length), tasks.__getitem__):
                     part = list(rows)
                     images = {camera: reader.images(recorded, camera, part) for camera in robot.cameras}
-                    sides = (
+                    one, other = (
                         {name: values[part][:, place].astype(np.float64) for name, place in robot.slices.items()}
                         for values in (state, action)
                     )
-                    dataset.write(number, Episode(task, images, *sides), f"{recorded.data}, episode {recorded.index}")
+                    copied = Episode(task, images, one, other, taken_over[part])
+                    dataset.write(number, copied, f"{recorded.data}, episode {recorded.index}")
                     number += 1
         if not number:
             raise ConfigError(f"{target}: nothing can be used of {', '.join(each.source for each in checked)}")
@@ -125,7 +132,7 @@ def write_check_page(path: Path, checked: Sequence[Checked], title: str) -> None
                 shown, picture = shown + 1, _data_url(finding.picture)
             where = "" if finding.episode is None else str(finding.episode)
             rows.append((each.source, where, finding.kind, finding.text, picture))
-    sources = [(each.source, each.episodes, len(each.findings)) for each in checked]
+    sources = [(each.source, each.episodes, f"{each.intervention:.1%}", len(each.findings)) for each in checked]
     write_page(path, "check.html.jinja", title=title, sources=sources, rows=rows)
 
 

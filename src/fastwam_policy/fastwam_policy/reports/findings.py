@@ -48,16 +48,19 @@ class Checked:
         source: its path.
         episodes: of a dataset, those that were looked at; None for a recording.
         findings: what is wrong.
+        intervention: share of the rows in which somebody had taken over.
     """
 
     source: str
     episodes: int | None = None
     findings: list[Finding] = field(default_factory=list)
+    intervention: float = 0.0
 
     def figures(self) -> dict[str, Any]:
         """For JSON."""
         found = [finding.figures() for finding in self.findings]
-        return {"source": self.source, "episodes": self.episodes, "findings": found}
+        about = {"source": self.source, "episodes": self.episodes, "intervention": self.intervention}
+        return about | {"findings": found}
 
 
 def unlike_others(states: dict[int, Vectors], robot: RobotConfig) -> list[Finding]:
@@ -113,6 +116,7 @@ def lines(checked: Sequence[Checked]) -> list[str]:
     text = []
     for each in checked:
         size = "" if each.episodes is None else f"{_counted(each.episodes, 'episode')}, "
+        size += f"taken over in {each.intervention:.1%} of the rows, " if each.intervention else ""
         text.append(
             f"{each.source}: {size}{_counted(len(each.findings), 'thing') if each.findings else 'nothing'} wrong"
         )

@@ -71,6 +71,7 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
         "states": _shares(session.bridge_status),
         "interventions": _counted(session.bridge_status, "interventions"),
         "watchdogs": _watchdogs(session.bridge_status) | _bad_cameras(session.policy_status),
+        "takeover": _takeover(session.bridge_status),
         "tracking_share": len(tracking) / len(session.bridge_status) if session.bridge_status else 0.0,
         "command": {
             "rate_hz": float(np.median([s.control_rate for s in tracking])),
@@ -164,6 +165,13 @@ def _bad_cameras(statuses: Sequence[Any]) -> dict[str, int]:
     return {f"{int(reason)} {reason.text}": count for reason, count in sorted(began.items())}
 
 
+def _takeover(statuses: Sequence[Any]) -> dict[str, float]:
+    """How often somebody took over, and the share of the status messages meanwhile; empty where nobody did."""
+    over = [status.state == State.TAKEOVER for status in statuses]
+    count = sum(now and not before for before, now in zip([False, *over], over, strict=False))
+    return {"count": count, "share": sum(over) / len(over)} if count else {}
+
+
 def _shares(statuses: Sequence[Any]) -> dict[str, float]:
     """Share of the status messages by state, and by reason where it is not simply tracking."""
     names = Counter(
@@ -224,6 +232,8 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("unusable, left out", "; ".join(f"{count} x {topic}" for topic, count in unusable.items())))
     states = (f"{state} {100 * share:.0f} %" for state, share in summary["states"].items())
     lines.append(("bridge states", ", ".join(states) or "no status"))
+    if takeover := summary.get("takeover"):
+        lines.append(("taken over", f"{takeover['count']} x, {100 * takeover['share']:.0f} % of the time"))
     limits = (f"{count} x {limit}" for limit, count in summary["interventions"].items())
     lines.append(("limits began to act", "; ".join(limits) or "never"))
     alarms = (f"{count} x {alarm}" for alarm, count in summary["watchdogs"].items())

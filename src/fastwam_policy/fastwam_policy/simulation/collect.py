@@ -134,6 +134,7 @@ def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode 
         images,
         {name: state[:, place] for name, place in robot.slices.items()},
         {name: targets[:, place] for name, place in robot.slices.items()},
+        np.full(len(targets), bool(settings.policy)),
     )
 
 

@@ -54,6 +54,9 @@ class TrainingConfig(StrictModel):
     """Share of observations whose joint state is hidden: replaced by its mean."""
     approach_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of each batch from the frames before a gripper first closes; 0: as they come."""
+    intervention_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each batch from frames in which a person had taken over; those of the 2 s before, which led there, are
+    left out. 0: all as they come."""
 
     validation_share: float = Field(default=0.03, gt=0, lt=1)
     """Share of the episodes that are left out of training."""

@@ -153,8 +153,10 @@ class _Trainer:
             ),
         )
         texts = {task: self._texts[policy.prompt_of(task)] for task in tasks}
-        self._windows = Windows(training, policy, *normalizers, texts)
-        self._held_out = Windows(held_out, policy, *normalizers, texts)
+        self._windows, self._held_out = (
+            Windows(part, policy, *normalizers, texts, before_takeovers=not config.intervention_share)
+            for part in (training, held_out)
+        )
         self._normalizers = normalizers
 
         set_seed(config.seed)
@@ -241,6 +243,7 @@ class _Trainer:
             np.random.default_rng((config.seed, step)),
             config.batch_size * accelerator.num_processes,
             config.approach_share,
+            config.intervention_share,
         )
         own = numbers[accelerator.process_index :: accelerator.num_processes]
         torch.manual_seed((config.seed * config.steps + step) * accelerator.num_processes + accelerator.process_index)

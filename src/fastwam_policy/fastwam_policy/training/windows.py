@@ -30,6 +30,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _ENCODED_AT_ONCE = 16  # images
 _OTHER_FILES = 256  # that a training has open, at most
+_LED_THERE = 2.0  # s before a takeover in which the policy did what somebody saw, and ended
 _CLOSING = 5.0  # mm that a gripper's target lies below its largest when it closes, or is closed
 
 
@@ -43,6 +44,7 @@ class Sample:
         latents: [T, f, C, h, w] of the video from each frame on, or [T, 1, C, h, w] where frames are encoded alone.
         tasks: instruction of each row, [T].
         approach: frames before a gripper first closes; 0 where one begins closed, since it may hold something.
+        intervention: frames in which somebody had taken over, [T].
     """
 
     state: NDArray[np.float32]
@@ -50,6 +52,7 @@ class Sample:
     latents: NDArray[np.float16]
     tasks: list[str]
     approach: int
+    intervention: NDArray[np.bool_]
 
 
 def cache_latents(
@@ -144,8 +147,9 @@ def load_samples(
             target = action[:, grippers]
             closing = (target.max(axis=0) - target > _CLOSING).any(axis=1)
             approach = int(closing.argmax()) if closing.any() else 0
+            tasks, intervention = reader.instructions(episode), reader.interventions(episode)
             samples.append(
-                Sample(state[:, state_order], action[:, action_order], latents, reader.instructions(episode), approach)
+                Sample(state[:, state_order], action[:, action_order], latents, tasks, approach, intervention)
             )
     return samples
 
@@ -173,6 +177,27 @@ def _make_room(folder: Path, size: int) -> None:
     require_space(folder, size, "the latents of the episodes that are left")
 
 
+class _Pool:
+    """Windows that are drawn from: their `numbers`, ascending, and which come before a gripper first closes."""
+
+    def __init__(self, numbers: NDArray[np.int64], approach: NDArray[np.bool_]) -> None:
+        self.numbers, self._early, self._rest = numbers, numbers[approach], numbers[~approach]
+
+    def draw(self, random: np.random.Generator, count: int, approach_share: float) -> NDArray[np.int64]:
+        if not approach_share or not len(self._early) or not len(self._rest):
+            return self.numbers[random.integers(len(self.numbers), size=count)]
+        early = random.choice(self._early, count)
+        return np.where(random.random(count) < approach_share, early, random.choice(self._rest, count))
+
+
+def _led_there(intervention: NDArray[np.bool_], span: int) -> NDArray[np.bool_]:
+    """Which frames, [T], are up to `span` before somebody takes over."""
+    led = np.zeros(len(intervention), bool)
+    for begin in np.flatnonzero(np.diff(intervention.astype(np.int8), prepend=0) == 1):
+        led[max(0, begin - span) : begin] = True
+    return led & ~intervention
+
+
 class Windows:
     """Samples at every frame, normalised, as batches.
 
@@ -182,11 +207,12 @@ class Windows:
         state: normaliser of the joint state.
         action: normaliser of the actions.
         texts: prompt embedding [L, text_dim] and mask [L] of each instruction.
+        before_takeovers: whether frames that led to a takeover are among them.
     """
 
     def __init__(
         self, samples: Sequence[Sample], policy: BundleConfig, state: Normalizer, action: Normalizer,
-        texts: dict[str, tuple[Tensor, Tensor]],
+        texts: dict[str, tuple[Tensor, Tensor]], *, before_takeovers: bool = True,
     ) -> None:  # fmt: skip
         self.samples, self.policy = samples, policy
         self._texts = texts
@@ -195,16 +221,23 @@ class Windows:
         self._action = [
             action.forward(windows(s.action, policy.horizon) - (self._relative * s.state)[:, None]) for s in samples
         ]
-        self.places = [(k, frame) for k, sample in enumerate(samples) for frame in range(len(sample.state))]
-        approach = np.concatenate([np.arange(len(s.state)) < s.approach for s in samples])
-        self._approach, self._rest = np.flatnonzero(approach), np.flatnonzero(~approach)
+        span = 0 if before_takeovers else round(_LED_THERE * policy.fps)
+        kept = [np.flatnonzero(~_led_there(sample.intervention, span)) for sample in samples]
+        self.places = [(k, int(frame)) for k, frames in enumerate(kept) for frame in frames]
+        approach = np.concatenate([frames < s.approach for s, frames in zip(samples, kept, strict=True)])
+        taken_over = np.concatenate([s.intervention[frames] for s, frames in zip(samples, kept, strict=True)])
+        self._all, self._corrected, self._others = (
+            _Pool(np.flatnonzero(own), approach[own]) for own in (np.ones_like(approach), taken_over, ~taken_over)
+        )
 
-    def draw(self, random: np.random.Generator, count: int, approach_share: float) -> NDArray[np.int64]:
+    def draw(
+        self, random: np.random.Generator, count: int, approach_share: float, intervention_share: float = 0.0
+    ) -> NDArray[np.int64]:
         """Numbers of `count` windows."""
-        if not approach_share or not len(self._approach) or not len(self._rest):
-            return random.integers(len(self.places), size=count)
-        early = random.choice(self._approach, count)
-        return np.where(random.random(count) < approach_share, early, random.choice(self._rest, count))
+        if not intervention_share or not len(self._corrected.numbers) or not len(self._others.numbers):
+            return self._all.draw(random, count, approach_share)
+        corrected, others = (pool.draw(random, count, approach_share) for pool in (self._corrected, self._others))
+        return np.where(random.random(count) < intervention_share, corrected, others)
 
     def batch(self, numbers: Sequence[int] | NDArray[np.int64], device: torch.device) -> Batch:
         """The windows of those numbers."""

@@ -24,11 +24,33 @@ BEGIN, SECOND = 1_760_000_000_000_000_000, 10**9
 CAMERAS = {name: f"/{camera.topic}" for name, camera in ROBOT.cameras.items()}
 LEFT_ARM, LEFT_TARGET = f"/{ROBOT.groups['left_arm'].feedback}", f"/{ROBOT.groups['left_arm'].target}"
 TORSO = f"/{ROBOT.groups['torso'].feedback}"
+STATUS, BRIDGE_STATUS = f"/{ROBOT.interfaces.bridge_status}", "fastwam_msgs/msg/BridgeStatus"
 
 
 def message(kind, stamp, **fields):
     time = STORE.types["builtin_interfaces/msg/Time"](*divmod(stamp, SECOND))
     return STORE.types[kind](STORE.types["std_msgs/msg/Header"](time, ""), **fields)
+
+
+def blank(kind):
+    """A message with zeros and empty texts."""
+    fields = {}
+    for name, (node, detail) in STORE.fielddefs[kind][1]:
+        if int(node) == 1:  # rosbags: base, name, array, sequence
+            fields[name] = {"string": "", "bool": False}.get(detail[0], 0)
+        elif int(node) == 2:
+            fields[name] = blank(detail)
+        else:
+            base = detail[0][1][0] if int(detail[0][0]) == 1 else "object"
+            fields[name] = [] if base in ("string", "object") else np.zeros(detail[1] if int(node) == 3 else 0, base)
+    return STORE.types[kind](**fields)
+
+
+def status(stamp, state):
+    found = blank(BRIDGE_STATUS)
+    found.state = state
+    found.header.stamp.sec, found.header.stamp.nanosec = divmod(stamp, SECOND)
+    return found
 
 
 def image(stamp, number, size=(32, 24)):
@@ -59,7 +81,8 @@ def messages(seconds=0.6, hz=50, size=(32, 24)):
 
 def write(folder, sent, storage=StoragePlugin.MCAP, foreign=(), qos=()):
     """A rosbag2 folder. `foreign`: topic, type and text of definitions that nobody knows."""
-    kinds = {topic: COMPRESSED_IMAGE if topic in CAMERAS.values() else JOINT_STATE for _, topic, _ in sent}
+    known = {STATUS: BRIDGE_STATUS} | dict.fromkeys(CAMERAS.values(), COMPRESSED_IMAGE)
+    kinds = {topic: known.get(topic, JOINT_STATE) for _, topic, _ in sent}
     with Writer(folder, version=8, storage_plugin=storage) as writer:
         outputs = {t: writer.add_connection(t, k, typestore=STORE, offered_qos_profiles=qos) for t, k in kinds.items()}
         for topic, kind, text in foreign:

@@ -15,6 +15,7 @@ class State(IntEnum):
     STOPPING = 4
     FAULT = 5
     ESTOP = 6
+    TAKEOVER = 7
 
     @property
     def text(self) -> str:
@@ -89,6 +90,7 @@ _STATES = {
     State.STOPPING: "decelerating to a hold",
     State.FAULT: "stopped by a watchdog; arm again to continue",
     State.ESTOP: "emergency stop; release it and arm again to continue",
+    State.TAKEOVER: "armed; following a person's input",
 }
 
 _TEXTS = {
