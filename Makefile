@@ -20,10 +20,10 @@ $(error BUNDLE is now called POLICY: make demo POLICY=$(BUNDLE))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data test test-fast fuzz ci matrix interop lint docs wheels lock clean
+.PHONY: help setup demo data test test-fast fuzz ci matrix interop benchmark-libero lint docs wheels lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
 setup: ## environment and workspace; nothing to do when they are there
 	@scripts/setup.sh
@@ -55,6 +55,9 @@ matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; ho
 interop: setup ## clients and servers of other projects against ours, each in an environment of its own. PEERS="openpi xpolicylab lerobot"
 	@PEERS="$(PEERS)" scripts/interop.sh
 
+benchmark-libero: setup ## the environment of LIBERO's simulator, for ./fastwam benchmark libero: 2 GB in .venv-benchmark
+	@scripts/benchmark.sh libero
+
 lint: setup ## ruff, mypy, and the layers of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@bash -c '. scripts/env.sh && .venv/bin/python -m mypy && exec .venv/bin/lint-imports --no-cache'
@@ -71,4 +74,4 @@ lock: setup ## resolve requirements.in into requirements.txt, and for NumPy 1.26
 	  --universal --python-version 3.10 --no-annotate --no-header --override - $$name.in -o $$name.txt || exit; done
 
 clean: ## remove the environments and the built workspace; output/ stays
-	rm -rf .venv .venv-docs .venv-interop build install log
+	rm -rf .venv .venv-docs .venv-interop .venv-benchmark build install log

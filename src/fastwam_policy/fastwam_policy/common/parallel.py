@@ -33,7 +33,7 @@ def in_processes(
         return
     # Processes are spawned, not forked: MuJoCo, numba and torch have threads.
     others = multiprocessing.active_children()
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin_worker, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), begin_worker, (os.getpid(),)) as pool:
         try:
             for done in as_completed([pool.submit(function, *each) for each in arguments]):
                 yield done.result()
@@ -49,7 +49,8 @@ def in_processes(
             raise
 
 
-def _begin_worker(parent: int) -> None:
+def begin_worker(parent: int) -> None:
+    """What a worker process does first: it takes one core, leaves Ctrl-C to the process `parent`, and ends with it."""
     os.environ["OMP_NUM_THREADS"] = "1"  # workers share the cores; torch would take all of them for each
     if torch := sys.modules.get("torch"):  # too late for the variable
         torch.set_num_threads(1)

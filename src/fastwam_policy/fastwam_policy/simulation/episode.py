@@ -81,7 +81,14 @@ def run_episode(
     watch: Callable[[Cameras], None] = lambda _: None,
 ) -> EpisodeResult:  # fmt: skip
     """One episode with a prepared policy; `watch` is called at the cameras' rate."""
-    simulation = Simulation(robot, draw(seed, settings.level))
+    return run_in(Simulation(robot, draw(seed, settings.level)), policy, robot, seed, settings, watch)
+
+
+def run_in(
+    simulation: Simulation, policy: Policy, robot: RobotConfig, seed: int, settings: EpisodeSettings,
+    watch: Callable[[Cameras], None],
+) -> EpisodeResult:  # fmt: skip
+    """As :func:`run_episode`, in the scene of that seed, which was made already."""
     cameras = Cameras(simulation, settings.height, settings.height * 16 // 9)
     return _Episode(policy, robot, simulation, cameras, settings).run(seed, watch)
 

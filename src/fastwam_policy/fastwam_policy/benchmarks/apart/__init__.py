@@ -1,0 +1,1 @@
+"""What runs in another simulator's environment, and imports nothing of this project: see `benchmarks/simulator.py`."""

@@ -1,0 +1,101 @@
+"""The folder of a benchmark: how its episodes came about, and one JSON line for each as soon as it is over."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from fastwam_policy.benchmarks.base import Episode, Task
+from fastwam_policy.common.settings import Uncompared, changes
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+EPISODES = "episodes.jsonl"
+_EPISODE = TypeAdapter(Episode)  # fields of other versions are ignored
+
+
+@dataclass(frozen=True)
+class How:
+    """How the episodes came about.
+
+    Attributes:
+        benchmark: its name.
+        policy: hash of the weights, or what takes its place.
+        protocol: all else that changes the results.
+        source: where the policy was loaded from.
+    """
+
+    benchmark: str
+    policy: str
+    protocol: dict[str, Any]
+    source: Uncompared[str] = ""
+
+
+class Results:
+    """See the module. A folder that is there already is continued.
+
+    Raises:
+        ConfigError: it was begun otherwise, or is something else's.
+    """
+
+    def __init__(self, folder: Path, how: How) -> None:
+        self.folder, self.how = folder, how
+        self._file = folder / EPISODES
+        self._episodes: dict[tuple[str, int, int], Episode] = {}
+        if self._file.exists():
+            self._read()
+        elif folder.is_dir() and any(folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty and was not written by benchmark: name another with --output")
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._append({"how": asdict(how)})
+
+    def add(self, episode: Episode) -> None:
+        """Keep an episode: from now on it is done."""
+        self._append(asdict(episode))
+        self._episodes[episode.key] = episode
+
+    def of(self, tasks: Iterable[Task], trials: int | None) -> list[Episode]:
+        """Episodes of these tasks, in order; of each the first `trials`, None for as many as the protocol has."""
+        wanted = ((task, trial) for task in tasks for trial in range(_count(task, trials)))
+        found = (self._episodes.get((task.suite, task.number, trial)) for task, trial in wanted)
+        return [episode for episode in found if episode is not None]
+
+    def missing(self, task: Task, trials: int | None) -> list[int]:
+        """The trials of a task that have no result yet."""
+        done = {key for key, episode in self._episodes.items() if not episode.broken}
+        return [trial for trial in range(_count(task, trials)) if (task.suite, task.number, trial) not in done]
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self) -> None:
+        text = self._file.read_text(encoding="utf-8", errors="replace")
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:  # the end of a line that was being written
+            os.truncate(self._file, len(whole.encode()))
+        lines = whole.splitlines()
+        try:
+            before = json.loads(lines[0])["how"]
+            episodes = [_EPISODE.validate_json(line) for line in lines[1:]]
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            why = str(error).splitlines()[0]
+            raise ConfigError(f"{self._file}: cannot be read: {why}; name another folder with --output") from None
+        if changed := list(changes(before, self.how)):
+            raise ConfigError(
+                f"{self.folder} was begun with other settings:\n  " + "\n  ".join(changed) + "\n"
+                "Restore them to continue, or name another folder with --output"
+            )
+        self._episodes = {episode.key: episode for episode in episodes}
+
+
+def _count(task: Task, trials: int | None) -> int:
+    return task.trials if trials is None else min(trials, task.trials)

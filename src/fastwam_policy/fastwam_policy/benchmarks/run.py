@@ -1,0 +1,204 @@
+"""Plays the episodes of a benchmark that are missing: one task at a time in each process, each episode kept at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from fastwam_policy.benchmarks.base import EXPERT, NOOP, Benchmark, Episode, SimulatorDiedError, Task
+from fastwam_policy.benchmarks.results import EPISODES, How, Results
+from fastwam_policy.common.failure import RunError
+from fastwam_policy.common.parallel import begin_worker
+from fastwam_policy.common.progress import counted
+from fastwam_policy.policies.base import Policy
+from fastwam_policy.policies.loading import policy_identity
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+LOG = "simulator.log"
+_VIDEOS = "failures"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Trials of one task, in ascending order, by one policy.
+
+    Attributes:
+        benchmark: whose task.
+        source: of the policy, NOOP or EXPERT.
+        task: which one.
+        trials: numbers of the initial states.
+        folder: takes the simulator's log, and videos.
+        film: whether failures are filmed.
+    """
+
+    benchmark: Benchmark
+    source: str
+    task: Task
+    trials: tuple[int, ...]
+    folder: Path
+    film: bool = False
+
+
+def how(benchmark: Benchmark, source: str) -> How:
+    """How the episodes of a policy come about; the policy is loaded, and must fit.
+
+    Raises:
+        ConfigError: it does not fit, cannot be loaded, or there is no expert.
+    """
+    if source == EXPERT and not benchmark.expert_identity():
+        raise ConfigError(f"{benchmark.title} has no expert here; name a policy")
+    policy = ready_policy(benchmark, source)
+    if policy is None:
+        key = f"{EXPERT} {benchmark.expert_identity()}"
+    elif source == NOOP:
+        key = NOOP
+    else:
+        # A served policy may not say which weights it has; then its address stands for them.
+        key = policy_identity(policy, source)["sha256"] or source
+    return How(benchmark.name, key, benchmark.protocol(), source)
+
+
+@cache  # one for each process
+def ready_policy(benchmark: Benchmark, source: str) -> Policy | None:
+    """As :meth:`Benchmark.policy`, once a process."""
+    return benchmark.policy(source)
+
+
+def run(
+    benchmark: Benchmark, results: Results, tasks: Sequence[Task], trials: int | None, workers: int, *,
+    film: bool = False,
+) -> None:  # fmt: skip
+    """Play what is missing of these tasks; `trials` as :meth:`Results.of` takes them.
+
+    Raises:
+        ConfigError, RunError: the policy or the simulator cannot be used; what is done is kept.
+    """
+    missing = [(task, tuple(results.missing(task, trials))) for task in tasks]
+    jobs = [
+        Job(benchmark, results.how.source, task, left, results.folder, film) for task, left in missing if left
+    ]  # fmt: skip
+    done = results.of(tasks, trials)
+    total = sum(task.trials if trials is None else min(trials, task.trials) for task in tasks)
+    left = sum(len(job.trials) for job in jobs)
+    if left < total:
+        print(f"{total - left} of {total} episodes are in {results.folder / EPISODES} already")
+    if not jobs:
+        return
+    successes, played = sum(episode.success for episode in done), total - left
+    with counted() as progress, closing(_episodes(jobs, workers)) as arriving:
+        bar = progress.add_task("episodes", total=total, completed=played)
+        for episode in arriving:
+            results.add(episode)
+            played, successes = played + 1, successes + episode.success
+            if episode.broken:
+                progress.print(f"{episode.suite}, task {episode.task}, trial {episode.trial}: {episode.failure}")
+            progress.update(bar, advance=1, description=f"{successes} of {played} succeeded")
+
+
+def play(job: Job) -> Generator[Episode, None, None]:
+    """The job's episodes, one after the other.
+
+    Where the simulator dies a new one plays the episode again, once; then it is broken, and the next one's turn.
+    """
+    waiting, again = deque(job.trials), False
+    while waiting:
+        policy = ready_policy(job.benchmark, job.source)
+        with closing(job.benchmark.open(job.task, policy, job.folder / LOG, film=job.film)) as task:
+            while waiting:
+                trial = waiting[0]
+                try:
+                    episode = task.play(trial, _film(job, trial))
+                except SimulatorDiedError as error:
+                    if not again:
+                        again = True
+                        break
+                    failure = f"the simulator died twice: {error}"
+                    episode = Episode(
+                        suite=job.task.suite, task=job.task.number, trial=trial, success=False, failure=failure,
+                        steps=0, seconds=0.0, broken=True,
+                    )  # fmt: skip
+                waiting.popleft()
+                again = False
+                yield episode
+                if episode.broken:
+                    break
+
+
+def _film(job: Job, trial: int) -> Path | None:
+    if not job.film:
+        return None
+    folder = job.folder / _VIDEOS
+    folder.mkdir(exist_ok=True)
+    return folder / f"{job.task.suite}_{job.task.number}_{trial:03}.mp4"
+
+
+def _episodes(jobs: Sequence[Job], workers: int) -> Generator[Episode, None, None]:
+    """Episodes of all jobs as they come, from `workers` processes, 0 for one a core; 1 is this process alone.
+
+    Raises:
+        RunError: a process was killed.
+    """
+    count = min(workers or os.cpu_count() or 1, len(jobs))
+    if count == 1:
+        for job in jobs:
+            yield from play(job)
+        return
+    context, waiting = multiprocessing.get_context("spawn"), deque(jobs)  # not forked: torch and MuJoCo have threads
+    processes, players = [], []
+    try:
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            processes.append(context.Process(target=_player, args=(theirs, os.getpid()), daemon=True))
+            processes[-1].start()
+            theirs.close()
+            ours.send(waiting.popleft())
+            players.append(ours)
+        while players:
+            for player in wait(players):
+                assert isinstance(player, Connection)
+                try:
+                    message = player.recv()
+                except (EOFError, OSError):
+                    raise RunError(
+                        f"one of {count} processes was killed, perhaps out of memory: try fewer with --workers. The "
+                        "same command goes on with what is missing"
+                    ) from None
+                if isinstance(message, Exception):
+                    raise message
+                if message is not None:
+                    yield message
+                elif waiting:
+                    player.send(waiting.popleft())
+                else:
+                    players.remove(player)
+                    player.close()
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _player(runner: Connection, parent: int) -> None:
+    """Plays the jobs that come, and sends their episodes, then None for each job; an error ends it."""
+    begin_worker(parent)
+    while True:
+        try:
+            job = runner.recv()
+        except EOFError:
+            return
+        try:
+            for episode in play(job):
+                runner.send(episode)
+        except (ConfigError, RunError) as error:
+            runner.send(error)
+        except Exception as error:  # noqa: BLE001  it may be of a class that cannot be sent
+            runner.send(RunError(f"{type(error).__name__}: {error}. With --workers 1 --debug it shows where it was"))
+        else:
+            runner.send(None)

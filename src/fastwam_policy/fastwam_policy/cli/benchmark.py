@@ -1,0 +1,114 @@
+"""`fastwam benchmark`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastwam_policy.common.arguments import (
+    add_json,
+    add_policy,
+    add_robot,
+    add_workers,
+    number,
+    policy_source,
+    write_figures,
+)
+
+if TYPE_CHECKING:
+    from fastwam_policy.benchmarks.base import Benchmark, Task
+
+NAME, GROUP = "benchmark", "evaluate"
+HELP = "how often a policy succeeds in a benchmark's tasks, by the benchmark's own protocol; an interrupted run goes on"
+EXAMPLE = "./fastwam benchmark libero noop --suite libero_object --tasks 0-1 --trials 2"
+_NAMES = ("libero", "libero-pro", "towel")
+_PROTOCOLS = ("fastwam", "openpi", "lerobot")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("benchmark", choices=_NAMES)
+    add_policy(parser, about="; noop does nothing, expert is the benchmark's own, where it has one")
+    parser.add_argument("--suite", action="append", metavar="NAME", help="some of its suites; several may be given")
+    parser.add_argument("--tasks", type=_numbers, metavar="LIST", help="of each suite, such as 0,3-5; all by default")
+    parser.add_argument("--trials", type=number(int, least=1), metavar="N", help="the first N of each task")
+    parser.add_argument(
+        "--protocol", choices=_PROTOCOLS, default="fastwam", help="whose rules, of LIBERO (default %(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="folder to write or continue; output/benchmark/BENCHMARK/POLICY by default"
+    )
+    parser.add_argument("--videos", action="store_true", help="film failures, as the policy saw them, into the folder")
+    add_workers(parser)
+    add_robot(parser)
+    add_json(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Play the episodes that are missing, print the figures and write the page."""
+    from fastwam_policy.benchmarks.base import EXPERT, NOOP
+    from fastwam_policy.benchmarks.figures import summarise, table, write_report
+    from fastwam_policy.benchmarks.results import Results
+    from fastwam_policy.benchmarks.run import how, run
+    from fastwam_policy.common.console import PlainConsole
+    from fastwam_policy.common.files import alone_in
+
+    benchmark = _benchmark(given)
+    tasks = _tasks(benchmark, given)
+    source = given.policy if given.policy in (NOOP, EXPERT) else policy_source(given.policy)
+    about = how(benchmark, source)
+    name = re.sub(r"[^\w.-]+", "_", source if "://" in source else Path(source).name)
+    folder = given.output or Path("output") / "benchmark" / benchmark.name / name
+    with alone_in(folder):
+        results = Results(folder, about)
+        run(benchmark, results, tasks, given.trials, given.workers, film=given.videos)
+        figures = summarise(benchmark, about, tasks, results.of(tasks, given.trials))
+        page = write_report(folder, figures)
+    console = PlainConsole()
+    console.print(table(figures))
+    console.print(f"report: {page}")
+    write_figures(given.json, figures)
+    return 0
+
+
+def _benchmark(given: argparse.Namespace) -> Benchmark:
+    from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+    if given.benchmark == "towel":
+        from fastwam_policy.benchmarks.towel import Towel
+
+        if given.protocol != _PROTOCOLS[0]:
+            raise ConfigError(f"--protocol {given.protocol}: only LIBERO has more than one")
+        return Towel(given.robot)
+    from fastwam_policy.benchmarks.libero import libero, libero_pro
+
+    if given.robot is not None:
+        raise ConfigError(f"--robot: {given.benchmark} has a robot of its own")
+    return (libero if given.benchmark == "libero" else libero_pro)(given.protocol)
+
+
+def _tasks(benchmark: Benchmark, given: argparse.Namespace) -> list[Task]:
+    """The tasks that were asked for; ConfigError names what there is not."""
+    from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+    suites = given.suite or benchmark.official
+    if unknown := [suite for suite in suites if suite not in benchmark.suites]:
+        raise ConfigError(f"--suite {unknown[0]}: {benchmark.title} has {', '.join(benchmark.suites)}")
+    tasks = benchmark.tasks(list(dict.fromkeys(suites)))
+    for index in given.tasks or ():
+        if all(task.number != index for task in tasks):
+            raise ConfigError(f"--tasks {index}: the last task is {max(task.number for task in tasks)}")
+    return [task for task in tasks if not given.tasks or task.number in given.tasks]
+
+
+def _numbers(text: str) -> list[int]:
+    """Numbers of `0,3-5`, ascending, each once."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise argparse.ArgumentTypeError(f"must be numbers such as 0,3-5, got {text!r}")
+        numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return sorted(numbers)

@@ -1,0 +1,116 @@
+"""LIBERO: our end of it; and the simulator where it is installed (make benchmark-libero)."""
+
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+
+from scipy.spatial.transform import Rotation
+
+from fastwam_policy.benchmarks.apart.libero_scene import rotation_vector
+from fastwam_policy.benchmarks.libero import INTERFACE, RULES, libero, libero_pro
+from fastwam_policy.benchmarks.run import Job, play
+from fastwam_policy.benchmarks.simulator import environment_python
+from fastwam_policy.policies.base import ActionChunk, CameraInput, PolicyInfo
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+LIBERO = libero("fastwam")
+
+
+def installed():
+    try:
+        environment_python("libero")
+    except ConfigError:
+        return False
+    return True
+
+
+simulated = pytest.mark.skipif(not installed(), reason="LIBERO is not installed: make benchmark-libero")
+
+
+class Wave:
+    """Moves as a number says, whatever it sees."""
+
+    info = PolicyInfo(
+        "wave", (CameraInput("agentview"), CameraInput("wrist")), INTERFACE.state, INTERFACE.action, 20.0, 32, "delta"
+    )
+
+    def __init__(self):
+        self.seen = []
+
+    def prepare(self, instruction):
+        pass
+
+    def infer(self, observation):
+        self.seen.append(observation)
+        rows = np.random.default_rng(len(self.seen)).uniform(-0.5, 0.5, (32, 7))
+        return ActionChunk(observation.stamp_ns, self.info.step_ns, [c.name for c in self.info.action], rows)
+
+    def reset(self):
+        self.seen.clear()
+
+    def close(self):
+        pass
+
+
+def test_rotation_vectors_are_those_that_policies_were_trained_with():
+    for seed in range(5):
+        rotation = Rotation.random(random_state=seed)
+        quaternion = rotation.as_quat(canonical=True)  # the angle is below pi
+        np.testing.assert_allclose(rotation_vector(quaternion), rotation.as_rotvec(), atol=1e-12)
+        turned = rotation_vector(-quaternion)  # and here 2 pi minus that, the other way
+        assert np.linalg.norm(turned) == pytest.approx(2 * np.pi - np.linalg.norm(rotation.as_rotvec()))
+    np.testing.assert_array_equal(rotation_vector(np.array([0.0, 0, 0, 1])), np.zeros(3))
+
+
+def test_the_protocols_are_the_published_ones():
+    rules = RULES["fastwam"]
+    assert (rules.seed, rules.settle, rules.replan, rules.limits, rules.size) == (42, 30, 10, (400, 400, 400, 700), 256)
+    assert LIBERO.protocol() != libero("openpi").protocol()
+    assert set(LIBERO.official) == set(LIBERO.suites)
+    assert all(any(suite.startswith(each) for each in LIBERO.suites) for suite in libero_pro("fastwam").suites)
+
+
+def without_times(episode):
+    return replace(episode, seconds=0.0, inference_ms=0.0)
+
+
+@pytest.mark.slow
+@simulated
+def test_the_same_trial_is_the_same_again(tmp_path):
+    """Rendered every step or only when the policy looks, after another trial or alone."""
+    task = LIBERO.tasks(["libero_object"])[0]
+    assert task.instruction == "pick up the alphabet soup and place it in the basket"
+    assert task.trials == 50
+    policy, shown = Wave(), {}
+    for name, trials in (("both", (0, 1)), ("one", (1,))):
+        opened = LIBERO.open(task, policy, tmp_path / "log", film=False)
+        opened._limit = 30
+        shown[name] = [(opened.play(trial, None), [each.images for each in policy.seen]) for trial in trials]
+        opened.close()
+    (episode, pictures), (alone, alone_pictures) = shown["both"][1], shown["one"][0]
+    assert without_times(episode) == without_times(alone)
+    assert len(pictures) == 3
+    assert pictures[0]["wrist"].shape == (256, 256, 3)
+    for one, other in zip(pictures, alone_pictures, strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in INTERFACE.cameras)
+
+
+@pytest.mark.slow
+@simulated
+def test_the_expert_and_nothing(tmp_path):
+    task = LIBERO.tasks(["libero_object"])[0]
+    job = partial(Job, LIBERO, task=task, trials=(0,), folder=tmp_path)
+    (expert,), (nothing,) = (list(play(job(source=source))) for source in ("expert", "noop"))
+    assert expert.success
+    assert expert.steps < 200
+    assert (nothing.success, nothing.steps) == (False, 400)
+    assert expert.initial == nothing.initial
+    assert "mujoco 3.3.2" in expert.simulator
+    assert Path(tmp_path / "simulator.log").exists()
+    assert "MUJOCO_GL" not in os.environ
