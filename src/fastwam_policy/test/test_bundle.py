@@ -246,3 +246,28 @@ def test_a_tile_shows_a_part_of_the_image():
     assert corner.view(image)[2:, 2:].min() == 200  # at the edge a pixel from outside has its share
     with pytest.raises(ValueError, match="crop must be left, top, right, bottom"):
         Tile(camera="head", x=0, y=0, width=32, height=32, crop=(0.5, 0.0, 0.5, 1.0))
+
+
+def test_a_tile_is_covered_after_turning_and_cropping():
+    """Scaled as a whole and cut in the middle, as in training; what is used of the picture is chosen before."""
+    image = np.zeros((90, 160, 3), np.uint8)
+    image[:45, :80] = 200  # once turned, the lower right quarter
+    tile = {"camera": "head", "x": 0, "y": 0, "width": 32, "height": 32}
+    turned = Tile(**tile, rotated=True)
+    assert turned.view(image)[17:, 17:].min() == 200
+    assert turned.view(image)[:15].max() == 0
+    covered = Tile(**tile, rotated=True, fit="cover", crop=(0.5, 0.5, 1.0, 1.0)).view(image)
+    assert covered.shape == (32, 32, 3)
+    assert covered[2:, 2:].min() == 200
+    sides = np.zeros((32, 64, 3), np.uint8)
+    sides[:, :16] = sides[:, 48:] = 255
+    assert Tile(**tile, fit="cover").view(sides).max() == 0, "what is cut off is not seen"
+    with pytest.raises(ValueError, match="1 x 4096 pixels is too long to cover the tile of head, 32 x 32"):
+        Tile(**tile, fit="cover").view(np.zeros((4096, 1, 3), np.uint8))
+
+
+def test_what_is_new_in_a_layout_is_only_written_where_it_is_used():
+    """Cached latents are found by it, and older versions read it."""
+    tile = Tile(camera="head", x=0, y=0, width=32, height=32)
+    assert set(tile.model_dump()) == {"camera", "x", "y", "width", "height", "crop"}
+    assert tile.model_copy(update={"fit": "cover"}).model_dump()["fit"] == "cover"

@@ -39,16 +39,22 @@ def engine_for(model, case, kind="eager"):
     return Engine(model, (height // 2, width // 2), horizon, schedule, len(case["context"]), kind)
 
 
+def joint_state(case):
+    return batch(case["proprio"]) if "proprio" in case else None
+
+
 @pytest.mark.parametrize(
-    ("number", "kind"), [(0, "eager"), (2, "eager"), pytest.param(0, "compiled", marks=pytest.mark.slow)]
+    ("number", "kind"),
+    [(0, "eager"), (1, "eager"), (2, "eager"), (3, "eager"), pytest.param(0, "compiled", marks=pytest.mark.slow)],
 )
 @torch.inference_mode()
 def test_golden_chunks(model, number, kind):
+    """Case 1 hides text tokens, with garbage in their rows; case 3 has no joint state."""
     case = golden(f"infer_action_case{number}")
     engine = engine_for(model, case, kind)
     engine.set_prompt(batch(case["context"]), batch(case["context_mask"], torch.bool))
     for _ in range(2):
-        engine.prefill(torch.from_numpy(case["first_frame_latents"]), batch(case["proprio"]))
+        engine.prefill(torch.from_numpy(case["first_frame_latents"]), joint_state(case))
         action = engine.denoise(torch.from_numpy(case["initial_noise"]))
         np.testing.assert_allclose(action[0], case["action"], rtol=0, atol=2e-5)
 
@@ -57,10 +63,9 @@ def test_golden_chunks(model, number, kind):
 def test_plain_arithmetic_is_golden_too(model):
     for number in (0, 1, 3):
         case = golden(f"infer_action_case{number}")
-        proprio = batch(case["proprio"]) if "proprio" in case else None
         action = plain_inference(
             model, torch.from_numpy(case["first_frame_latents"]), batch(case["context"]),
-            batch(case["context_mask"], torch.bool), proprio, torch.from_numpy(case["initial_noise"]),
+            batch(case["context_mask"], torch.bool), joint_state(case), torch.from_numpy(case["initial_noise"]),
             make_schedule(10, float(case["sigma_shift"])),
         )  # fmt: skip
         np.testing.assert_allclose(action[0], case["action"], rtol=0, atol=2e-5)
@@ -68,30 +73,45 @@ def test_plain_arithmetic_is_golden_too(model):
 
 @torch.inference_mode()
 def test_nothing_of_an_earlier_prompt_or_observation_remains(model):
-    case, other = golden("infer_action_case0"), golden("infer_action_case1")
+    """Of one with as many visible rows, others, and without a joint state, either."""
+    case = golden("infer_action_case0")
     engine = engine_for(model, case)
-    ones = torch.ones(1, 128, dtype=torch.bool)
-    engine.set_prompt(batch(other["context"]), ones)
-    engine.prefill(torch.from_numpy(other["first_frame_latents"]), batch(other["proprio"]))
-    engine.denoise(torch.from_numpy(other["initial_noise"]))
-    engine.set_prompt(batch(case["context"]), ones)
-    engine.prefill(torch.from_numpy(case["first_frame_latents"]), batch(case["proprio"]))
-    action = engine.denoise(torch.from_numpy(case["initial_noise"]))
-    np.testing.assert_allclose(action[0], case["action"], rtol=0, atol=2e-5)
+    for number in (1, 3, 0, 3, 1, 0):
+        other = golden(f"infer_action_case{number}")
+        engine.set_prompt(batch(other["context"]), batch(other["context_mask"], torch.bool))
+        engine.prefill(torch.from_numpy(other["first_frame_latents"]), joint_state(other))
+        action = engine.denoise(torch.from_numpy(other["initial_noise"]))
+        np.testing.assert_allclose(action[0], other["action"], rtol=0, atol=2e-5)
+    hidden = torch.ones(1, 128, dtype=torch.bool)
+    hidden[0, 5] = False  # as many rows as without a joint state, but others
+    proprio, latents = batch(case["proprio"]), torch.from_numpy(case["first_frame_latents"])
+    engine.set_prompt(batch(case["context"]), hidden)
+    engine.prefill(latents, proprio)
+    noise, schedule = torch.from_numpy(case["initial_noise"]), make_schedule(10, 5.0)
+    expected = plain_inference(model, latents, batch(case["context"]), hidden, proprio, noise, schedule)
+    np.testing.assert_allclose(engine.denoise(noise), expected, rtol=0, atol=2e-5)
 
 
 @torch.inference_mode()
 def test_wrong_inputs_are_named(model):
     case = golden("infer_action_case1")
     engine = engine_for(model, case)
-    with pytest.raises(ValueError, match="all True"):
-        engine.set_prompt(batch(case["context"]), batch(case["context_mask"], torch.bool))
+    latents = torch.from_numpy(case["first_frame_latents"])
     with pytest.raises(ValueError, match="expected 128 text tokens, got 64"):
         engine.set_prompt(batch(case["context"][:64]), torch.ones(1, 64, dtype=torch.bool))
-    with pytest.raises(ValueError, match="needs a joint state"):
-        engine.prefill(torch.from_numpy(case["first_frame_latents"]), None)
     with pytest.raises(ValueError, match=r"expected a joint state \[1, 14\], got \[1, 7\]"):
-        engine.prefill(torch.from_numpy(case["first_frame_latents"]), torch.zeros(1, 7))
+        engine.prefill(latents, torch.zeros(1, 7))
+    engine.set_prompt(batch(case["context"]), torch.zeros(1, 128, dtype=torch.bool))
+    with pytest.raises(ValueError, match="hides every token, and there is no joint state"):
+        engine.prefill(latents, None)
+    expected = r"^expected noise \[1, 32, 14\] for this horizon, got \[1, 16, 14\]$"
+    for denoise, *rest in (
+        (engine.denoise,),
+        (engine.denoise_guided, torch.zeros(1, 32, 14), torch.ones(32)),
+        (engine.denoise_after, torch.zeros(1, 2, 14)),
+    ):
+        with pytest.raises(ValueError, match=expected):
+            denoise(torch.zeros(1, 16, 14), *rest)
 
 
 def observation(stamp_ns=0):
@@ -167,5 +187,5 @@ def test_options_are_all_parameters_of_the_node():
     with open(path) as file:
         parameters = yaml.safe_load(file)
     for field in dataclasses.fields(Options):
-        if field.name != "realtime":  # off, for policies that cannot
+        if field.name not in ("realtime", "seed"):  # off, for policies that cannot; for benchmarks
             assert parameters[field.name]["default"] in ("", field.default), "empty leaves it to the policy"

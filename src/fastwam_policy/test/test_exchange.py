@@ -1,15 +1,20 @@
 """Official checkpoint to bundle and back, with the authors' tiny random models."""
 
+import dataclasses
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from fastwam_policy.cli.main import main
 from fastwam_policy.model.checkpoint import CheckpointError, load_weights
 from fastwam_policy.model.config import PRESETS
+from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.policies.base import Observation
 from fastwam_policy.policies.fastwam.bundle import Bundle, save_embedding
 from fastwam_policy.policies.fastwam.exchange import infer_model_config
@@ -96,7 +101,10 @@ def test_the_sigma_shift_must_be_stated(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "expected"),
     [
-        (("--groups", "left_arm,right_arm"), "its state has 14 numbers, the groups left_arm, right_arm have 12"),
+        (
+            ("--groups", "left_arm,right_arm"),
+            "its state has 14 numbers, that of R1Lite has 12: left_arm_joint1, left_arm_joint2",
+        ),
         (("--groups", "legs"), "the robot has no legs; it has left_arm"),
         (("--head-dim", "128"), "head_dim 128 does not divide the attention width 96"),
         (("--head-dim", "16"), "head_dim 16 cannot be split"),
@@ -113,9 +121,53 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, capsys, ext
 
 def test_sizes_come_from_the_shapes():
     tensors = {name: torch.empty(value.shape, device="meta") for name, value in load_weights(OFFICIAL).items()}
-    assert infer_model_config(tensors, 24) == PRESETS["tiny"]
+    assert infer_model_config(tensors, 24) == infer_model_config(tensors, None, 24) == PRESETS["tiny"]
     with pytest.raises(CheckpointError, match="not a Fast-WAM checkpoint: 'video.blocks.0.self_attn.q.weight'"):
         infer_model_config({}, 24)
+
+
+def test_a_wrong_width_of_a_head_is_one_line():
+    """No shape tells it: it is that of the file or of the published width, or must be stated."""
+    tiny = {name: torch.empty(value.shape, device="meta") for name, value in load_weights(OFFICIAL).items()}
+    with torch.device("meta"):
+        published = FastWam(dataclasses.replace(
+            PRESETS["full"], video=dataclasses.replace(PRESETS["full"].video, num_layers=1),
+            action=dataclasses.replace(PRESETS["full"].action, num_layers=1),
+        )).state_dict()  # fmt: skip
+    assert infer_model_config(published, None).video.num_heads == 24
+    for tensors, stated, written, expected in (
+        (published, 96, None, "--head-dim 96 is wrong: the heads of this checkpoint are 128 wide"),
+        (tiny, 48, 24, "--head-dim 48 is wrong: the heads of this checkpoint are 24 wide"),
+        (tiny, None, None, "must be stated with --head-dim: .* 96, all heads together"),
+    ):
+        with pytest.raises(CheckpointError, match=f"^[^\n]*{expected}[^\n]*$"):
+            infer_model_config(tensors, stated, written)
+
+
+def test_an_export_of_ours_says_how_wide_its_heads_are(random_bundle, tmp_path, capsys):
+    assert run("export", random_bundle, tmp_path / "ours.pt") == 0
+    assert import_(tmp_path / "wrong", "--head-dim", 48, checkpoint=tmp_path / "ours.pt") == 2
+    assert "--head-dim 48 is wrong: the heads of this checkpoint are 24 wide" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda d: d["model"].update(positions=[7, 6]), "model.positions: its learned positions"),
+        (lambda d: d["action"].update(stepwise=True), "action.stepwise: statistics for each step"),
+        (lambda d: d["action"].update(relative=["left_arm_joint1"]), "action.relative: .*: left_arm_joint1"),
+        (lambda d: d.update(dtype="bfloat16"), "dtype: it is computed in bfloat16, but stored as float32"),
+        (lambda d: d.update(origin="trained"), "vae: an autoencoder of its own, not Wan2.2's: base_dim 8, not 160"),
+    ],
+)
+def test_an_export_that_would_lose_something_is_refused_by_name(random_bundle, tmp_path, capsys, change, expected):
+    bundle = shutil.copytree(random_bundle, tmp_path / "bundle")
+    data = yaml.safe_load((bundle / "policy.yaml").read_text())
+    change(data)
+    (bundle / "policy.yaml").write_text(yaml.safe_dump(data))
+    assert run("export", bundle, tmp_path / "out.pt") == 2
+    assert re.search(f"{bundle}: an official file cannot hold it: {expected}", capsys.readouterr().err)
+    assert not (tmp_path / "out.pt").exists()
 
 
 @pytest.fixture
@@ -143,8 +195,13 @@ def text_weights(tmp_path):
 
 def test_prompts_are_embedded_into_a_bundle(tmp_path, text_weights):
     assert import_(tmp_path / "bundle", *text_weights) == 0
-    assert run("encode-prompt", tmp_path / "bundle", "wave the towel", *text_weights) == 0
-    bundle = Bundle.load(tmp_path / "bundle")
+    (tmp_path / "tasks.txt").write_text("fold the towel\n\nfold\n")
+    bundle = tmp_path / "bundle"
+    assert run("encode-prompt", bundle, "wave the towel", "--file", tmp_path / "tasks.txt", *text_weights) == 0
+    bundle = Bundle.load(bundle)
+    assert set(bundle.embeddings) == {
+        bundle.config.prompt_of(task) for task in ("fold the towel", "fold", "wave the towel")
+    }
     fold, mask = bundle.embedding("fold the towel")
     wave, _ = bundle.embedding("wave the towel")
     assert fold.shape == (128, 64)
@@ -159,6 +216,8 @@ def test_a_missing_embedding_names_the_command(random_bundle, capsys, tmp_path):
     arguments = ("encode-prompt", random_bundle, "dance", "--text-encoder", OFFICIAL, "--tokenizer", tmp_path)
     assert run(*arguments) == 2
     assert "expected tensors by name" in capsys.readouterr().err
+    assert run("encode-prompt", random_bundle, "--text-encoder", OFFICIAL, "--tokenizer", tmp_path) == 2
+    assert "name an instruction, or a --file" in capsys.readouterr().err
 
 
 def test_statistics_that_cannot_normalise_are_refused_with_the_joint(tmp_path, capsys):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastwam_policy.policies.fastwam.bundle import PROMPT_TEMPLATE
-from fastwam_policy.policies.fastwam.canvas import ROBOTWIN, to_model_input
+from fastwam_policy.policies.fastwam.canvas import LIBERO, ROBOTWIN, to_model_input
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 
 from .golden_files import GOLDEN, golden
@@ -48,10 +48,17 @@ def test_state_in_and_action_out():
     assert str(expected["prompt_template"]) == PROMPT_TEMPLATE
 
 
-def test_canvas_is_exact():
+def test_robotwin_canvas_is_exact():
     case = golden("image_robotwin_case0")
     images = {"head": case["head"], "wrist_left": case["left"], "wrist_right": case["right"]}
     np.testing.assert_array_equal(ROBOTWIN.compose(images), case["canvas_u8"])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_libero_canvas_is_exact(number):
+    case = golden(f"image_libero_case{number}")
+    images = {"agentview": case["agentview_image"], "wrist": case["robot0_eye_in_hand_image"]}
+    np.testing.assert_array_equal(LIBERO.compose(images), case["canvas_u8"])
 
 
 @pytest.mark.parametrize(("dtype", "key"), [(torch.float32, "float32"), (torch.bfloat16, "bfloat16_as_float32")])

@@ -60,6 +60,17 @@ def test_statistics_are_the_official_ones():
             np.testing.assert_allclose(found[kind]["default"][name], value, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+def test_states_and_actions_may_be_of_different_widths():
+    given = golden("dataset_stats_input")
+    episodes = [(given[f"state_ep{k}"][:, :8], given[f"action_ep{k}"][:, :7]) for k in range(3)]
+    expected = json.loads((GOLDEN / "dataset_stats.json").read_text())
+    found = dataset_statistics(episodes, H, relative=np.zeros(7, np.float32))
+    for kind, width in (("state", 8), ("action", 7)):
+        for name, value in expected[kind]["default"].items():
+            own = np.array(value)[..., :width]
+            np.testing.assert_allclose(found[kind]["default"][name], own, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
 def test_the_action_expert_is_interpolated_as_officially():
     video = {
         name.removeprefix("video."): value

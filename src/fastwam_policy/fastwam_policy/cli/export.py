@@ -7,7 +7,7 @@ from pathlib import Path
 
 NAME, GROUP = "export", "bundles"
 HELP = "write a bundle's weights as an official .pt, or the bundle as a LeRobot checkpoint"
-EXAMPLE = "./fastwam export bundles/towel_small towel_small.pt"
+EXAMPLE = "./fastwam export bundles/mine mine.pt"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

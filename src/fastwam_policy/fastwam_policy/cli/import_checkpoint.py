@@ -16,19 +16,24 @@ HELP = "turn a checkpoint of the authors, or of LeRobot, into a bundle"
 EXAMPLE = (
     "./fastwam import CHECKPOINT.pt bundles/mine --stats dataset_stats.json --vae Wan2.2_VAE.pth --sigma-shift 1.0"
 )
-# Of --from official; a checkpoint of LeRobot says these itself, or its --about does.
-_OFFICIAL: dict[str, Any] = {
-    "stats": None,
-    "sigma_shift": None,
-    "head_dim": 128,
+# Of our robot, with --from official; a benchmark says these itself.
+_BODY: dict[str, Any] = {
     "groups": "left_arm,left_gripper,right_arm,right_gripper",
     "normalization": "z-score",
+    "fps": 15.0,
+}
+# Of --from official; a checkpoint of LeRobot says these itself, or its --about does.
+_OFFICIAL: dict[str, Any] = _BODY | {
+    "stats": None,
+    "sigma_shift": None,
+    "benchmark": None,
+    "head_dim": None,
     "variant": "fastwam",
     "denoise_steps": 10,
     "horizon": 32,
-    "fps": 15.0,
-    "instruction": "fold the towel",
+    "instruction": None,
 }
+_INSTRUCTION = "fold the towel"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +61,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=number(float, above=0),
         help="of the actions, required: 5.0 first released checkpoints, 1.0 later ones",
     )
-    official.add_argument("--head-dim", type=number(int, least=1), help="width of one attention head (default 128)")
+    official.add_argument(
+        "--benchmark",
+        choices=["libero", "robotwin"],
+        help="it was trained for: cameras, state, actions, statistics and gripper rule as there",
+    )
+    official.add_argument(
+        "--head-dim", type=number(int, least=1), help="width of one attention head, where it is not a published one's"
+    )
     official.add_argument("--groups", help=f"joint groups in the checkpoint's order (default: {_OFFICIAL['groups']})")
     official.add_argument(
         "--normalization", choices=["z-score", "min_max", "q01_q99"], help="of state and action (default z-score)"
@@ -69,12 +81,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     official.add_argument("--denoise-steps", type=number(int, least=1), help="default 10")
     official.add_argument("--horizon", type=number(int, least=1), help="steps of a chunk (default 32)")
     official.add_argument("--fps", type=number(float, above=0), help="of those steps (default 15)")
-    official.add_argument("--instruction", help=f"default task (default: {_OFFICIAL['instruction']})")
+    official.add_argument("--instruction", help=f"default task (default: {_INSTRUCTION}, or one of the benchmark)")
 
 
 def run(given: argparse.Namespace) -> int:
     """Write the bundle, with the instruction's embedding where a text encoder is given."""
-    from fastwam_policy.policies.fastwam.exchange import add_embedding
+    from fastwam_policy.policies.fastwam.exchange import add_embeddings
     from galaxea_r1lite_bridge.robot.config import RobotConfig
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -85,13 +97,14 @@ def run(given: argparse.Namespace) -> int:
     if given.text_encoder is None:
         print(f"wrote {given.folder}; next: fastwam encode-prompt {given.folder} '{instruction}' ...")
     else:
-        add_embedding(given.folder, instruction, given.text_encoder, given.tokenizer)
+        add_embeddings(given.folder, [instruction], given.text_encoder, given.tokenizer)
         print(f"wrote {given.folder}")
     return 0
 
 
 def _from_official(given: argparse.Namespace, robot: RobotConfig) -> str:
     """Returns the default instruction."""
+    from fastwam_policy.policies.fastwam.embodiments import BENCHMARKS, of_robot
     from fastwam_policy.policies.fastwam.exchange import Description, import_official
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -100,12 +113,18 @@ def _from_official(given: argparse.Namespace, robot: RobotConfig) -> str:
     if given.stats is None:
         raise ConfigError("--stats is required: the dataset_stats.json of the checkpoint")
     told = {name: default if (value := getattr(given, name)) is None else value for name, default in _OFFICIAL.items()}
+    if given.benchmark is None:
+        groups = told["groups"].split(",")
+        body = of_robot(robot, groups, told["normalization"], told["fps"], told["instruction"] or _INSTRUCTION)
+    elif excess := [f"--{name}" for name in _BODY if getattr(given, name) is not None]:
+        raise ConfigError(f"{', '.join(excess)}: --benchmark {given.benchmark} says it")
+    else:
+        body = BENCHMARKS[given.benchmark]
     about = Description(
-        given.folder.name, told["sigma_shift"], told["head_dim"], tuple(told["groups"].split(",")),
-        told["normalization"], told["variant"], told["denoise_steps"], told["horizon"], told["fps"],
-        told["instruction"],
+        given.folder.name, told["sigma_shift"], told["head_dim"], body, told["variant"], told["denoise_steps"],
+        told["horizon"], told["instruction"] or body.instruction,
     )  # fmt: skip
-    import_official(given.checkpoint, given.stats, given.vae, given.folder, robot, about)
+    import_official(given.checkpoint, given.stats, given.vae, given.folder, about)
     return about.instruction
 
 

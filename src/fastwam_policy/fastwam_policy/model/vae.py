@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, patchify, unpatchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanRMS_norm, patchify, unpatchify
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -80,22 +80,63 @@ def load_vae(folder: Path) -> AutoencoderKLWan:
         raise CheckpointError(f"{folder}: not an autoencoder in diffusers' format: {error}") from None
 
 
+def sizes_unlike_official(folder: Path) -> list[str]:
+    """How an autoencoder in diffusers' format differs from Wan2.2's; empty where it has its sizes."""
+    official = json.loads(OFFICIAL_CONFIG.read_text())
+    own = json.loads((folder / "config.json").read_text())
+    return [f"{name} {own.get(name)}, not {value}" for name, value in official.items() if own.get(name) != value]
+
+
 class _Normalised(nn.Module):
-    """Holds the constants of the latents' normalisation."""
+    """Holds the constants of the latents' normalisation.
+
+    The factor is divided in float32 and rounded afterwards: in bfloat16 a reciprocal of what is rounded is another one.
+    """
 
     latents_mean: Tensor
-    latents_std: Tensor
+    latents_factor: Tensor
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
         super().__init__()
-        for name in ("latents_mean", "latents_std"):
-            self.register_buffer(name, torch.tensor(getattr(vae.config, name)).view(1, -1, 1, 1, 1), persistent=False)
+        mean, std = (
+            torch.tensor(values).view(1, -1, 1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std)
+        )
+        self.register_buffer("latents_mean", mean, persistent=False)
+        self.register_buffer("latents_factor", 1 / std, persistent=False)
 
     def normalise(self, mean: Tensor) -> Tensor:
-        return (mean - self.latents_mean.to(mean)) * (1 / self.latents_std.to(mean))
+        return (mean - self.latents_mean.to(mean)) * self.latents_factor.to(mean)
 
     def restore(self, latents: Tensor) -> Tensor:
-        return latents / (1 / self.latents_std.to(latents)) + self.latents_mean.to(latents)
+        return latents / self.latents_factor.to(latents) + self.latents_mean.to(latents)
+
+
+class _ChannelNorm(nn.Module):
+    """Root-mean-square norm over the channels in the type of its input, as the authors' code computes it.
+
+    diffusers' widens bfloat16 to float32. Only float16, which the authors do not use, is widened here: it has no
+    number as small as the least norm that is divided by.
+    """
+
+    def __init__(self, norm: WanRMS_norm) -> None:
+        super().__init__()
+        self.scale: float = norm.scale
+        self.gamma = norm.gamma
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, ...] -> [B, C, ...]."""
+        wide = x.float() if x.dtype == torch.float16 else x
+        return F.normalize(wide, dim=1).to(x.dtype) * self.scale * self.gamma
+
+
+def _with_authors_norms(module: nn.Module) -> nn.Module:
+    """`module` with diffusers' norms replaced, in place; parameters keep their names."""
+    for name, child in module.named_children():
+        if isinstance(child, WanRMS_norm):
+            setattr(module, name, _ChannelNorm(child))
+        else:
+            _with_authors_norms(child)
+    return module
 
 
 class VideoAutoencoder(_Normalised):
@@ -107,7 +148,7 @@ class VideoAutoencoder(_Normalised):
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
         super().__init__(vae)
-        self.vae = vae
+        self.vae = _with_authors_norms(vae)
         self.frames_per_latent: int = vae.config.scale_factor_temporal
 
     def encode(self, video: Tensor) -> Tensor:
@@ -140,7 +181,7 @@ class ImageEncoder(_Normalised):
         self._patch_size: int = vae.config.patch_size
         # Copied without its 3-D weights, which would double the memory for a moment.
         shared = {id(p): p for p in (*vae.encoder.parameters(), *vae.quant_conv.parameters())}
-        self.encoder = _two_dimensional(copy.deepcopy(vae.encoder, dict(shared)))
+        self.encoder = _two_dimensional(_with_authors_norms(copy.deepcopy(vae.encoder, dict(shared))))
         self.quant_conv = _two_dimensional(copy.deepcopy(vae.quant_conv, dict(shared)))
 
     @classmethod

@@ -77,7 +77,7 @@ class PolicyInfo:
         action: columns of its chunks.
         fps: steps a second of its chunks.
         horizon: steps of a chunk.
-        action_kind: `absolute` targets, or a `delta` to the observed state.
+        action_kind: `absolute` targets, or a `delta` that the robot's own controller adds to where it is at each step.
         default_instruction: task where none is given.
         instructions: the tasks that it knows; None: any text.
         abilities: what else it can do.

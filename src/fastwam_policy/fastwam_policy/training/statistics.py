@@ -24,20 +24,28 @@ def windows(rows: Vectors, steps: int) -> Vectors:
     return rows[places.clip(max=len(rows) - 1)]
 
 
+def origins(state: Vectors, relative: Any) -> Vectors:
+    """What each window's actions are counted from, [T, 1, D] of states [T, D]; 0 where no action is `relative`.
+
+    Only then may states be as wide as they like: a relative action counts from the number in its own place.
+    """
+    return (relative * state)[:, None] if np.any(relative) else np.zeros(1, np.float32)
+
+
 def dataset_statistics(
     episodes: Iterable[tuple[Vectors, Vectors]], horizon: int, *, relative: Any = 0
 ) -> dict[str, Any]:
     """The content of `dataset_stats.json`.
 
     Args:
-        episodes: state and action of each episode, [T, D] each.
+        episodes: state and action of each episode, [T, D] each, as wide as they are.
         horizon: steps of an action window.
         relative: 1 for each dimension whose actions are counted from the state at the window's start, else 0.
     """
     states, actions, frames = [], [], 0
     for state, action in episodes:
         states.append(_of_episode(state[:, None]))
-        actions.append(_of_episode(windows(action, horizon) - (relative * state)[:, None]))
+        actions.append(_of_episode(windows(action, horizon) - origins(state, relative)))
         frames += len(state)
     return {
         "state": {"default": _combined(states)},

@@ -24,7 +24,7 @@ from fastwam_policy.model.vae import ImageEncoder, VideoAutoencoder, load_vae
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.training.latent_files import are_current, forget_contents, latents_file, note_contents
-from fastwam_policy.training.statistics import windows
+from fastwam_policy.training.statistics import origins, windows
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -219,7 +219,7 @@ class Windows:
         self._relative = relative_dimensions(policy)
         self._state = [state.forward(sample.state) for sample in samples]
         self._action = [
-            action.forward(windows(s.action, policy.horizon) - (self._relative * s.state)[:, None]) for s in samples
+            action.forward(windows(s.action, policy.horizon) - origins(s.state, self._relative)) for s in samples
         ]
         span = 0 if before_takeovers else round(_LED_THERE * policy.fps)
         kept = [np.flatnonzero(~_led_there(sample.intervention, span)) for sample in samples]

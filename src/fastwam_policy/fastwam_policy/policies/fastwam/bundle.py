@@ -29,10 +29,10 @@ from fastwam_policy.model.checkpoint import CheckpointError, load_into, load_wei
 from fastwam_policy.model.config import ModelConfig
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.variants import VARIANTS, InferenceMode, VariantName
-from fastwam_policy.policies.base import Ability, CameraInput, Channel, Identity, PolicyInfo
+from fastwam_policy.policies.base import Ability, CameraInput, Identity, PolicyInfo
 from fastwam_policy.policies.fastwam.canvas import Layout
-from fastwam_policy.policies.fastwam.normalizer import Normalization, Normalizer, load_statistics, state_band
-from galaxea_r1lite_bridge.robot.config import Unit
+from fastwam_policy.policies.fastwam.normalizer import Normalizer, load_statistics, state_band
+from fastwam_policy.policies.fastwam.vector import Vector
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
 
 FORMAT = 1
@@ -41,38 +41,9 @@ STATISTICS_FILE = "dataset_stats.json"
 EMBEDDINGS = "text_embeddings"
 _BLOCK = 2**20  # bytes read at a time
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_NAMES, _STEPS, _CHARACTERS = 1024, 10_000, 4096  # most of each in a policy.yaml
+_STEPS, _CHARACTERS = 10_000, 4096  # most of each in a policy.yaml
 _TASK = "{task}"
 PROMPT_TEMPLATE = f"A video recorded from a robot's point of view executing the following instruction: {_TASK}"
-
-
-class Vector(StrictModel):
-    """Meaning of each number of the state or action: its joint and unit, in the checkpoint's order."""
-
-    names: list[str] = Field(min_length=1, max_length=_NAMES)
-    units: list[Unit]
-    normalization: Normalization
-    stepwise: bool = False
-    """Every step of a chunk has its own statistics."""
-    relative: list[str] = Field(default=[])
-    """Joints whose actions are counted from the position that was measured at the observation."""
-
-    @model_validator(mode="after")
-    def _lengths(self) -> Vector:
-        if len(self.names) != len(self.units):
-            raise ValueError(f"units: needs one for each of the {len(self.names)} names, got {len(self.units)}")
-        if unknown := set(self.relative) - set(self.names):
-            raise ValueError(f"relative: {', '.join(sorted(unknown))} not in names")
-        return self
-
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        """Name and unit of each number."""
-        return tuple(Channel(name, unit) for name, unit in zip(self.names, self.units, strict=True))
-
-    def origin(self, joints: Mapping[str, float]) -> NDArray[np.float64]:
-        """What actions are counted from, [D]: measured positions of the `relative` joints, 0 for the others."""
-        return np.array([joints[name] if name in self.relative else 0.0 for name in self.names])
 
 
 class Prompt(StrictModel):
@@ -137,8 +108,8 @@ class BundleConfig(StrictModel):
                 f"video_frames must be 1 + {self.frames_per_latent} n and divide the horizon of {self.horizon} into "
                 f"equal parts, got {self.video_frames}"
             )
-        if self.state.stepwise or self.state.relative:
-            raise ValueError("state: stepwise and relative are for actions only")
+        if not self.state.is_plain:
+            raise ValueError("state: stepwise, relative, kind and toggled are for actions only")
         if self.action.relative and self.state.names != self.action.names:
             raise ValueError("action.relative needs state.names and action.names in the same order")
         if len(self.action.names) != self.model.action_dim:
@@ -198,6 +169,7 @@ class BundleConfig(StrictModel):
             action=self.action.channels,
             fps=self.fps,
             horizon=self.horizon,
+            action_kind=self.action.kind,
             default_instruction=self.prompt.default_instruction,
             instructions=tuple(sorted(prompt[len(before) : len(prompt) - len(after)] for prompt in known)),
             abilities=frozenset(abilities),
@@ -246,20 +218,26 @@ class Bundle:
         return self.folder / "vae"
 
     def proprio(self, joints: Mapping[str, float]) -> Tensor | None:
-        """Normalised joint state [1, P] where the model is; None for a model that does not take one."""
+        """Normalised joint state [1, P] where the model is; None for a model that does not take one.
+
+        Raises:
+            ValueError: a joint is missing.
+        """
         if self.config.model.proprio_dim is None:
             return None
-        state = self.state.forward(np.array([joints[name] for name in self.config.state.names]))
+        state = self.state.forward(self.config.state.values(joints))
         return torch.from_numpy(state)[None].to(self.model.device, self.model.dtype)
 
     def normalise_actions(self, actions: NDArray[np.float64], joints: Mapping[str, float]) -> NDArray[np.float32]:
-        """Targets [steps, D] in rad and mm -> model; `joints` are those of the observation."""
-        return self.action.first(len(actions)).forward(actions - self.config.action.origin(joints))
+        """Targets [steps, D] as the robot takes them -> model; `joints` are those of the observation."""
+        action = self.config.action
+        return self.action.first(len(actions)).forward(action.untoggle(actions) - action.origin(joints))
 
     def restore_actions(self, actions: NDArray[np.float32], joints: Mapping[str, float]) -> NDArray[np.float64]:
-        """Model [steps, D] -> targets in rad and mm."""
-        rows = self.action.first(len(actions)).backward(actions)
-        return rows.astype(np.float64) + self.config.action.origin(joints)
+        """Model [steps, D] -> targets as the robot takes them; see :meth:`normalise_actions`."""
+        action = self.config.action
+        rows = action.toggle(self.action.first(len(actions)).backward(actions))
+        return rows.astype(np.float64) + action.origin(joints)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Bundle:

@@ -21,7 +21,7 @@ from torch.nn import functional as F  # noqa: N812
 from fastwam_policy.model.experts import Expert
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import TRAIN_TIMESTEPS, Schedule
-from fastwam_policy.model.layers import Block, Projections, Rotary, action_rotary, video_rotary
+from fastwam_policy.model.layers import Block, KeyValue, Projections, Rotary, action_rotary, video_rotary
 from fastwam_policy.model.realtime import guided_velocity
 
 EngineKind = Literal["eager", "compiled"]
@@ -38,7 +38,9 @@ class _Layer:
     """[steps + 1, 6, D], the last one for timestep 0; one step for the video expert. Rows 1 and 4 hold 1 + scale."""
     context_key: Tensor
     context_value: Tensor
-    """[1, heads, L, head_dim] of the prompt's tokens and, last, the joint state's."""
+    """[1, heads, L + 1, head_dim]: room for the prompt's tokens, which end at row L, and for the joint state's."""
+    context: KeyValue
+    """The rows of both that are in use."""
     key: Tensor
     value: Tensor
     """[1, heads, M, head_dim] of the tokens that this layer's attention sees; filled in place."""
@@ -66,8 +68,10 @@ class Engine:
         config, device, dtype = model.config, model.device, model.dtype
         self._heads = config.video.num_heads
         tokens, head_dim = grid[0] * grid[1], config.video.head_dim
+        self._video_tokens, self._text_length = tokens, text_length
+        self._noise_shape = (1, horizon, config.action_dim)
+        self._compiled = kind == "compiled"
         context = text_length + (0 if config.proprio_dim is None else _PROPRIO_TOKENS)
-        self._video_tokens = tokens
         self._video_rotary = _head_major(video_rotary(1, *grid, head_dim, device))
         self._action_rotary = _head_major(action_rotary(horizon, head_dim, device))
 
@@ -89,13 +93,14 @@ class Engine:
                 block = expert.block(index)
                 modulation = block.modulation + t_mod
                 modulation[:, (1, 4)] += 1
-                layers.append(_Layer(block, modulation, empty(context), empty(context), key, value))
+                room = empty(context), empty(context)
+                layers.append(_Layer(block, modulation, *room, room, key, value))
+        self._first = 0  # row of the prompt's first token
+        self._rows = slice(0, context)
         self._prefill = self._run_prefill
         self._step = self._run_step
-        if kind == "compiled":
-            for layer in (*self._video, *self._action):  # CUDA graphs are not recorded where other inputs change
-                for kept in (layer.key, layer.value, layer.context_key, layer.context_value):
-                    torch._dynamo.mark_static_address(kept)  # noqa: SLF001  documented under this name
+        if self._compiled:
+            self._keep_addresses()
             mode = "reduce-overhead" if device.type == "cuda" else None
             self._prefill = torch.compile(self._run_prefill, dynamic=False, mode=mode)
             self._step = torch.compile(self._run_step, dynamic=False, mode=mode)
@@ -103,29 +108,38 @@ class Engine:
     def set_prompt(self, text: Tensor, mask: Tensor) -> None:
         """Take a prompt into use: embedding [1, L, text_dim] and mask [1, L].
 
+        Tokens that the mask hides are left out, which is what masked attention computes. Released checkpoints see all.
+
         Raises:
-            ValueError: a token is masked out; released checkpoints see all rows, and the engine keeps no masks.
+            ValueError: another number of tokens.
         """
+        if text.shape[1] != self._text_length:
+            raise ValueError(f"expected {self._text_length} text tokens, got {text.shape[1]}")
         if not bool(mask.all()):
-            raise ValueError("the engine needs a text mask that is all True, as released checkpoints were trained")
-        if text.shape[1] + (self.model.config.proprio_dim is not None) != self._video[0].context_key.shape[2]:
-            raise ValueError(f"expected {self._video[0].context_key.shape[2] - 1} text tokens, got {text.shape[1]}")
+            text = text[:, mask[0].to(text.device)]
+        self._first = self._text_length - text.shape[1]
         for expert, layers in self._experts():
-            self._fill_context(expert, layers, text, 0)
+            self._fill_context(expert, layers, text, self._first)
 
     def prefill(self, latents: Tensor, proprio: Tensor | None) -> None:
-        """Take an observation into use: latents [1, C, 1, h, w] and normalised joint state [1, P]."""
-        if self.model.proprio_encoder is not None:
-            if proprio is None:
-                raise ValueError("this model needs a joint state")
+        """Take an observation into use: latents [1, C, 1, h, w] and normalised joint state [1, P].
+
+        Without a joint state the model attends to no such token, as in the authors' code.
+
+        Raises:
+            ValueError: a joint state of another size, or neither it nor a visible token of the prompt.
+        """
+        rows = slice(self._first, self._text_length)
+        if self.model.proprio_encoder is not None and proprio is not None:
             if proprio.shape != (1, self.model.config.proprio_dim):
                 raise ValueError(
                     f"expected a joint state [1, {self.model.config.proprio_dim}], got {list(proprio.shape)}"
                 )
             token = self.model.proprio_encoder(proprio)[:, None]
-            place = self._video[0].context_key.shape[2] - _PROPRIO_TOKENS
             for expert, layers in self._experts():
-                self._fill_context(expert, layers, token, place)
+                self._fill_context(expert, layers, token, self._text_length)
+            rows = slice(self._first, self._text_length + _PROPRIO_TOKENS)
+        self._use_context(rows)
         self._prefill(latents)
 
     def denoise(self, noise: Tensor, first: int = 0) -> Tensor:
@@ -134,7 +148,11 @@ class Engine:
         Args:
             noise: [1, H, action_dim] at the noise level of step `first`.
             first: step to begin with.
+
+        Raises:
+            ValueError: noise of another shape, such as that of another horizon.
         """
+        self._check_noise(noise)
         actions = noise
         for step in range(first, len(self._deltas)):
             modulations = [layer.modulation[step] for layer in self._action]
@@ -149,6 +167,7 @@ class Engine:
             target: normalised running plan [1, H, action_dim].
             mask: [H] from :func:`fastwam_policy.model.realtime.soft_mask`.
         """
+        self._check_noise(noise)
         actions = noise
         for step, sigma in enumerate((self._timesteps.double() / TRAIN_TIMESTEPS).tolist()):
             modulations = [layer.modulation[step] for layer in self._action]
@@ -164,6 +183,7 @@ class Engine:
             noise: [1, H, action_dim].
             prefix: normalised first actions [1, P, action_dim], P < H.
         """
+        self._check_noise(noise)
         given = prefix.shape[1]
         actions = torch.cat([prefix, noise[:, given:]], dim=1)
         for step in range(len(self._deltas)):
@@ -175,6 +195,28 @@ class Engine:
             velocity = self._run_step(actions, modulations)
             actions = torch.cat([prefix, (actions + self._deltas[step] * velocity)[:, given:]], dim=1)
         return actions
+
+    def _check_noise(self, noise: Tensor) -> None:
+        if noise.shape != self._noise_shape:
+            raise ValueError(f"expected noise {list(self._noise_shape)} for this horizon, got {list(noise.shape)}")
+
+    def _use_context(self, rows: slice) -> None:
+        """Attend to these rows of the context from now on."""
+        if rows.start == rows.stop:
+            raise ValueError("the text mask hides every token, and there is no joint state: nothing to attend to")
+        if rows == self._rows:
+            return
+        self._rows = rows
+        for layer in (*self._video, *self._action):
+            layer.context = layer.context_key[:, :, rows], layer.context_value[:, :, rows]
+        if self._compiled:
+            self._keep_addresses()
+
+    def _keep_addresses(self) -> None:
+        """CUDA graphs are not recorded where other inputs change."""
+        for layer in (*self._video, *self._action):
+            for kept in (layer.key, layer.value, layer.context_key, layer.context_value, *layer.context):
+                torch._dynamo.mark_static_address(kept)  # noqa: SLF001  documented under this name
 
     def _experts(self) -> tuple[tuple[Expert, list[_Layer]], tuple[Expert, list[_Layer]]]:
         return (self.model.video, self._video), (self.model.action, self._action)
@@ -235,7 +277,7 @@ class Engine:
         attended = F.scaled_dot_product_attention(query, *seen)
         x = torch.addcmul(x, block.self_attn.o(attended.transpose(1, 2).flatten(2)), modulation[2])
         query = self._split(block.cross_attn.norm_q(block.cross_attn.q(block.norm3(x))))
-        attended = F.scaled_dot_product_attention(query, layer.context_key, layer.context_value)
+        attended = F.scaled_dot_product_attention(query, *layer.context)
         x = x + block.cross_attn.o(attended.transpose(1, 2).flatten(2))
         return torch.addcmul(x, block.ffn(self._norm(x, modulation[4], modulation[3])), modulation[5])
 

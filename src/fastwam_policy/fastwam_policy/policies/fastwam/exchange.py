@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import yaml
 from torch import Tensor
 
-from fastwam_policy.model.checkpoint import CheckpointError, load_into, load_weights, read_tensors
+from fastwam_policy.model.checkpoint import CheckpointError, from_official, load_into, read_tensors
 from fastwam_policy.model.config import ExpertConfig, ModelConfig
 from fastwam_policy.model.fastwam import FastWam
-from fastwam_policy.model.vae import load_official_vae
+from fastwam_policy.model.vae import load_official_vae, sizes_unlike_official
 from fastwam_policy.model.variants import VariantName
 from fastwam_policy.policies.fastwam.bundle import (
     FORMAT,
@@ -27,12 +28,13 @@ from fastwam_policy.policies.fastwam.bundle import (
     BundleConfig,
     save_embedding,
 )
-from fastwam_policy.policies.fastwam.canvas import ROBOTWIN
-from fastwam_policy.policies.fastwam.normalizer import Normalization, load_statistics
-from galaxea_r1lite_bridge.robot.config import RobotConfig
+from fastwam_policy.policies.fastwam.embodiments import Embodiment
+from fastwam_policy.policies.fastwam.normalizer import load_statistics
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
 
 _PROMPT_LENGTH = 128
+_HEAD_DIM = "head_dim"  # of our own exports, which the authors' loader passes over
+_PUBLISHED_HEADS = {3072: 128}  # width of a head by that of the attention: Wan2.2, from which official ones start
 
 
 @dataclass(frozen=True)
@@ -42,31 +44,26 @@ class Description:
     Attributes:
         name: of the bundle.
         sigma_shift: of the actions; must be stated, because released checkpoints differ.
-        head_dim: width of one attention head; the weights' shapes tell only the product with the number of heads.
-        groups: joint groups of config/r1lite.yaml in the checkpoint's order.
-        normalization: mode of state and action.
+        head_dim: width of one attention head; the weights' shapes tell only the product with the number of heads. None:
+            as the file or the published width says.
+        embodiment: what its pictures and numbers belong to.
         variant: how it was trained.
         denoise_steps: for a chunk.
         horizon: steps of a chunk.
-        fps: their rate, Hz.
         instruction: default task.
     """
 
     name: str
     sigma_shift: float | None
-    head_dim: int
-    groups: tuple[str, ...]
-    normalization: Normalization
+    head_dim: int | None
+    embodiment: Embodiment
     variant: VariantName
     denoise_steps: int
     horizon: int
-    fps: float
     instruction: str
 
 
-def import_official(
-    checkpoint: Path, statistics: Path, vae: Path, folder: Path, robot: RobotConfig, about: Description
-) -> None:
+def import_official(checkpoint: Path, statistics: Path, vae: Path, folder: Path, about: Description) -> None:
     """Write a bundle into `folder`, which must not exist or be empty.
 
     The weights are checked from disk, name by name, and copied as the file they are: bit for bit, and never in memory.
@@ -81,46 +78,44 @@ def import_official(
             "the action sigma shift must be stated, a checkpoint does not hold it: --sigma-shift 5.0 for the first "
             "released checkpoints, --sigma-shift 1.0 for later ones. A wrong one runs, and moves wrongly"
         )
-    unknown = [group for group in about.groups if group not in robot.commanded]
-    if unknown:
-        raise ConfigError(f"groups: the robot has no {', '.join(unknown)}; it has {', '.join(robot.commanded)}")
+    body = about.embodiment
     try:
-        tensors = load_weights(checkpoint)
-        model = infer_model_config(tensors, about.head_dim)
+        payload = read_tensors(checkpoint)
+        tensors = payload if checkpoint.suffix == ".safetensors" else from_official(payload, checkpoint)
+        model = infer_model_config(tensors, about.head_dim, payload.get(_HEAD_DIM))
         with torch.device("meta"):
             load_into(FastWam(model), tensors, str(checkpoint))
         autoencoder = load_official_vae(vae)
     except CheckpointError as error:
         raise ConfigError(str(error)) from None
-    joints = [joint for group in about.groups for joint in robot.groups[group].joints]
-    units = [robot.groups[group].unit for group in about.groups for _ in robot.groups[group].joints]
-    for kind, dim in (("state", model.proprio_dim), ("action", model.action_dim)):
-        if dim is not None and dim != len(joints):
+    kinds: tuple[Literal["state", "action"], ...] = ("state", "action")
+    for kind, dim, vector in zip(kinds, (model.proprio_dim, model.action_dim), (body.state, body.action), strict=True):
+        if dim is not None and dim != len(vector.names):
             raise ConfigError(
-                f"{checkpoint}: its {kind} has {dim} numbers, the groups {', '.join(about.groups)} have {len(joints)}"
+                f"{checkpoint}: its {kind} has {dim} numbers, that of {body.robot_type} has {len(vector.names)}: "
+                f"{', '.join(vector.names)}"
             )
-        load_statistics(statistics, "state" if kind == "state" else "action", joints, about.normalization)
+        load_statistics(statistics, kind, vector.names, vector.normalization)
     weights = f"model{checkpoint.suffix}"
-    vector = {"names": joints, "units": units, "normalization": about.normalization}
     policy = {
         "format": FORMAT,
         "name": about.name,
         "description": f"Imported from {checkpoint.name}",
         "origin": "official",
-        "robot_type": robot.robot_type,
+        "robot_type": body.robot_type,
         "variant": about.variant,
         "model": dataclasses.asdict(model),
         "weights": weights,
         "horizon": about.horizon,
-        "fps": about.fps,
+        "fps": body.fps,
         "denoise_steps": about.denoise_steps,
         "sigma_shift": about.sigma_shift,
         "video_sigma_shift": 5.0,
         "video_frames": 9,
-        "seed": 0,
-        "layout": ROBOTWIN.model_dump(),
-        "state": vector,
-        "action": vector,
+        "seed": body.seed,
+        "layout": body.layout.model_dump(),
+        "state": body.state.model_dump(),
+        "action": body.action.model_dump(),
         "prompt": {"template": PROMPT_TEMPLATE, "length": _PROMPT_LENGTH, "default_instruction": about.instruction},
     }
     config = validate(policy, BundleConfig, POLICY_FILE)
@@ -136,7 +131,8 @@ def export_official(folder: Path, config: BundleConfig, target: Path) -> None:
     """Write a bundle's weights in the official format, loadable by the authors' code.
 
     Raises:
-        ConfigError: the target exists, or the weights cannot be read.
+        ConfigError: the target exists, the weights cannot be read, or the bundle is more than such a file can say: the
+            authors' code would drop that without a word. A line for each reason.
     """
     if target.exists():
         raise ConfigError(f"{target}: exists already; name another file")
@@ -144,24 +140,48 @@ def export_official(folder: Path, config: BundleConfig, target: Path) -> None:
         raise ConfigError(f"{target}: {target.absolute().parent} is no folder; create it, or name another place")
     source = folder / config.weights
     try:
-        if source.suffix != ".safetensors":
-            load_weights(source)
-            shutil.copyfile(source, target)
-            return
-        tensors = read_tensors(source)
+        payload = read_tensors(source)
+        tensors = payload if source.suffix == ".safetensors" else from_official(payload, source)
     except CheckpointError as error:
         raise ConfigError(str(error)) from None
+    stored = str(next(iter(tensors.values())).dtype)
+    if reasons := _lost(folder, config, stored.removeprefix("torch.")):
+        raise ConfigError("\n".join(f"{folder}: an official file cannot hold it: {reason}" for reason in reasons))
+    if source.suffix != ".safetensors":
+        shutil.copyfile(source, target)
+        return
     proprio = {name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith("proprio_encoder.")}
     mot = {f"mixtures.{name}": value for name, value in tensors.items() if not name.startswith("proprio_encoder.")}
-    dtype = str(next(iter(tensors.values())).dtype)
-    payload = {"mot": mot, "proprio_encoder": proprio or None, "step": 0, "torch_dtype": dtype}
+    payload = {
+        "mot": mot, "proprio_encoder": proprio or None, "step": 0, "torch_dtype": stored,
+        _HEAD_DIM: config.model.video.head_dim,
+    }  # fmt: skip
     partial = target.with_suffix(target.suffix + ".partial")
     torch.save(payload, partial)
     partial.rename(target)
 
 
-def add_embedding(folder: Path, instruction: str, text_encoder: Path, tokenizer: Path) -> str:
-    """Embed an instruction and write it into a bundle; returns the whole prompt.
+def _lost(folder: Path, config: BundleConfig, stored: str) -> list[str]:
+    """What the authors' code would not know of a bundle, having read its weights, which are `stored` as this type."""
+    reasons = []
+    if config.model.positions is not None:
+        reasons.append("model.positions: its learned positions, which the authors' network does not have")
+    if config.action.stepwise:
+        reasons.append("action.stepwise: statistics for each step of a chunk")
+    if config.action.relative:
+        reasons.append(
+            f"action.relative: actions that count from the measured position: {', '.join(config.action.relative)}"
+        )
+    if config.dtype not in (None, stored):
+        reasons.append(f"dtype: it is computed in {config.dtype}, but stored as {stored}")
+    # Of random weights and of imported ones the autoencoder is no part.
+    if config.origin == "trained" and (differing := sizes_unlike_official(folder / "vae")):
+        reasons.append(f"vae: an autoencoder of its own, not Wan2.2's: {'; '.join(differing)}")
+    return reasons
+
+
+def add_embeddings(folder: Path, instructions: Sequence[str], text_encoder: Path, tokenizer: Path) -> list[str]:
+    """Embed instructions and write them into a bundle; returns the whole prompts.
 
     Raises:
         ConfigError: the text encoder or tokenizer cannot be read, or is of another width than the bundle's model.
@@ -180,21 +200,29 @@ def add_embedding(folder: Path, instruction: str, text_encoder: Path, tokenizer:
         raise ConfigError(
             f"the text encoder is {encoder.config.d_model} wide, the bundle needs {config.model.video.text_dim}"
         )
-    prompt = config.prompt_of(instruction)
-    save_embedding(folder, prompt, *encode_prompt(encoder, words, prompt, config.prompt.length))
-    return prompt
+    prompts = [config.prompt_of(instruction) for instruction in instructions]
+    for prompt in prompts:
+        save_embedding(folder, prompt, *encode_prompt(encoder, words, prompt, config.prompt.length))
+    return prompts
 
 
-def infer_model_config(tensors: Mapping[str, Tensor], head_dim: int) -> ModelConfig:
+def infer_model_config(tensors: Mapping[str, Tensor], stated: int | None, written: object = None) -> ModelConfig:
     """Sizes of a model from the shapes of its weights.
 
+    Args:
+        tensors: the weights.
+        stated: width of an attention head, which no shape tells; None: as the file or the published width says.
+        written: that of the file, where it has one.
+
     Raises:
-        CheckpointError: a tensor that tells a size is missing, or the width is no multiple of `head_dim`.
+        CheckpointError: a tensor that tells a size is missing, or the width of a head is not known, wrong, or does not
+            divide that of the attention.
     """
     try:
         experts = {}
         for name in ("video", "action"):
             width = tensors[f"{name}.blocks.0.self_attn.q.weight"].shape[0]
+            head_dim = _head_dim(width, stated, written)
             if width % head_dim:
                 raise CheckpointError(
                     f"head_dim {head_dim} does not divide the attention width {width} of the checkpoint"
@@ -222,3 +250,16 @@ def infer_model_config(tensors: Mapping[str, Tensor], head_dim: int) -> ModelCon
         raise CheckpointError(f"not a Fast-WAM checkpoint: {error} is missing") from None
     except ValueError as error:
         raise CheckpointError(str(error)) from None
+
+
+def _head_dim(width: int, stated: int | None, written: object) -> int:
+    """Width of an attention head of a checkpoint whose attention is `width` wide."""
+    known = written if isinstance(written, int) else _PUBLISHED_HEADS.get(width)
+    if known is None and stated is None:
+        raise CheckpointError(
+            f"the width of an attention head must be stated with --head-dim: a checkpoint does not hold it, and "
+            f"{width}, all heads together, is none of a published one"
+        )
+    if known is not None and stated not in (None, known):
+        raise CheckpointError(f"--head-dim {stated} is wrong: the heads of this checkpoint are {known} wide")
+    return known or stated or 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ import yaml
 from safetensors.torch import save_file
 
 from fastwam_policy.model.checkpoint import CheckpointError, load_weights
-from fastwam_policy.model.vae import OFFICIAL_CONFIG
+from fastwam_policy.model.vae import sizes_unlike_official
 from fastwam_policy.model.variants import VARIANTS
 from fastwam_policy.policies.fastwam.bundle import EMBEDDINGS, BundleConfig
 from fastwam_policy.policies.fastwam.canvas import Layout
 from fastwam_policy.policies.fastwam.lerobot_format import (
     ABOUT_FILE,
-    CONFIG_FILE,
     DEGENERATE,
     FIGURES,
     KINDS,
@@ -50,7 +48,8 @@ def export_lerobot(folder: Path, config: BundleConfig, target: Path) -> list[str
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: exists already; name a new or empty folder")
-    autoencoder = _autoencoder_differs(folder)
+    differing = "; ".join(sizes_unlike_official(folder / "vae"))
+    autoencoder = f"vae: it always takes Wan2.2's; this one has {differing}" if differing else ""
     if reasons := [*_not_exportable(config), *([autoencoder] if autoencoder and config.origin != "random" else [])]:
         raise ConfigError("\n".join(f"{folder}: LeRobot cannot run it: {reason}" for reason in reasons))
     try:
@@ -99,6 +98,10 @@ def _not_exportable(config: BundleConfig) -> list[str]:
             reasons.append(f"{kind}.stepwise: it has one set of statistics for all steps of a chunk")
         if vector.relative:
             reasons.append(f"{kind}.relative: its actions do not count from the measured position")
+    if config.action.toggled:
+        reasons.append("action.toggled: its step that turns grippers into -1 and 1 is not written")
+    if config.action.kind != "absolute":
+        reasons.append(f"action.kind: {config.action.kind}, and {ABOUT_FILE} describes joint targets")
     if config.model.positions is not None:
         reasons.append("model.positions: it has no learned positions")
     if video.head_dim * video.num_heads != video.hidden_dim:
@@ -114,21 +117,13 @@ def _not_exportable(config: BundleConfig) -> list[str]:
     return reasons
 
 
-def _autoencoder_differs(folder: Path) -> str:
-    """How a bundle's autoencoder is not that of Wan2.2, which LeRobot always takes; empty where it has its sizes."""
-    official = json.loads(OFFICIAL_CONFIG.read_text())
-    own = json.loads((folder / "vae" / CONFIG_FILE).read_text())
-    differing = [f"{name} {own.get(name)}, not {value}" for name, value in official.items() if own.get(name) != value]
-    return f"vae: it always takes Wan2.2's; this one has {'; '.join(differing)}" if differing else ""
-
-
 def _side_by_side(layout: Layout) -> dict[str, str]:
     """Image key -> camera, in an order that sorting keeps; empty for a canvas that LeRobot does not make."""
     tiles = sorted(layout.tiles, key=lambda tile: tile.x)
     share = layout.width // len(tiles)
     whole = (0.0, 0.0, 1.0, 1.0)
     if any((tile.x, tile.width, tile.height, tile.crop) != (place * share, share, layout.height, whole)
-           for place, tile in enumerate(tiles)):  # fmt: skip
+           or tile.rotated or tile.fit != "stretch" for place, tile in enumerate(tiles)):  # fmt: skip
         return {}
     cameras = [tile.camera for tile in tiles]
     ordered = cameras == sorted(cameras)

@@ -47,6 +47,7 @@ class Options:
         mode: way to infer, for a variant that has several; empty for its first.
         realtime: how a chunk continues the running plan where the observation has one: by `guidance`, or by a `prefix`
             that the bundle was trained with (:mod:`fastwam_policy.model.realtime`); empty: by guidance where it can.
+        seed: of the noise that every chunk is made from; None for the bundle's.
     """
 
     engine: EngineKind = "eager"
@@ -56,6 +57,7 @@ class Options:
     warm_start: int = 0
     mode: str = ""
     realtime: Realtime = ""
+    seed: int | None = None
 
     @property
     def torch_dtype(self) -> torch.dtype | None:
@@ -104,7 +106,8 @@ class FastWamPolicy:
         self._encoder = encoder.to(model.device, model.dtype).eval().requires_grad_(False)
         grid = (config.layout.height // _TOKEN_PIXELS, config.layout.width // _TOKEN_PIXELS)
         shape = (1, config.horizon, config.model.action_dim)
-        self._noise = initial_noise(shape, config.seed, model.dtype, model.device)
+        seed = config.seed if options.seed is None else options.seed
+        self._noise = initial_noise(shape, seed, model.dtype, model.device)
         cells = (config.layout.height // _LATENT_PIXELS, config.layout.width // _LATENT_PIXELS)
         self._video_noise: Tensor | None = None
         self._engine: Engine | None = None
@@ -113,7 +116,7 @@ class FastWamPolicy:
                 self._engine = Engine(model, grid, config.horizon, self._schedule, config.prompt.length, options.engine)
             else:
                 video_shape = (1, config.model.latent_channels, config.latent_frames, *cells)
-                self._video_noise = initial_noise(video_shape, config.seed, model.dtype, model.device)
+                self._video_noise = initial_noise(video_shape, seed, model.dtype, model.device)
         self._prepared: str | None = None
         self._previous: tuple[int, NDArray[np.float64]] | None = None
         self._imagination: Imagination | None = None
