@@ -23,7 +23,7 @@ _BODY: dict[str, Any] = {
     "fps": 15.0,
 }
 # Of --from official; a checkpoint of LeRobot says these itself, or its --about does.
-_OFFICIAL: dict[str, Any] = _BODY | {
+_OFFICIAL: dict[str, Any] = {
     "stats": None,
     "sigma_shift": None,
     "benchmark": None,
@@ -32,7 +32,7 @@ _OFFICIAL: dict[str, Any] = _BODY | {
     "denoise_steps": 10,
     "horizon": 32,
     "instruction": None,
-}
+} | _BODY
 _INSTRUCTION = "fold the towel"
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -22,6 +22,8 @@ from fastwam_policy.model.checkpoint import CheckpointError, load_into, load_ten
 
 PIXEL_MULTIPLE = 32  # a video token is 2 x 2 latent cells of 16 x 16 pixels
 OFFICIAL_CONFIG = Path(__file__).with_name("wan22_vae.json")
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 # Official parameter names to those of diffusers, applied in order.
 _RENAMES = (
@@ -129,7 +131,7 @@ class _ChannelNorm(nn.Module):
         return F.normalize(wide, dim=1).to(x.dtype) * self.scale * self.gamma
 
 
-def _with_authors_norms(module: nn.Module) -> nn.Module:
+def _with_authors_norms(module: _Module) -> _Module:
     """`module` with diffusers' norms replaced, in place; parameters keep their names."""
     for name, child in module.named_children():
         if isinstance(child, WanRMS_norm):
