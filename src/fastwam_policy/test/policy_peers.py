@@ -231,17 +231,19 @@ def xpolicylab(goal, heard):
 
 
 @contextmanager
-def zmq_peer(answer):
-    """The address of a REP socket that answers each request with `answer(request)`, bytes each."""
+def zmq_peer(answer, port=0):
+    """The address of a REP socket that answers each request with `answer(request)`, bytes each, or a list of parts."""
     context, ending = zmq.Context(), threading.Event()
     rep = context.socket(zmq.REP)
     rep.setsockopt(zmq.LINGER, 0)
-    port = rep.bind_to_random_port("tcp://127.0.0.1")
+    rep.bind(f"tcp://127.0.0.1:{port or '*'}")
+    port = rep.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
 
     def work():
         while not ending.is_set():
             if rep.poll(50):
-                rep.send(answer(rep.recv()))
+                found = answer(rep.recv())
+                rep.send_multipart(found if isinstance(found, list) else [found])
         rep.close(0)
 
     thread = threading.Thread(target=work, daemon=True)
@@ -299,8 +301,8 @@ def gr00t(goal, heard, *, nested=False):
 
 
 @contextmanager
-def http_peer(answer):
-    """The address of a server that answers `POST /act` with `answer(bytes)`, bytes."""
+def http_peer(answer, tls=None, port=0):
+    """The address of a server that answers `POST /act` with `answer(bytes)`, bytes; `tls` is its context."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -313,11 +315,13 @@ def http_peer(answer):
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         server.daemon_threads, server.block_on_close = True, False
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
 

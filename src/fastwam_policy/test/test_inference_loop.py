@@ -8,7 +8,7 @@ import pytest
 from fastwam_policy.policies.base import ActionChunk, Channel, PolicyInfo, PolicyUnavailableError, Timing
 from fastwam_policy.policies.images import ImageError
 from fastwam_policy.runtime.frames import FrameSource
-from fastwam_policy.runtime.inference_loop import Executing, InferenceLoop
+from fastwam_policy.runtime.inference_loop import ABSENT, Executing, InferenceLoop
 from fastwam_policy.runtime.observation_buffer import ObservationBuffer
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -174,6 +174,54 @@ def test_a_policy_that_does_not_load_is_reported_to_the_caller():
 
     with pytest.raises(ConfigError, match="no such bundle"):
         World(fail).loop.load("")
+
+
+def test_a_policy_elsewhere_may_be_started_later():
+    errors = [PolicyUnavailableError("ws://there: no policy answers")]
+
+    def make():
+        if errors:
+            raise errors[0]
+        return world.policy
+
+    world = World(make)
+    loop = world.loop
+    loop.load("")
+    assert loop.info is ABSENT
+    assert (loop.state, loop.reason) == (PolicyState.INACTIVE, PolicyReason.POLICY_UNAVAILABLE)
+    loop.activate()
+    assert (loop.state, loop.reason) == (PolicyState.WAITING, PolicyReason.POLICY_UNAVAILABLE)
+    assert loop.detail == "ws://there: no policy answers"
+    errors[0] = ConfigError("ws://there does not fit the robot")
+    until(lambda: loop.state == PolicyState.FAULT)
+    assert (loop.reason, loop.detail) == (PolicyReason.INFERENCE_FAILED, "ws://there does not fit the robot")
+    errors.clear()
+    until(lambda: loop.info is world.policy.info)
+    assert (world.policy.prepared, loop.instruction) == (["rest"], "rest")
+    world.advance(10)
+    until(lambda: world.published)
+    until(lambda: loop.state == PolicyState.RUNNING)
+    assert loop.reason == PolicyReason.NONE
+    loop.stop()
+    assert world.policy.closed
+
+
+def test_a_loop_ends_whose_policy_never_answered():
+    def away():
+        raise PolicyUnavailableError("ws://there: no policy answers")
+
+    world = World(away)
+    world.loop.load("")
+    world.loop.stop()
+    assert not world.loop._thread.is_alive()
+
+
+def test_a_policy_that_does_not_know_the_instruction_is_closed():
+    world = World()
+    world.policy.prepare = lambda _: (_ for _ in ()).throw(ConfigError("does not know it"))
+    with pytest.raises(ConfigError, match="does not know it"):
+        world.loop.load("dance")
+    assert world.policy.closed
 
 
 def test_pausing_and_starting(world):

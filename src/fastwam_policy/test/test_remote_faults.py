@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 import socket
 import struct
@@ -34,6 +35,7 @@ ABOUT = {
     "timeout_s": TIMEOUT,
     "first_timeout_s": TIMEOUT,
 }
+NAN = json.dumps([[float("nan")] * 14] * 4).encode()
 GOOD = peers.openpi_pack({"actions": np.full((4, 14), 0.5)})
 
 
@@ -363,6 +365,12 @@ def test_an_answer_over_http_that_drips_or_floods_or_is_an_error(policy_at, monk
         b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n": "no answer within 0.3 s",
         b"HTTP/1.1 500 Oh\r\nContent-Length: 4\r\n\r\nfull": "the server says: 500 full",
         b"HTTP/1.1 200 OK\r\n\r\n" + bytes(20_000): "more than 10000 bytes",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3221225472\r\n\r\n" + bytes(20_000): "more than 10000 bytes",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\nhalf": "the connection broke",
+        b"HTTP/1.1 401 No\r\nContent-Length: 3\r\n\r\nkey": "the server says: 401 key",
+        b"HTTP/1.1 429 No\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n": "the server says: 429",
+        b"HTTP/1.1 307 No\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n": "the server says: 307",
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(NAN), NAN): "not finite",
         b"nonsense\r\n\r\n": "the connection broke",
         b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n[1,x": "not JSON",
     }

@@ -74,10 +74,12 @@ def peer():
 def test_the_arms_hold_while_a_policy_elsewhere_is_away(ros, peer, tmp_path):
     mapping = tmp_path / "mine.yaml"
     mapping.write_text(yaml.safe_dump(ABOUT))
+    address = peer.start()
+    peer.kill()  # nobody answers there yet
     ros.start("galaxea_r1lite_bridge", "emulator_node", camera_rate=10.0, feedback_rate=60.0)
     ros.start("galaxea_r1lite_bridge", "bridge_node", **PATIENT)
     ros.start(
-        "fastwam_policy", "policy_node", policy=peer.start(), mapping=mapping, instruction="fold", status_rate=20.0,
+        "fastwam_policy", "policy_node", policy=address, mapping=mapping, instruction="fold", status_rate=20.0,
         max_observation_age=2.0, max_skew=0.2,
     )  # fmt: skip
     beat = ros.node.create_publisher(Heartbeat, ROBOT.interfaces.heartbeat, 10)
@@ -86,6 +88,11 @@ def test_the_arms_hold_while_a_policy_elsewhere_is_away(ros, peer, tmp_path):
     status = ros.collect(PolicyStatus, ROBOT.interfaces.policy_status)
     chunks = ros.collect(ActionChunk, ROBOT.interfaces.action_chunk)
     diagnosed = ros.collect(DiagnosticArray, "/diagnostics")
+    ros.until(lambda: status)
+    assert (status[-1].state, status[-1].reason) == (PolicyState.WAITING, PolicyReason.POLICY_UNAVAILABLE)
+    assert f"does not answer: {address}: no policy answers: no connection" in status[-1].reason_text
+    ros.until(lambda: any(f"does not answer: {address}" in one.message for array in diagnosed for one in array.status))
+    peer.start()
     ros.until(lambda: chunks)
     ros.until(lambda: ros.call(SetBool, ROBOT.interfaces.arm, SetBool.Request(data=True)).success)
     ros.until(lambda: bridge[-1].state == State.TRACKING)
@@ -112,8 +119,9 @@ def test_the_arms_hold_while_a_policy_elsewhere_is_away(ros, peer, tmp_path):
     ros.until(lambda: bridge[-1].state == State.HOLDING)
     ros.until(lambda: status[-1].reason == PolicyReason.POLICY_UNAVAILABLE)
     assert status[-1].state == PolicyState.WAITING
-    assert "the policy runs elsewhere and does not answer: ws://127.0.0.1" in status[-1].reason_text
+    assert f"the policy runs elsewhere and does not answer: {address}" in status[-1].reason_text
     ros.until(lambda: "no connection" in status[-1].reason_text)
+    diagnosed.clear()
     ros.until(lambda: any("does not answer" in one.message for array in diagnosed for one in array.status))
     before = len(chunks)
     peer.start()

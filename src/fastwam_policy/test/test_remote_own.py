@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,18 @@ import pytest
 import trustme
 
 from fastwam_policy.cli.main import main
-from fastwam_policy.policies.base import Frame, Observation, PolicyUnavailableError, RunningPlan, StatefulPolicy
+from fastwam_policy.policies.base import (
+    Frame,
+    ImaginingPolicy,
+    Observation,
+    PolicyUnavailableError,
+    RunningPlan,
+    StatefulPolicy,
+)
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.policies.loading import inspect_policy, load_policy
+from fastwam_policy.policies.remote.metadata import Metadata
+from fastwam_policy.policies.remote.server.access import read_access
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 from . import policy_peers as peers
@@ -47,6 +56,29 @@ def test_a_served_policy_is_the_same_bit_for_bit(random_bundle):
         with pytest.raises(ConfigError, match="does not know the instruction 'wash the car'"):
             remote.prepare("wash the car")
         remote.close()
+
+
+class Imagining(Counting):
+    """Its video is what it sees."""
+
+    def __init__(self):
+        super().__init__(abilities=frozenset(["imagination"]))
+        self.video = lambda seen: np.stack([seen.images["head"]] * 2)
+
+    def imagine(self, seen):
+        return self.video(seen)
+
+
+def test_what_a_policy_imagines_travels():
+    policy = Imagining()
+    with served(policy) as address, closing(load_policy(address)) as remote:
+        assert isinstance(remote, ImaginingPolicy)
+        np.testing.assert_array_equal(remote.imagine(observation()), policy.video(observation()))
+        policy.video = lambda seen: np.zeros((2, 3, 4))
+        with pytest.raises(ConfigError, match=r"expected imagination .*, the reply has <f8 \[2, 3, 4\]"):
+            remote.imagine(observation())
+    with served(Counting()) as address, closing(load_policy(address)) as remote:
+        assert not isinstance(remote, ImaginingPolicy)
 
 
 class Recalling(Counting):
@@ -102,15 +134,16 @@ def test_another_policy_that_answers_there_later_is_not_followed():
     [
         ({"actions": np.zeros((3, 14)), "stamp_ns": 1}, r"expected actions \[4, 14\], the reply has <f8 \[3, 14\]"),
         ({"actions": np.zeros((4, 14)), "stamp_ns": 2}, "the reply belongs to another request"),
-        ({"actions": np.zeros((4, 14)), "stamp_ns": 1, "committed": 5}, "committed must be 0 to 4, got 5"),
+        ({"actions": np.zeros((4, 14)), "stamp_ns": 1, "committed": 3}, "committed must be 0 to 2, got 3"),
+        ({"actions": np.ones((4, 14)), "stamp_ns": 1, "committed": 2}, "the 2 steps .* committed are others"),
+        ({"actions": np.full((4, 14), np.longdouble("1e4000")), "stamp_ns": 1}, "not finite"),
+        ({"actions": np.zeros((4, 14), int), "stamp_ns": 1}, r"the reply has <i8 \[4, 14\]"),
         ({"actions": np.full((4, 14), np.nan), "stamp_ns": 1}, "not finite"),
         ({"superseded": True}, "expected an answer with actions, stamp_ns, got superseded"),
         (None, "got NoneType"),
     ],
 )
 def test_a_reply_that_is_not_to_the_request_is_refused(reply, message):
-    from fastwam_policy.policies.remote.metadata import Metadata
-
     def talk(connection):
         connection.send(peers.openpi_pack(Metadata(Counting().info, stateful=False, max_bytes=2**26).to_wire()))
         for message in connection:
@@ -120,14 +153,23 @@ def test_a_reply_that_is_not_to_the_request_is_refused(reply, message):
     with peers.websocket_peer(talk) as address:
         remote = load_policy(address)
         with pytest.raises(ConfigError, match=message):
-            remote.infer(observation(1))
+            remote.infer(observation(1, running=RunningPlan(np.zeros((3, 14)), 2)))
         remote.close()
 
 
 def test_a_damaged_greeting_is_refused():
     for said, message in (
         ({"fastwam": 2}, "the server speaks version 2 of the wire"),
-        ({"fastwam": 1, "policy": {}}, "policy"),
+        ({"fastwam": 1, "policy": {}}, "policy.name: Field required"),
+        (about(fps=1e-9), "policy.fps: must be 0.1 to 1000"),
+        (about(fps=float("nan")), "policy.fps: must be 0.1 to 1000"),
+        (about(horizon=10**6), "policy.horizon: must be 1 to 4096"),
+        (about(key_frame_steps=0), "policy.key_frame_steps: must be 1 to 4096"),
+        (about(history=[1e9]), "policy.history: must be 0 to 60 s"),
+        (about(state_band=[[0.0, float("inf")]] * 14), "policy.state_band: not all numbers are finite"),
+        (about(name="x" * 10**5), "a name must be at most 200 letters"),
+        (about(name="\x1b[2Jgone\n"), "a name must be at most 200 letters that can be shown"),
+        ({"fastwam": 1, "more": b"x" * 2**20}, "at most 1048576 are taken"),
         ([1], "expected an answer with keys, got list"),
     ):
         with (
@@ -135,7 +177,13 @@ def test_a_damaged_greeting_is_refused():
             pytest.raises(ConfigError, match=message) as refused,
         ):
             load_policy(address)
-        assert len(str(refused.value).splitlines()) == 1
+        assert str(refused.value).isprintable()
+
+
+def about(**changed):
+    """The greeting of a server of ours, changed."""
+    said = Metadata(Counting().info, stateful=False, max_bytes=2**26).to_wire()
+    return said | {"policy": said["policy"] | changed}
 
 
 def test_over_tls_with_a_key(tmp_path, monkeypatch):
@@ -146,8 +194,6 @@ def test_over_tls_with_a_key(tmp_path, monkeypatch):
     certificate.private_key_pem.write_to_path(key)
     authority.cert_pem.write_to_path(known)
     secret.write_text("a-secret-of-some-length\n")
-    from fastwam_policy.policies.remote.server.access import read_access
-
     with served(Counting(), access=read_access(secret, cert, key)) as address:
         assert address.startswith("wss://")
         monkeypatch.setenv("FASTWAM_API_KEY", "a-secret-of-some-length")
@@ -157,6 +203,16 @@ def test_over_tls_with_a_key(tmp_path, monkeypatch):
         remote = load_policy(address)
         assert remote.infer(observation()).actions.shape == (4, 14)
         remote.close()
+        with pytest.raises(ConfigError, match="no policy answers: no connection: .*[Hh]ostname"):
+            load_policy(address.replace("127.0.0.1", "localhost"))
+        with pytest.raises(ConfigError, match="no policy answers: no connection: "):
+            load_policy(address.replace("wss://", "ws://"))
+    monkeypatch.delenv("FASTWAM_API_KEY")
+    with served(Counting(), access=read_access(secret, None, None)) as address:
+        with pytest.raises(ConfigError, match="no connection: HTTP 401 the header Authorization: Api-Key KEY"):
+            load_policy(address)
+        with pytest.raises(ConfigError, match="no policy answers: no connection: .*SSL"):
+            load_policy(address.replace("ws://", "wss://"))
 
 
 @pytest.mark.nodes

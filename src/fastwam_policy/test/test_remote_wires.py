@@ -159,6 +159,9 @@ def test_addresses_and_mappings_that_do_not_suit_each_other(tmp_path):
         ("zmq://127.0.0.1:9", "gr00t_n1", "no policy answers: no connection: .*refused"),
         ("ws://127.0.0.1:9", "pi05_aloha", "no policy answers: no connection: .*refused"),
         ("ws://127.0.0.1:9", "nothing", "nothing.yaml: no such file"),
+        ("ws://127.0.0.1:99999", "pi05_aloha", "Port out of range 0-65535; an address is ws://HOST:PORT"),
+        ("zmq://[::1", "gr00t_n1", "Invalid IPv6 URL; an address is"),
+        ("http://:80", "openvla_oft", "names no host; an address is"),
     ):
         with pytest.raises(ConfigError, match=message):
             load_policy(f"{address}#{FOLDER / shipped}.yaml")
@@ -200,6 +203,19 @@ def test_check_policy_refuses_what_does_not_fit(tmp_path, capsys):
         main(["check-policy", "json:loads", "--mapping", str(mapping)])
     assert ended.value.code == 2
     assert "is for a policy with an address, got json:loads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["check-policy", "eval-sim", "trials", "demo"])
+def test_a_command_refuses_a_server_that_is_not_there_at_once(command, tmp_path, capsys):
+    if command in ("eval-sim", "trials"):
+        pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+    address = "ws://127.0.0.1:9"
+    given = {"check-policy": [address], "eval-sim": [address], "demo": ["--policy", address]}
+    with pytest.raises(SystemExit) as ended:
+        main([command, *given.get(command, [str(tmp_path / "out"), "--policy", address])])
+    assert ended.value.code == (1 if command == "check-policy" else 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{address}: no policy answers: no connection: " in line
 
 
 def test_a_mapping_is_a_part_of_the_address(tmp_path, monkeypatch, capsys):

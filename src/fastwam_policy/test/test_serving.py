@@ -1,5 +1,6 @@
 """`fastwam serve` over real sockets: what it answers, what it refuses, and whom nobody can block."""
 
+import errno
 import signal
 import socket
 import ssl
@@ -462,10 +463,29 @@ def test_the_command_says_where_it_serves_and_ends_in_order():
             finally:
                 process.kill()
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ended = subprocess.run([*command, str(taken.getsockname()[1])], capture_output=True, text=True, check=False)
+        port = taken.getsockname()[1]
+        ended = subprocess.run([*command, str(port)], capture_output=True, text=True, check=False)
     assert ended.returncode == 2
-    assert "choose another --host or --port" in ended.stderr
+    assert f"--port {port}: another program listens there; end it, or choose another --port" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("protocol", ["openpi", "gr00t"])
+def test_where_it_cannot_listen_the_wrong_option_is_named(protocol):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for place, line in (
+            ({"host": "no-such-host.invalid"}, "--host no-such-host.invalid: no such address; 127.0.0.1 is"),
+            ({"host": "a..b"}, "--host a..b: no such address"),
+            ({"host": "192.0.2.1"}, "--host 192.0.2.1: not an address of this machine"),
+            ({"port": port}, f"--port {port}: another program listens there"),
+        ):
+            with pytest.raises(ConfigError, match=f"^{line}"), served(Counting(), protocol=protocol, **place):
+                pass
+    with served(Counting(), protocol=protocol, host="localhost") as address:
+        assert address.split("://")[1].startswith("localhost:")
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    assert serving._why_not(serving.Place(port=80), denied).startswith("--port 80: only root may listen there")
 
 
 def test_what_the_policy_does_not_load_with_reaches_the_one_who_serves():

@@ -17,7 +17,7 @@ from fastwam_policy.common.processes import Argument, processes, require_viewer,
 from fastwam_policy.data.recordings import check_topics, open_recording
 from fastwam_policy.launching.domain import private_domain
 from fastwam_policy.launching.process_group import ProcessGroup
-from fastwam_policy.policies.loading import inspect_policy
+from fastwam_policy.policies.loading import imagining_folder, inspect_policy
 from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.reports.report import report_session
 from fastwam_policy.reports.summary import table
@@ -54,6 +54,8 @@ def run_demo(
     policy = policy or str(shipped_bundle())
     info = inspect_policy(policy)
     check_robot(info, robot, policy)
+    if imagine:
+        imagining_folder(policy)
     source = bag if mode == "replay" else None
     if source is not None:
         with closing(open_recording(source)) as reader:

@@ -19,6 +19,7 @@ from fastwam_policy.nodes.image_decoding import image_decoders
 from fastwam_policy.nodes.observation_inputs import WARN_PERIOD, ObservationInputs, frame_source, policy_source
 from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.imagination import Imagination
+from fastwam_policy.policies.loading import imagining_folder
 from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.runtime.observation_buffer import Snapshot
 from fastwam_policy.runtime.outcome import ObservedFuture
@@ -29,7 +30,6 @@ from galaxea_r1lite_bridge.nodes.conversions import time_message
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _TICK = 0.02  # s between two looks for a new observation; cameras have 15 Hz
 _NICE = 10  # the policy and the bridge go first where the processor is short
@@ -50,12 +50,11 @@ class ImaginationNode(ManagedNode):
         share = Path(get_package_share_directory("fastwam_policy"))
         values = declare_parameters(self, share / "config" / "imagination_node.yaml")
         source = policy_source(values)
-        if not Path(source).expanduser().is_dir():
-            raise ConfigError(f"{source}: only a bundle imagines; start without imagine")
+        folder = imagining_folder(source)
         self._robot = robot = RobotConfig.load(values["robot_config"])
         if values["torch_threads"]:
             torch.set_num_threads(values["torch_threads"])
-        self._bundle = bundle = Bundle.load(Path(source).expanduser(), values["device"])
+        self._bundle = bundle = Bundle.load(folder, values["device"])
         info = bundle.config.info()
         check_robot(info, robot, source)
         self._imagination = Imagination(bundle)

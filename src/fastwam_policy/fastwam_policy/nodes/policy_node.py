@@ -31,7 +31,7 @@ from fastwam_policy.policies.familiarity import familiarity
 from fastwam_policy.policies.loading import load_policy, policy_identity
 from fastwam_policy.policies.robot_check import check_instruction, check_robot
 from fastwam_policy.runtime.frames import FrameSource
-from fastwam_policy.runtime.inference_loop import ChunkResult, InferenceLoop
+from fastwam_policy.runtime.inference_loop import ABSENT, ChunkResult, InferenceLoop
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.execution.clocks import STANDSTILL, Standstill
 from galaxea_r1lite_bridge.nodes import diagnostics
@@ -55,7 +55,10 @@ class PolicyNode(ManagedNode):
         super().__init__("policy_node", **kwargs)
 
     def configure(self) -> None:
-        """Read the parameters, load the policy and warm it up on the inference thread."""
+        """Read the parameters, load the policy and warm it up on the inference thread.
+
+        A policy that runs elsewhere may be started later than this node: it is asked again until it answers.
+        """
         share = Path(get_package_share_directory("fastwam_policy"))
         values = declare_parameters(self, share / "config" / "policy_node.yaml")
         source = policy_source(values)
@@ -96,8 +99,6 @@ class PolicyNode(ManagedNode):
         )
         self._loop.load(values["instruction"])
         self._info = info = self._loop.info
-        if info.identity.origin == "random":
-            self.get_logger().warning(f"policy {info.name} has RANDOM weights: its actions mean nothing")
         self._bridge_input = BoundedSubscription(
             self, BridgeStatus, self._robot.interfaces.bridge_status, self._bridge.store, 10
         )
@@ -105,16 +106,18 @@ class PolicyNode(ManagedNode):
             self, self._robot, self._loop, self._bridge, values["task_time_limit"],
             require_heartbeat=values["require_heartbeat"],
         )  # fmt: skip
-        self.get_logger().info(f"policy {info.name}, task: {self._loop.instruction}")
+        if info is ABSENT:
+            self.get_logger().warning(f"{self._loop.detail}; it is asked again until it answers")
+        else:
+            self._introduce()
 
     def activate(self) -> None:
         """Subscribe, and begin to compute chunks or wait for a task."""
         robot = self._robot
         self._chunk_publisher = self.create_publisher(ActionChunk, robot.interfaces.action_chunk, 5)
         self._status_publisher = self.create_publisher(PolicyStatus, robot.interfaces.policy_status, 10)
-        self._inputs = ObservationInputs(self, robot, self._loop.frames.buffer, self._on_jump_back, self._watch)
         self._identity_publisher = self.create_publisher(String, robot.interfaces.policy_identity, LATCHED)
-        self._identity_publisher.publish(String(data=self._identity))
+        self._observe()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._service = self.create_service(SetInstruction, "~/set_instruction", self._on_set_instruction)
         # Status must be published when a simulated clock stands still, too.
@@ -129,6 +132,27 @@ class PolicyNode(ManagedNode):
         self._last_status = PolicyStatus()
         self._loop.activate(start=self._run_on_start)
         self.get_logger().info("active" if self._run_on_start else "active, waiting for a task")
+
+    def _introduce(self) -> None:
+        info = self._info
+        if info.identity.origin == "random":
+            self.get_logger().warning(f"policy {info.name} has RANDOM weights: its actions mean nothing")
+        self.get_logger().info(f"policy {info.name}, task: {self._loop.instruction}")
+
+    def _observe(self) -> None:
+        """Subscribe to what the policy looks at, and say who it is."""
+        self._buffer = self._loop.frames.buffer
+        self._inputs = ObservationInputs(self, self._robot, self._buffer, self._on_jump_back, self._watch)
+        if self._info is not ABSENT:
+            self._identity_publisher.publish(String(data=self._identity))
+
+    def _meet(self) -> None:
+        """A policy that runs elsewhere has answered for the first time."""
+        if self._info is not self._loop.info:
+            self._info = self._loop.info
+            self._introduce()
+            self._inputs.destroy()
+            self._observe()
 
     def deactivate(self) -> None:
         """Stop computing and release all topics."""
@@ -202,15 +226,16 @@ class PolicyNode(ManagedNode):
         self._chunk_publisher.publish(message)
 
     def _publish_status(self) -> None:
+        self._meet()
         loop = self._loop
         now_ns = self.get_clock().now().nanoseconds
         recent = [at for at in list(loop.published_at) if at > time.monotonic() - _RATE_WINDOW]
         drops: Counter[PolicyReason] = Counter(loop.drops)
         streams = []
-        for name, stream in loop.frames.buffer.streams.items():
+        for name, stream in self._buffer.streams.items():
             drops.update(stream.rejected)
             newest = stream.entries[-1][0] if stream.entries else None
-            rate, jitter = loop.frames.buffer.arrivals(name)
+            rate, jitter = self._buffer.arrivals(name)
             streams.append(
                 StreamStatus(
                     name=name,
@@ -259,7 +284,8 @@ class PolicyNode(ManagedNode):
     def _publish_diagnostics(self) -> None:
         name, status = self.get_fully_qualified_name().lstrip("/"), self._last_status
         state = PolicyState(status.state)
-        level = {PolicyState.FAULT: diagnostics.ERROR, PolicyState.WAITING: diagnostics.WARN}.get(state, diagnostics.OK)
+        other = diagnostics.WARN if status.reason else diagnostics.OK
+        level = {PolicyState.FAULT: diagnostics.ERROR, PolicyState.WAITING: diagnostics.WARN}.get(state, other)
         latency = dict(zip(("decode", "encode", "prefill", "denoise", "total"), status.latency_p50, strict=False))
         message = DiagnosticArray(
             status=[

@@ -67,6 +67,20 @@ def inspect_policy(source: str | Path, instruction: str = "") -> PolicyInfo:
     return info
 
 
+def imagining_folder(source: str | Path) -> Path:
+    """The folder of a policy whose imagination can be shown while it drives.
+
+    Raises:
+        ConfigError: it is no bundle on this machine. A server would compute the video instead of the next chunk.
+    """
+    if (folder := _folder(str(source))) is None:
+        raise ConfigError(
+            f"{source}: what is imagined is shown of a bundle on this machine only; start without imagine. "
+            "A server that computed it would be late with its chunks"
+        )
+    return folder
+
+
 def policy_identity(policy: Policy, source: str | Path) -> dict[str, str]:
     """What distinguishes a policy from others, for records: name, origin, source, sha256 (empty: not known)."""
     return _identity(policy.info, str(source))

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,9 @@ _LATENCIES_EXPECTED = 8  # the slowest of so many last inferences is what the ne
 _ENDING = 15.0  # s for an inference that is under way
 _CHUNKS_KEPT = 8  # for the bridge to say which of them it follows
 _TRANSPORT_NS = 20_000_000  # from the chunk's publication to its first command
+ABSENT = PolicyInfo("", (), (), (), fps=1.0, horizon=1)
+"""What is known of a policy that has not answered yet."""
+_FIRST_RETRY, _RETRY = 0.1, 2.0  # s between two attempts to reach a policy elsewhere, doubled from one to the other
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class InferenceLoop:
     """Replans by time. The policy is made, warmed up and run on the loop's own thread and nowhere else.
 
     Args:
-        make_policy: called once on the thread.
+        make_policy: called on the thread, until it returns a policy.
         make_frames: called after it with what the policy says of itself: a source of the frames that it needs.
         now_ns: the node's clock.
         publish: called on the thread with each chunk of the current epoch.
@@ -81,9 +84,14 @@ class InferenceLoop:
         realtime: whether chunks continue what is being executed (real-time chunking).
 
     Attributes:
+        info: what the policy says of itself; :data:`ABSENT` while it runs elsewhere and has not answered yet.
+        frames: what `make_frames` made of it.
         session: random number of this activation, by which the bridge tells it from any other.
         epoch: counts up with every reset, new instruction and activation.
     """
+
+    info: PolicyInfo
+    frames: FrameSource
 
     def __init__(
         self,
@@ -107,6 +115,7 @@ class InferenceLoop:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._load_error: Exception | None = None
+        self._why = PolicyReason.NONE, ""  # there is no policy yet
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._instruction = ""
         self._last_stamp_ns = 0
@@ -123,6 +132,8 @@ class InferenceLoop:
 
     def load(self, instruction: str) -> None:
         """Start the thread, and wait until the policy is loaded and warm; an empty instruction is the policy's default.
+
+        A policy that runs elsewhere and does not answer is not waited for here: the thread asks again until it does.
 
         Raises:
             ConfigError: or whatever else kept the policy from loading.
@@ -147,7 +158,8 @@ class InferenceLoop:
 
     def start(self) -> None:
         """Compute chunks from now on."""
-        self._busy, self.reason, self.detail = PolicyState.WAITING, PolicyReason.NONE, ""
+        self._busy = PolicyState.WAITING
+        self.reason, self.detail = self._why
         self._active.set()
 
     def pause(self) -> None:
@@ -162,7 +174,7 @@ class InferenceLoop:
         self._resting = state
         self._active.clear()
         self.reset()
-        self.reason, self.detail = PolicyReason.NONE, ""
+        self.reason, self.detail = self._why
 
     def stop(self) -> None:
         """End the thread; one that waits for a policy elsewhere is left alone after a while, and ends by itself."""
@@ -199,19 +211,52 @@ class InferenceLoop:
 
     def _run(self) -> None:
         try:
-            self._policy = self._make_policy()
-            self.info = self._policy.info
-            self.frames = self._make_frames(self.info)
-            self._instruction = self._instruction or self.info.default_instruction
-            prepared = self._instruction
-            self._policy.prepare(prepared)
+            prepared = self._make()
         except Exception as error:  # noqa: BLE001  handed to the thread that waits in load()
             self._load_error = error
             return
         finally:
             self._loaded.set()
-        with closing(self._policy):
-            self._work(prepared)
+        if prepared is not None:
+            with closing(self._policy):
+                self._work(prepared)
+
+    def _make(self) -> str | None:
+        """Make the policy and prepare it; its instruction. None: the loop was stopped before there was one.
+
+        Raises:
+            Exception: whatever kept it from loading, but from the first time on that a policy elsewhere did not answer.
+        """
+        pause = _FIRST_RETRY
+        while not self._stopping.is_set():
+            try:
+                return self._made()
+            except Exception as error:
+                away = isinstance(error, PolicyUnavailableError)
+                if not (away or self._loaded.is_set()):
+                    raise
+                reason = PolicyReason.POLICY_UNAVAILABLE if away else PolicyReason.INFERENCE_FAILED
+                self._busy = PolicyState.WAITING if away else PolicyState.FAULT
+                self._why = self.reason, self.detail = reason, _said(error)
+            if not self._loaded.is_set():
+                self.frames, self.info = self._make_frames(ABSENT), ABSENT
+                self._loaded.set()
+            self._stopping.wait(pause)
+            pause = min(2 * pause, _RETRY)
+        return None
+
+    def _made(self) -> str:
+        with ExitStack() as stack:
+            policy = stack.enter_context(closing(self._make_policy()))
+            frames = self._make_frames(policy.info)
+            instruction = self._instruction or policy.info.default_instruction
+            policy.prepare(instruction)
+            stack.pop_all()
+        self._policy, self._instruction = policy, self._instruction or instruction
+        self.frames, self.info = frames, policy.info  # in this order: who sees the info finds its frames
+        self._why = self.reason, self.detail = PolicyReason.NONE, ""
+        self._busy = PolicyState.WAITING
+        return instruction
 
     def _work(self, prepared: str) -> None:
         while True:
@@ -228,8 +273,7 @@ class InferenceLoop:
                 self.drops[PolicyReason.POLICY_UNAVAILABLE] += 1
                 self._stopping.wait(error.retry_after)
             except Exception as error:  # noqa: BLE001  a dead inference thread must be seen in the status
-                detail = str(error) if isinstance(error, ConfigError) else repr(error)
-                self._give_up(PolicyReason.INFERENCE_FAILED, detail)
+                self._give_up(PolicyReason.INFERENCE_FAILED, _said(error))
                 if self._stopping.is_set():  # stop() has set it before
                     return
 
@@ -316,3 +360,7 @@ class InferenceLoop:
         rows = [] if followed is None else [followed[0].sample(stamp - followed[1])[0] for stamp in stamps]
         every = self.info.key_frame_steps
         return np.array(rows).reshape(-1, len(self.info.action)), self.frames.several(stamps[every - 1 :: every])
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, ConfigError) else repr(error)

@@ -81,6 +81,19 @@ def unpack(data: bytes, dialect: Dialect, max_bytes: int = MAX_BYTES) -> Any:
     return _read(found, _MARKS[dialect], "", MAX_DEPTH)
 
 
+def numbers(value: Any) -> NDArray[np.float64]:
+    """An array, or lists, of numbers; what is too large becomes infinite.
+
+    Raises:
+        ValueError: something else is inside, such as texts, which NumPy would read as numbers, or lists of two lengths.
+    """
+    found = np.asarray(value)
+    if found.dtype.kind not in "fiu":
+        raise ValueError(f"not numbers, but {found.dtype}")
+    with np.errstate(over="ignore"):
+        return found.astype(np.float64)
+
+
 def _read(value: Any, marks: _Marks, place: str, depth: int) -> Any:
     """The value with its marked dicts as arrays."""
     if not isinstance(value, dict | list):

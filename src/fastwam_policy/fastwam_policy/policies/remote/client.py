@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Any, Protocol, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastwam_policy.policies.base import ActionChunk, Frame, Observation, PolicyInfo, PolicyUnavailableError
+from fastwam_policy.policies.base import ActionChunk, Frame, Observation, Pixels, PolicyInfo, PolicyUnavailableError
 from fastwam_policy.policies.remote.layout import Layout
 from fastwam_policy.policies.remote.lines import (
     HttpLine,
@@ -26,10 +26,11 @@ from fastwam_policy.policies.remote.lines import (
     TimedOutError,
     WebsocketLine,
     ZmqLine,
+    one_line,
 )
 from fastwam_policy.policies.remote.mapping import load_mapping
 from fastwam_policy.policies.remote.metadata import read_metadata
-from fastwam_policy.policies.remote.own import OwnLayout
+from fastwam_policy.policies.remote.own import OwnLayout, read_video
 from fastwam_policy.policies.remote.protocols import PROTOCOLS, Gr00t, Message, Openpi, Ours
 from fastwam_policy.policies.robot_check import check_instruction
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -43,6 +44,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # s between two attempts, doubled from 
 _SCHEMES = {"ws": "ws", "wss": "ws", "http": "http", "https": "http", "zmq": "zmq", "tcp": "zmq"}
 _PATHS = {"vllm-omni": "/v1/realtime/robot/openpi", "openvla": "/act", "openvla-oft": "/act"}
 
+Found = TypeVar("Found")
+
 
 def connect(address: str, mapping: str = "", realtime: str = _GUIDANCE) -> RemotePolicy:
     """A policy elsewhere.
@@ -53,8 +56,9 @@ def connect(address: str, mapping: str = "", realtime: str = _GUIDANCE) -> Remot
         realtime: how a running plan is continued: the server's own way, which is guidance.
 
     Raises:
-        ConfigError: the mapping file is wrong or does not suit the address, nobody answers there, or what answers is
-            another policy than the mapping file says.
+        PolicyUnavailableError: nobody answers there, or not as a policy does; it may later.
+        ConfigError: the mapping file is wrong or does not suit the address, or what answers is another policy than the
+            mapping file says.
     """
     if realtime != _GUIDANCE:
         raise ConfigError(
@@ -62,7 +66,7 @@ def connect(address: str, mapping: str = "", realtime: str = _GUIDANCE) -> Remot
         )
     url, _, named = address.partition("#")
     file, key = mapping or named, os.environ.get(KEY, "")
-    scheme = _SCHEMES[urlsplit(url).scheme]
+    scheme = _SCHEMES[_split(url).scheme]
     if not file:
         if scheme != "ws":
             raise ConfigError(f"{url}: name a mapping file, such as {url}#config/policies/openvla_oft.yaml")
@@ -71,7 +75,7 @@ def connect(address: str, mapping: str = "", realtime: str = _GUIDANCE) -> Remot
     wanted = {"gr00t": "zmq", "openvla": "http", "openvla-oft": "http"}.get(about.protocol, "ws")
     if wanted != scheme:
         raise ConfigError(f"{file}: protocol {about.protocol} goes over {wanted}://, the address is {url}")
-    path, bare = _PATHS.get(about.protocol, ""), urlsplit(url).path in ("", "/")
+    path, bare = _PATHS.get(about.protocol, ""), _split(url).path in ("", "/")
     line: Line = HttpLine(url.rstrip("/") + path if bare else url)
     if scheme == "ws":
         line = WebsocketLine(url.rstrip("/") + path if bare else url, key)
@@ -93,15 +97,16 @@ def _own(url: str, key: str) -> RemotePolicy:
         metadata = read_metadata(said)
     except ValueError as error:
         wire.line.close()
-        raise ConfigError(f"{url}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{url}: {one_line(error)}") from None
     if metadata is None:
         wire.line.close()
-        has = ", ".join(list(said)[:12]) or "nothing"
+        has = one_line(", ".join(list(said)[:12])) or "nothing"
         raise ConfigError(
-            f"{url}: not `fastwam serve`: its first message has {has}. For a policy of another project name a mapping "
-            f"file, such as {url}#config/policies/pi05_aloha.yaml"
+            f"{url}: not `fastwam serve`: its first message has {has}. For a policy of another project name a "
+            f"mapping file, such as {url}#config/policies/pi05_aloha.yaml"
         )
-    kind = StatefulRemotePolicy if metadata.stateful else RemotePolicy
+    imagines = "imagination" in metadata.policy.abilities
+    kind = StatefulRemotePolicy if metadata.stateful else ImaginingRemotePolicy if imagines else RemotePolicy
     return kind(url, wire, OwnLayout(metadata.policy), said, (_FIRST_TIMEOUT, _TIMEOUT))
 
 
@@ -112,10 +117,21 @@ def _greeted(wire: Openpi, url: str) -> Message:
         return wire.greet(_CONNECTING)
     except ConfigError as error:
         wire.line.drop()
-        raise ConfigError(f"{url}: {error}") from None
+        raise ConfigError(f"{url}: {one_line(error)}") from None
     except (LineError, ValueError) as error:
         wire.line.drop()
-        raise ConfigError(f"{url}: no policy answers: {error}") from None
+        raise PolicyUnavailableError(f"{url}: no policy answers: {one_line(error)}") from None
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        found = urlsplit(url)
+        known = bool(found.hostname) and found.port != 0
+    except ValueError as error:
+        raise ConfigError(f"{url}: {error}; an address is ws://HOST:PORT") from None
+    if not known:
+        raise ConfigError(f"{url}: names no host; an address is ws://HOST:PORT")
+    return found
 
 
 class _Layout(Protocol):
@@ -174,21 +190,7 @@ class RemotePolicy:
             PolicyUnavailableError: the server is gone, silent, or answers with an error; it is connected again.
             ConfigError: its answer is not what it has said, or the mapping file says.
         """
-        if (wait := self._not_before - time.monotonic()) > 0:
-            raise PolicyUnavailableError(self._why, wait)
-        request = self._layout.request(observation)
-        try:
-            chunk = self._layout.chunk(self._exchange(request, observation), observation)
-        except PolicyUnavailableError as error:
-            raise self._unavailable(error) from None
-        except ConfigError as error:
-            self._wire.line.drop()
-            raise ConfigError(f"{self._url}: {error}") from None
-        except (LineError, ValueError) as error:
-            self._answered = self._answered and isinstance(error, TimedOutError | ServerError)  # else it may be new
-            raise self._unavailable(error) from None
-        self._answered, self._pause = True, 0.0
-        return chunk
+        return self._asked(observation, {}, lambda reply: self._layout.chunk(reply, observation))
 
     def reset(self) -> None:
         """The server is told before the next request."""
@@ -199,12 +201,29 @@ class RemotePolicy:
         """End the connection."""
         self._wire.line.close()
 
+    def _asked(self, observation: Observation, more: Message, read: Callable[[Any], Found]) -> Found:
+        if (wait := self._not_before - time.monotonic()) > 0:
+            raise PolicyUnavailableError(self._why, wait)
+        request = self._layout.request(observation) | more
+        try:
+            found = read(self._exchange(request, observation))
+        except PolicyUnavailableError as error:
+            raise self._unavailable(error) from None
+        except ConfigError as error:
+            self._wire.line.drop()
+            raise ConfigError(f"{self._url}: {one_line(error)}") from None
+        except (LineError, ValueError) as error:
+            self._answered = self._answered and isinstance(error, TimedOutError | ServerError)  # else it may be new
+            raise self._unavailable(error) from None
+        self._answered, self._pause = True, 0.0
+        return found
+
     def _exchange(self, request: Message, observation: Observation) -> Any:
         wire, timeout = self._wire, self._timeouts[self._answered]
         if not wire.line.is_open:
             wire.line.open(_CONNECTING)
             said, self._must_reset = wire.greet(_CONNECTING), True
-            if isinstance(wire, Ours) and said.get("policy") != self.said.get("policy"):
+            if isinstance(wire, Ours) and read_metadata(said) != read_metadata(self.said):
                 raise ConfigError(f"another policy than {self.info.name} answers there now")
             self.said = said
         if self._must_reset:
@@ -221,7 +240,7 @@ class RemotePolicy:
         self._wire.line.drop()
         self._pause = min(_LONGEST_PAUSE, 2 * self._pause or _FIRST_PAUSE)
         self._not_before = time.monotonic() + self._pause
-        self._why = f"{self._url}: {error}"
+        self._why = f"{self._url}: {one_line(error)}"
         return PolicyUnavailableError(self._why, self._pause)
 
 
@@ -245,3 +264,11 @@ class StatefulRemotePolicy(RemotePolicy):
         (actions, frames), self._done = self._done, None
         seen = [self._layout.seen(frame) for frame in frames]
         self._wire.executed(seen, self._layout.sent(actions), observation.instruction, timeout)
+
+
+class ImaginingRemotePolicy(RemotePolicy):
+    """One that also predicts what its cameras will see; see :class:`fastwam_policy.policies.base.ImaginingPolicy`."""
+
+    def imagine(self, observation: Observation) -> Pixels:
+        """Its video, RGB [F, H, W, 3]; the server computes a chunk as well, and nobody else's meanwhile. As `infer`."""
+        return self._asked(observation, {"imagine": True}, read_video)

@@ -21,6 +21,7 @@ from fastwam_policy.policies.base import (
     PolicyUnavailableError,
     Unit,
 )
+from fastwam_policy.policies.remote.arrays import numbers
 from fastwam_policy.policies.remote.mapping import ImageMapping, Kind, Mapping, Part, joined
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -174,8 +175,8 @@ class Layout:
                 raise ConfigError(f"{self.info.name}: {expected}, the reply has {has[:200] or 'nothing'}")
             reply = reply[name]
         try:
-            rows = np.asarray(reply, np.float64)
-        except (ValueError, TypeError):
+            rows = numbers(reply)
+        except ValueError:
             raise ConfigError(f"{self.info.name}: {expected}, the reply has no array of numbers there") from None
         while rows.ndim > 2 and rows.shape[0] == 1:
             rows = rows[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -36,7 +37,7 @@ class ServerError(LineError):
     """The server answered with an error; the text is its own."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(f"the server says: {_short(text)}")
+        super().__init__(f"the server says: {short(text)}")
 
 
 class Line(Protocol):
@@ -66,7 +67,7 @@ class WebsocketLine:
     """Binary messages; a text is an error of the server's. No keep-alive pings: a first inference may compile."""
 
     def __init__(self, address: str, key: str = "") -> None:
-        self._address = address
+        self._address, self._url = address, urlsplit(address)
         self._headers = {"Authorization": f"Api-Key {key}"} if key else {}
         self._stack = ExitStack()
         self._connection: ClientConnection | None = None
@@ -78,20 +79,28 @@ class WebsocketLine:
 
     def open(self, timeout: float) -> None:
         """See :class:`Line`."""
-        from websockets.exceptions import WebSocketException
+        from websockets.exceptions import InvalidStatus, WebSocketException
         from websockets.sync.client import connect
 
         self.drop()
+        plain = _dialled(self._url, timeout)  # by ourselves: a redirect to elsewhere cannot be followed then
+        plain.settimeout(None)
         try:
             connection = connect(
-                self._address, compression=None, max_size=MAX_REPLY, additional_headers=self._headers, proxy=None,
-                open_timeout=timeout, close_timeout=_CLOSING, ping_interval=None,
+                self._address, sock=plain, compression=None, max_size=MAX_REPLY, additional_headers=self._headers,
+                proxy=None, open_timeout=timeout, close_timeout=_CLOSING, ping_interval=None,
             )  # fmt: skip
             self._connection = self._stack.enter_context(connection)
         except TimeoutError:
             raise TimedOutError(f"no connection within {timeout:g} s") from None
-        except (OSError, WebSocketException) as error:
-            raise LineError(f"no connection: {_short(error)}") from None
+        except InvalidStatus as error:
+            said = (error.response.body or b"")[:_TEXT].decode(errors="replace")
+            raise LineError(short(f"no connection: HTTP {error.response.status_code} {said}")) from None
+        except (OSError, ValueError, WebSocketException) as error:
+            raise LineError(f"no connection: {short(error)}") from None
+        finally:
+            if self._connection is None:
+                plain.close()
 
     def ask(self, data: bytes, timeout: float) -> bytes:
         """See :class:`Line`."""
@@ -141,7 +150,7 @@ class WebsocketLine:
         return self._connection
 
     def _broken(self, error: Exception) -> LineError:
-        return LineError(f"the connection broke: {_short(error)}")
+        return LineError(f"the connection broke: {short(error)}")
 
 
 class ZmqLine:
@@ -161,11 +170,12 @@ class ZmqLine:
         import zmq
 
         self.drop()
-        host, port = _reach(self._url, timeout)
+        with _dialled(self._url, timeout) as reached:  # ZeroMQ would try for ever, and say nothing
+            host, port = reached.getpeername()[:2]
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.REQ)
-        self._socket.set(zmq.LINGER, 0)
-        self._socket.set(zmq.MAXMSGSIZE, MAX_REPLY)
+        for option, value in ((zmq.LINGER, 0), (zmq.MAXMSGSIZE, MAX_REPLY), (zmq.IPV6, int(":" in host))):
+            self._socket.set(option, value)
         self._socket.connect(f"tcp://{f'[{host}]' if ':' in host else host}:{port}")
 
     def ask(self, data: bytes, timeout: float) -> bytes:
@@ -183,7 +193,7 @@ class ZmqLine:
         except zmq.Again:
             raise TimedOutError(f"no connection within {timeout:g} s") from None
         except zmq.ZMQError as error:
-            raise LineError(f"the connection broke: {_short(error)}") from None
+            raise LineError(f"the connection broke: {short(error)}") from None
         if len(frames) != 1:
             raise LineError(f"an answer of {len(frames)} parts, 1 is expected")
         return frames[0]
@@ -211,7 +221,7 @@ class HttpLine:
 
     def open(self, timeout: float) -> None:
         """See :class:`Line`."""
-        _reach(self._url, timeout)
+        _dialled(self._url, timeout).close()
         self.is_open = True
 
     def ask(self, data: bytes, timeout: float) -> bytes:
@@ -223,24 +233,25 @@ class HttpLine:
         except (TimeoutError, asyncio.TimeoutError, httpx.TimeoutException):
             raise TimedOutError(f"no answer within {timeout:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise LineError(f"the connection broke: {_short(error)}") from None
+            raise LineError(f"the connection broke: {short(error)}") from None
 
     async def _post(self, data: bytes) -> bytes:
         import httpx
 
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        known = ssl.create_default_context() if self._url.scheme == "https" else False  # with SSL_CERT_FILE
         async with (
-            httpx.AsyncClient(trust_env=False, timeout=None) as client,
+            httpx.AsyncClient(trust_env=False, timeout=None, verify=known) as client,
             client.stream("POST", self._address, content=data, headers=headers) as answer,
         ):
-            found = b""
+            found = bytearray()
             async for part in answer.aiter_raw():  # as it is sent: nothing is unpacked
                 found += part
                 if len(found) > MAX_REPLY:
                     raise LineError(f"an answer of more than {MAX_REPLY} bytes")
         if answer.status_code != httpx.codes.OK:
             raise ServerError(f"{answer.status_code} {found[:_TEXT].decode(errors='replace')}")
-        return found
+        return bytes(found)
 
     def hear(self, timeout: float) -> bytes:
         """Nothing comes that was not asked for."""
@@ -253,16 +264,14 @@ class HttpLine:
     close = drop
 
 
-def _reach(url: SplitResult, timeout: float) -> tuple[str, int]:
-    """Host and port; LineError where nothing listens there. ZeroMQ would try for ever, and say nothing."""
-    host, port = url.hostname or "", url.port or _PORTS[url.scheme]
+def _dialled(url: SplitResult, timeout: float) -> socket.socket:
+    """A connection to where the address leads; LineError where nothing listens there."""
     try:
-        socket.create_connection((host, port), timeout).close()
+        return socket.create_connection((url.hostname or "", url.port or _PORTS[url.scheme]), timeout)
     except TimeoutError:
         raise TimedOutError(f"no connection within {timeout:g} s") from None
-    except OSError as error:
-        raise LineError(f"no connection: {_short(error)}") from None
-    return host, port
+    except (OSError, UnicodeError) as error:
+        raise LineError(f"no connection: {short(error)}") from None
 
 
 def _shut(connection: Any) -> None:
@@ -270,7 +279,12 @@ def _shut(connection: Any) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _short(text: object) -> str:
+def one_line(text: object) -> str:
+    """It without ends of lines and other letters that control a terminal."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
+
+
+def short(text: object) -> str:
     """One line of it; of a long one the end, where a traceback says what is wrong."""
-    line = " ".join(str(text).split()) or type(text).__name__
+    line = one_line(text) or type(text).__name__
     return line if len(line) <= _TEXT else f"... {line[-_TEXT:]}"

@@ -12,6 +12,7 @@ from fastwam_policy.policies.base import (
     ActionChunk,
     Frame,
     Observation,
+    Pixels,
     PolicyInfo,
     PolicyUnavailableError,
     Timing,
@@ -51,25 +52,37 @@ class OwnLayout:
         """The chunk of a reply.
 
         Raises:
-            ConfigError: it is of another size than the server has said.
-            PolicyUnavailableError: it belongs to another request, or has numbers that are not finite.
+            ConfigError: it is of another size than the server has said, or does not continue the running plan.
+            PolicyUnavailableError: it has numbers that are not finite.
         """
-        info, actions = self.info, np.asarray(reply["actions"])
+        info, actions, running = self.info, np.asarray(reply["actions"]), observation.running
         expected = (info.horizon, len(info.action))
         if actions.shape != expected or actions.dtype.kind != "f":
             found = f"{actions.dtype.str} {list(actions.shape)}"
             raise ConfigError(f"{info.name}: expected actions {list(expected)}, the reply has {found}")
-        if reply["stamp_ns"] != observation.stamp_ns:
-            raise PolicyUnavailableError(f"{info.name}: the reply belongs to another request")
+        with np.errstate(over="ignore"):  # what is too large is refused below
+            actions = actions.astype(np.float64)
         if not np.isfinite(actions).all():
             raise PolicyUnavailableError(f"{info.name}: the reply has numbers that are not finite")
         names = [channel.name for channel in info.action]
-        committed, timing = reply.get("committed", 0), reply.get("policy_timing")
-        if type(committed) is not int or not 0 <= committed <= info.horizon:
-            raise ConfigError(f"{info.name}: committed must be 0 to {info.horizon}, got {str(committed)[:40]}")
-        return ActionChunk(
-            observation.stamp_ns, info.step_ns, names, actions.astype(np.float64), _timing(timing), committed
-        )  # fmt: skip
+        committed, most = reply.get("committed", 0), running.committed if running is not None else 0
+        if type(committed) is not int or not 0 <= committed <= min(most, info.horizon):
+            raise ConfigError(
+                f"{info.name}: committed must be 0 to {min(most, info.horizon)}, got {str(committed)[:40]}"
+            )
+        if running is not None and (actions[:committed] != running.actions[:committed]).any():
+            raise ConfigError(f"{info.name}: the {committed} steps that the reply calls committed are others")
+        timing = _timing(reply.get("policy_timing"))
+        return ActionChunk(observation.stamp_ns, info.step_ns, names, actions, timing, committed)
+
+
+def read_video(reply: Any) -> Pixels:
+    """The video [F, H, W, 3] of a reply; ConfigError where there is none."""
+    video = reply.get("imagination")
+    if not isinstance(video, np.ndarray) or video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3:
+        found = f"{video.dtype.str} {list(video.shape)}" if isinstance(video, np.ndarray) else type(video).__name__
+        raise ConfigError(f"expected imagination |u1 [F, H, W, 3], the reply has {found}")
+    return video
 
 
 def _timing(said: Any) -> Timing:

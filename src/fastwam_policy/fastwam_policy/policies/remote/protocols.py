@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from fastwam_policy.policies.remote.arrays import Dialect, pack, unpack
+from fastwam_policy.policies.remote.arrays import Dialect, numbers, pack, unpack
 from fastwam_policy.policies.remote.lines import MAX_REPLY, Line, LineError, ServerError
 from fastwam_policy.policies.remote.mapping import Mapping, ProtocolName
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 Message = dict[str, Any]
+_MAX_GREETING = 2**20  # bytes
 
 
 class Openpi:
@@ -40,7 +41,7 @@ class Openpi:
         Raises:
             ConfigError: it contradicts the mapping.
         """
-        return self._dict(unpack(self.line.hear(timeout), self.dialect, MAX_REPLY))
+        return self._dict(unpack(self.line.hear(timeout), self.dialect, _MAX_GREETING))
 
     def reset(self, prompt: str, timeout: float) -> None:
         """Tell the server that an episode begins, where it can be told."""
@@ -292,7 +293,10 @@ class Ours(Openpi):
     def infer(self, request: Message, timeout: float) -> Any:
         """See :class:`Openpi`."""
         request, self._executed = request | self._executed, {}
-        return self._dict(self.ask(request, timeout), "actions", "stamp_ns")
+        found = self._dict(self.ask(request, timeout), "actions", "stamp_ns")
+        if found["stamp_ns"] != request["stamp_ns"]:
+            raise LineError("the reply belongs to another request")
+        return found
 
 
 PROTOCOLS: dict[ProtocolName, type[Openpi]] = {
@@ -308,6 +312,6 @@ def stacked(steps: Any) -> dict[str, np.ndarray]:
     if any(step.keys() != steps[0].keys() for step in steps):
         raise LineError("the steps of the chunk have different names")
     try:
-        return {key: np.array([np.atleast_1d(np.asarray(step[key], np.float64)) for step in steps]) for key in steps[0]}
-    except (ValueError, TypeError):
+        return {key: np.array([np.atleast_1d(numbers(step[key])) for step in steps]) for key in steps[0]}
+    except ValueError:
         raise LineError("the steps of the chunk are not numbers, or of different sizes") from None

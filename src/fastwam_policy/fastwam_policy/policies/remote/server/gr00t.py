@@ -10,6 +10,7 @@ ZeroMQ itself decides what a client may do before its message is whole: serve on
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -55,33 +56,34 @@ class Gr00t:
         Raises:
             OSError: the port is in use or not allowed.
         """
-        with zmq.asyncio.Context() as context, context.socket(zmq.ROUTER) as socket:
+        host = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])  # ZeroMQ takes no names here
+        with zmq.asyncio.Context() as context, context.socket(zmq.ROUTER) as router:
             for option, value in (
                 (zmq.LINGER, 0), (zmq.MAXMSGSIZE, self._turns.max_bytes), (zmq.RCVHWM, _QUEUED), (zmq.SNDHWM, _QUEUED),
                 (zmq.HANDSHAKE_IVL, _HANDSHAKE), (zmq.IPV6, int(":" in host)),
             ):  # fmt: skip
-                socket.setsockopt(option, value)
+                router.setsockopt(option, value)
             try:
-                socket.bind(f"tcp://{f'[{host}]' if ':' in host else host}:{port or '*'}")
+                router.bind(f"tcp://{f'[{host}]' if ':' in host else host}:{port or '*'}")
             except zmq.ZMQError as error:
                 raise OSError(error.errno, error.strerror or str(error)) from None
-            answering = asyncio.create_task(self._answer_all(socket))
+            answering = asyncio.create_task(self._answer_all(router))
             try:
-                yield int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+                yield int(router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
             finally:
                 answering.cancel()
 
-    async def _answer_all(self, socket: zmq.asyncio.Socket) -> None:
+    async def _answer_all(self, router: zmq.asyncio.Socket) -> None:
         room, under_way = asyncio.Semaphore(_MOST), set[asyncio.Task[None]]()
         while True:
             await room.acquire()
-            client, *rest = await socket.recv_multipart()
-            task = asyncio.create_task(self._respond(socket, client, rest))
+            client, *rest = await router.recv_multipart()
+            task = asyncio.create_task(self._respond(router, client, rest))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
             task.add_done_callback(lambda _: room.release())
 
-    async def _respond(self, socket: zmq.asyncio.Socket, client: bytes, rest: list[bytes]) -> None:
+    async def _respond(self, router: zmq.asyncio.Socket, client: bytes, rest: list[bytes]) -> None:
         try:
             reply = await self._answer(client, rest[-1] if rest else b"")
         except SupersededError as error:
@@ -89,7 +91,7 @@ class Gr00t:
         except (ValueError, PolicyFailedError) as error:
             self._turns.metrics.count("failed" if isinstance(error, PolicyFailedError) else "refused")
             reply = {"error": one_line(error)}
-        await socket.send_multipart([client, *rest[:-1], pack(reply, "gr00t")])
+        await router.send_multipart([client, *rest[:-1], pack(reply, "gr00t")])
 
     async def _answer(self, client: bytes, message: bytes) -> Any:
         given = read_map(unpack(message, "gr00t", self._turns.max_bytes), ("endpoint", "data", "api_token"), "")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -35,7 +37,8 @@ def serve(make_policy: Callable[[], Policy], place: Place, ready: Callable[[str,
     """Serve until SIGINT, SIGTERM or SIGHUP; `ready` is told the policy's name and the address.
 
     Raises:
-        ConfigError: the policy does not load or cannot be served so, or the port is in use or not allowed.
+        ConfigError: the policy does not load or cannot be served so, the host is no address of this machine, or the
+            port is in use or not allowed.
     """
 
     async def run() -> None:
@@ -58,10 +61,8 @@ async def serving(make_policy: Callable[[], Policy], place: Place) -> AsyncItera
         async with AsyncExitStack() as listening:
             try:
                 port = await listening.enter_async_context(_listen(turns, place))
-            except OSError as error:
-                raise ConfigError(
-                    f"{place.host}:{place.port}: {error.strerror or error}; choose another --host or --port"
-                ) from None
+            except (OSError, UnicodeError) as error:
+                raise ConfigError(_why_not(place, error)) from None
             yield turns.info.name, f"{_scheme(place)}://{_host(place.host)}:{port}"
     finally:
         await turns.close()
@@ -90,6 +91,19 @@ def _listen(turns: Turns, place: Place) -> AbstractAsyncContextManager[int]:
         raise ConfigError("--cert, --key: GR00T's protocol has no TLS; use a tunnel, or another --protocol")
     groups = Groups(turns.info, robot, lambda _: JointMapping())
     return Gr00t(turns, groups, place.access).listen(place.host, place.port)
+
+
+def _why_not(place: Place, error: OSError | UnicodeError) -> str:
+    """A line that says which option is wrong."""
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return f"--host {place.host}: no such address; 127.0.0.1 is this machine only, 0.0.0.0 all its networks"
+    if error.errno == errno.EADDRINUSE:
+        return f"--port {place.port}: another program listens there; end it, or choose another --port"
+    if error.errno == errno.EACCES:
+        return f"--port {place.port}: only root may listen there; choose another --port, from 1024 on"
+    if error.errno in (errno.EADDRNOTAVAIL, None):  # asyncio's, where no address is left, has no number
+        return f"--host {place.host}: not an address of this machine; 0.0.0.0 is all that it has"
+    return f"--host {place.host}, --port {place.port}: {error}"
 
 
 def _scheme(place: Place) -> str:
