@@ -168,7 +168,7 @@ def read_config(folder: Path) -> LeRobotConfig:
     if config.toggle_action_dimensions:
         reasons.append(
             f"toggle_action_dimensions {config.toggle_action_dimensions}: LeRobot turns these actions into -1 or 1 "
-            "after the network; a bundle's grippers are positions"
+            "after the network; this robot's grippers take positions"
         )
     if video.action_conditioned:
         reasons.append("video_dit_config.action_conditioned: its video sees the actions, which no variant here does")
