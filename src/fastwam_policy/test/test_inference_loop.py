@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fastwam_msgs.msg import BridgeStatus
+from fastwam_policy.nodes.bridge_view import BridgeView
 from fastwam_policy.policies.base import ActionChunk, Channel, PolicyInfo, PolicyUnavailableError, Timing
 from fastwam_policy.policies.images import ImageError
 from fastwam_policy.runtime.frames import FrameSource
@@ -287,6 +289,15 @@ def test_every_activation_is_a_session_of_its_own(world):
     assert [result.chunk_id for result in world.published] == [1, 1]
     assert [result.session for result in world.published] == [first, loop.session]
     assert first != loop.session
+
+
+def test_nothing_of_the_policy_is_executed_while_a_person_has_taken_over():
+    view = BridgeView()
+    view.store(BridgeStatus(state=BridgeStatus.STATE_TRACKING, session=5, chunk_id=3))
+    assert view.executing() == Executing(5, 0, 3, 0)
+    view.store(BridgeStatus(state=BridgeStatus.STATE_TAKEOVER, session=5, taken_over=True))
+    assert view.executing() is None
+    assert view.armed, "a task goes on"
 
 
 @pytest.mark.parametrize("foreign", ["session", "epoch"])

@@ -10,6 +10,7 @@ import pytest
 from action_msgs.msg import GoalStatus
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.action import ActionClient
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
@@ -18,6 +19,7 @@ from fastwam_msgs.msg import ActionChunk, BridgeStatus, Heartbeat, PolicyStatus
 from fastwam_policy.runtime.reasons import PolicyState
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
+from galaxea_r1lite_bridge.nodes.managed_node import qos_profile
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 from .pseudo_terminal import Terminal
@@ -142,6 +144,32 @@ def test_cancel_time_limit_and_fault(world):
     status, result = client.result(goal)
     assert (status, result.code) == (GoalStatus.STATUS_ABORTED, CODE.FAULT)
     assert "ESTOP" in result.message
+
+
+def test_a_person_takes_over_in_a_task_and_the_policy_goes_on(world):
+    for group in ROBOT.commanded.values():  # a person who wants the arms to be where they are
+        wanted = world.node.create_publisher(JointState, group.takeover, 1)
+        world.node.create_subscription(JointState, group.feedback, wanted.publish, qos_profile(ROBOT.qos.sensor))
+    with operate(world) as terminal:
+        terminal.press_until(world, "a", "arm: armed")
+        terminal.press_until(world, "s", r"task \d+ s, \d+ chunks")
+        world.until(lambda: world.bridge[-1].state == State.TRACKING)
+        terminal.press_until(world, "t", "take over: taken over")
+        world.until(lambda: world.bridge[-1].state == State.TAKEOVER)
+        world.until(lambda: terminal.shows("TAKEOVER, 220 a person has taken over"))
+        taken, inferred = world.bridge[-1], world.policy[-1].chunks
+        world.until(lambda: world.policy[-1].chunks > inferred + 1)
+        assert any(drop.reason == Reason.CHUNK_WHILE_TAKEOVER for drop in world.bridge[-1].drops)
+        before = len(world.bridge)
+        terminal.press("t")
+        world.until(lambda: terminal.shows("give back: given back to the policy"))
+        now = world.until(lambda: next((s for s in world.bridge[before:] if s.state == State.TRACKING), None))
+        assert (now.session, now.epoch, now.revocations) == (taken.session, taken.epoch, taken.revocations)
+        assert not now.taken_over
+        first = world.until(lambda: [chunk for chunk in world.chunks if chunk.chunk_id == now.chunk_id])[0]
+        assert first.committed_steps == 0, "the policy does not continue what was not executed"
+        terminal.press("q")
+        assert terminal.process.wait(20) == 0
 
 
 def test_operate(world):

@@ -1,4 +1,4 @@
-"""Generated histories: all that a policy, the network, the clocks, the sensors and an operator can do to the bridge.
+"""Generated histories: all that a policy, the network, clocks, sensors, an operator and a person can do to the bridge.
 
 A history is plain data: settings and a list of events, made from a seed. `run` lives through it with a controller, the
 streams of its feedback, two clocks and a robot, and asks every rule of rules.py about every control tick.
@@ -25,6 +25,7 @@ STEP = S // 15
 TICK = S // 100
 ROBOT = RobotConfig.load()
 GROUPS = list(ROBOT.actuated)
+TAKEN = list(ROBOT.commanded)  # groups that a person takes over
 EVENTS = 35
 EARLY = 0.3  # s, a little more than stamps.py lets messages come before their time
 LATCHED = (State.FAULT, State.ESTOP)
@@ -43,7 +44,8 @@ class History:
     events: list
 
 
-def generate(seed):
+def generate(seed, *, takeover=False):
+    """With `takeover`, a person comes and goes besides; without, it is as it was before there was one."""
     random = np.random.default_rng(seed)
     simulated = bool(random.random() < 0.3)
     events = [["tick", 30, TICK], ["arm"]]
@@ -51,6 +53,8 @@ def generate(seed):
         events.append(["clock_rate", float(random.choice([1.0, 0.5, 0.1, 2.0])), int(random.choice([1, 1, 2, 5]))])
     for _ in range(EVENTS):
         events.extend(_event(random, simulated))
+    if takeover:
+        events = _with_takeovers(events, np.random.default_rng([seed, 1]))
     return History(
         seed=seed,
         blending=str(random.choice(BLENDINGS)),
@@ -120,6 +124,47 @@ def _event(random, simulated):
     return events
 
 
+def _with_takeovers(events, random):
+    found = events[:2]
+    for event in events[2:]:
+        found.append(event)
+        if random.random() < 0.1:
+            found.extend(_takeover(random))
+    return found
+
+
+def _takeover(random):
+    """A person comes, takes over, moves, and perhaps gives back; something may happen to their input meanwhile."""
+
+    def pick(*values):
+        return values[random.integers(len(values))]
+
+    trouble = [
+        ["person_silent", True],
+        ["person_unusable", pick(1, 3, 30)],
+        ["person_late", pick(0.05, 0.15, 0.3, 1.0)],
+        ["person_every", pick(3, 10, 30)],
+        ["person_unstamped", True],
+        ["person_leaps", int(random.integers(14)), pick(0.2, 1.0, -1.0, 9.0)],
+        ["person", pick(0.0, 0.12, 1.0)],
+        ["takeover", pick(True, False)],
+        [pick("stop", "disarm", "home")],
+        ["estop", True],
+    ]
+    events = [["person", pick(0.0, 0.0, 0.0, 0.0, 0.05, 0.12)], ["tick", 1, TICK], ["takeover", True]]
+    events += [["person_moves", pick(0.2, 1.0, 1.0, 5.0), pick(0.1, 0.5, 2.0)]]
+    events += [["tick", int(random.integers(1, 60)), pick(TICK, TICK, TICK, TICK // 2, 3 * TICK)]]
+    if random.random() < 0.6:
+        events += [trouble[random.integers(len(trouble))], ["tick", int(random.integers(1, 60)), TICK]]
+        events += pick([], [["person_heals"], ["tick", int(random.integers(1, 20)), TICK]])
+    if random.random() < 0.5:  # near again, wherever the arms are held
+        events += [["person", 0.0], ["tick", int(random.integers(1, 40)), TICK]]
+    if random.random() < 0.6:
+        events += [["chunk", wave(random)], ["takeover", False], *pick([], [["chunk", wave(random)]])]
+        events += [["tick", int(random.integers(1, 20)), TICK]]
+    return events
+
+
 def wave(random):
     return {
         "seed": int(random.integers(2**16)), "style": "wave", "reach": 1.0, "noise": 0.0, "age": 0.0, "rows": 32,
@@ -154,6 +199,30 @@ class Truth:
     stepped_ns: int = -(10**12)
     interleaved_ns: int = -1
     """Since when two publishers are heard, -1: they are not."""
+    positions: np.ndarray | None = None
+    """Of the newest usable message, of all groups."""
+
+
+@dataclass
+class Person:
+    """Who takes over: their input is at `positions` [14], and moves at `speed` within `reach` of `centre`."""
+
+    random: np.random.Generator
+    positions: np.ndarray | None = None
+    centre: np.ndarray | None = None
+    goal: np.ndarray | None = None
+    speed: float = 0.0
+    reach: float = 0.0
+    every: int = 1
+
+    def move(self, seconds):
+        if self.speed == 0:
+            return
+        way = self.goal - self.positions
+        furthest = np.abs(way[ROBOT.is_arm]).max()
+        if furthest < 1e-3:
+            self.goal = self.centre + self.random.uniform(-1, 1, 14) * np.where(ROBOT.is_arm, self.reach, 30)
+        self.positions = self.positions + way * min(1.0, self.speed * seconds / max(furthest, 1e-3))
 
 
 class World:
@@ -178,6 +247,12 @@ class World:
         self.links = {name: Link() for name in GROUPS}
         self.truth = {name: Truth() for name in GROUPS}
         self.samples = deque(maxlen=256)  # steady time, stamp, positions
+        self.person = Person(np.random.default_rng([history.seed, 2]))
+        self.person_streams = {
+            name: FeedbackStream(len(ROBOT.groups[name].joints), simulated=history.simulated) for name in TAKEN
+        }
+        self.person_link, self.person_truth, self.person_samples = Link(), Truth(), deque(maxlen=256)
+        self.taken = False  # whether the person has taken over
         self.steady_ns, self.node_ns, self.robot_ns = 5 * S, 100 * S, 777 * S
         self.rate, self.every, self.count, self.owed_ns = 1.0, 1, 0, 0
         self.regular_since_ns = 0  # since when the node's clock goes at `rate`, without steps
@@ -255,7 +330,7 @@ class World:
         for rule in self.rules:
             rule.asked(self, "home", reason, self.shown)
         if reason == Reason.NONE:
-            self.must_brake = ""
+            self.must_brake, self.taken = "", False
 
     def on_home_torso(self):
         self.on_home(torso=True)
@@ -264,21 +339,67 @@ class World:
         self.controller.stop()
         for rule in self.rules:
             rule.asked(self, "stop", Reason.NONE, self.shown)
-        self.must_brake = self.must_brake or "stop"
+        self.must_brake, self.taken = self.must_brake or "stop", False
+
+    def on_takeover(self, wanted):
+        if wanted:
+            was_on, reason = self.taken, self.controller.take_over(self._input())
+            for rule in self.rules:
+                rule.asked(self, "take over again" if was_on else "take over", reason, self.shown)
+            if reason == Reason.NONE:
+                self.must_brake, self.taken = "", True
+            return
+        self.controller.give_back()
+        if self.taken:
+            for rule in self.rules:
+                rule.asked(self, "give back", Reason.NONE, self.shown)
+            self.must_brake, self.taken = self.must_brake or "stop", False
+
+    def on_person(self, off):
+        """The person's input comes, from where the arms are but for one joint."""
+        self.person.positions = self.shown[:14].copy()
+        self.person.positions[self.person.random.choice(np.flatnonzero(ROBOT.is_arm))] += off
+        self.person.centre = self.person.goal = self.person.positions
+        self.person.speed, self.person.every = 0.0, 1
+
+    def on_person_moves(self, speed, reach):
+        self.person.speed, self.person.reach = speed, reach
+
+    def on_person_leaps(self, joint, by):
+        if self.person.positions is not None:
+            self.person.positions = self.person.positions + np.eye(14)[joint] * by
+
+    def on_person_silent(self, silent):
+        self.person_link.silent = silent
+
+    def on_person_unusable(self, count):
+        self.person_link.unusable = count
+
+    def on_person_late(self, seconds):
+        self.person_link.late = seconds
+
+    def on_person_every(self, ticks):
+        self.person.every = ticks
+
+    def on_person_unstamped(self, zero):
+        self.person_link.zero_stamps = zero
+
+    def on_person_heals(self):
+        self.person_link, self.person.every = Link(delivered_ns=self.person_link.delivered_ns), 1
 
     def on_disarm(self):
         self.controller.disarm()
-        self.must_brake = "disarm"
+        self.must_brake, self.taken = "disarm", False
 
     def on_estop(self, pressed):
         self.controller.set_estop(pressed)
         if pressed:
-            self.must_brake = "e-stop"
+            self.must_brake, self.taken = "e-stop", False
 
     def on_driver(self, error):
         self.controller.set_driver_error("left", error)
         if error and self.controller.commanding:
-            self.must_brake = "driver error"
+            self.must_brake, self.taken = "driver error", False
 
     def on_silent(self, group, silent):
         self.links[group].silent = silent
@@ -318,6 +439,7 @@ class World:
         seen &= self.steady_ns - self.shorter_ns > EARLY * S
         if shorter:
             self.shorter_ns = self.steady_ns
+        self.person_truth.least = 0, np.inf
         for name, truth in self.truth.items():
             truth.least = 0, np.inf
             link = self.links[name]
@@ -353,6 +475,7 @@ class World:
     def on_heal(self):
         """All is well again; what cannot be is put where it should be."""
         self.links = {name: Link(delivered_ns=link.delivered_ns) for name, link in self.links.items()}
+        self.on_person_heals()
         self.frozen = self.blocked = False
         if self.offsets[14:].any():
             self.torso_moved_ns = self.counted_ns
@@ -380,9 +503,11 @@ class World:
             self.regular_since_ns, self.irregular = self.steady_ns, False
         self._measure()
         for name in GROUPS:
-            self._deliver(name)
+            self._deliver(self.links[name], self.truth[name], self.samples, {name: self.streams[name]})
+        if self.person.positions is not None:
+            self._lead(period_ns)
         feedback = {name: stream.newest(self.steady_ns) for name, stream in self.streams.items()}
-        command = self.controller.step(Inputs(self.node_ns, self.steady_ns, feedback))
+        command = self.controller.step(Inputs(self.node_ns, self.steady_ns, feedback, person=self._input()))
         self.ticks += 1
         self.ticked_ns = self.node_ns
         self.reached.update((command.state.name, command.reason.name))
@@ -394,6 +519,8 @@ class World:
             self.joints[own] += (target - self.joints)[own] * share
 
     def _judge(self, command, period_ns):
+        if command.motion is None or command.state in LATCHED:
+            self.taken = False
         if command.motion is None:
             if self.must_brake == "disarm":
                 self.must_brake = ""
@@ -413,27 +540,39 @@ class World:
             self.shown = positions + self.random.uniform(-self.history.noise, self.history.noise, 17)
         self.samples.append((self.steady_ns, stamp, self.shown))
 
-    def _deliver(self, name):
+    def _lead(self, period_ns):
+        self.person.move(period_ns / S)
+        if self.ticks % self.person.every == 0:
+            stamp = self.node_ns if self.history.simulated else self.robot_ns
+            self.person_samples.append((self.steady_ns, stamp, self.person.positions))
+        self._deliver(self.person_link, self.person_truth, self.person_samples, self.person_streams)
+
+    def _input(self):
+        return {name: stream.newest(self.steady_ns) for name, stream in self.person_streams.items()}
+
+    def _deliver(self, link, truth, samples, streams):
         """The newest message that has had its way; as the bridge's queue, one is kept."""
-        link, stream, truth = self.links[name], self.streams[name], self.truth[name]
         if link.silent:
             return
         due = self.steady_ns - round(link.late * S)
-        sample = next((s for s in reversed(self.samples) if s[0] <= due), None)
+        sample = next((s for s in reversed(samples) if s[0] <= due), None)
         if sample is None or sample[0] <= link.delivered_ns:
             return
         gap_ns, link.delivered_ns = sample[0] - link.delivered_ns, sample[0]
-        place = self.controller.joints.groups[name]
         link.sent += 1
         if link.unusable:
             link.unusable -= 1
             truth.interleaved_ns = -1
-            stream.store(None, sample[1], self.node_ns, self.steady_ns)
+            for stream in streams.values():
+                stream.store(None, sample[1], self.node_ns, self.steady_ns)
             return
         stamp = 0 if link.zero_stamps else sample[1]
         if link.second is not None and link.sent % 2:
             stamp = sample[1] + round(link.second * S)
-        stream.store(sample[2][place].copy(), stamp, self.node_ns, self.steady_ns)
+        for name, stream in streams.items():
+            place = self.controller.joints.groups[name]
+            stream.store(sample[2][place].copy(), stamp, self.node_ns, self.steady_ns)
+        truth.positions = sample[2]
         self._note(link, truth, stamp, (self.steady_ns - sample[0]) / S, gap_ns)
 
     def _note(self, link, truth, stamp, delay, gap_ns):

@@ -1,5 +1,7 @@
 """A simulated robot around the bridge: clocks that a test moves, joints that follow commands, a record of all."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from galaxea_r1lite_bridge.execution.offline import Clock, LaggingJoints, OfflineBridge
@@ -25,6 +27,7 @@ class Rig(OfflineBridge):
         self.noise = 1e-4
         self.age, self.invalid, self.shown, self.heartbeat_age = {}, set(), None, -1.0
         self.released, self.backwards = False, 0
+        self.input_age, self.silent = 0.0, set()
         self.frozen = False
         self.random = np.random.default_rng(0)
         self.sent, self.states = [], []
@@ -50,7 +53,11 @@ class Rig(OfflineBridge):
             for name, place in self.controller.joints.groups.items()
         }
         clocks = self.clock.now_ns, self.clock.steady_ns
-        return Inputs(*clocks, feedback, self.heartbeat_age, self.released, self.backwards)
+        return Inputs(*clocks, feedback, self.heartbeat_age, self.released, self.backwards, self.input())
+
+    def input(self):
+        given = super().input().items()
+        return {name: replace(stream, age=self.input_age) for name, stream in given if name not in self.silent}
 
     def tick(self, period=TICK):
         """Time passes, and then the bridge acts."""

@@ -70,7 +70,8 @@ class Tick:
 def must_brake(world, command):
     if command.state in (State.FAULT, State.ESTOP):
         return command.state.name
-    return world.must_brake or bad_feedback(world, world.settings.watchdog.feedback_age.limit + 1e-6)
+    bad = bad_feedback(world, world.settings.watchdog.feedback_age.limit + 1e-6)
+    return world.must_brake or bad or bad_input(world, command)
 
 
 def young(world):
@@ -88,13 +89,24 @@ def bad_feedback(world, limit):
     return ""
 
 
+def bad_input(world, command):
+    """Why the arms of a person who has taken over must come to rest; empty: they may follow."""
+    if not world.taken:
+        return ""
+    if command.state != State.TAKEOVER:
+        return "a person has taken over, and is not followed"
+    truth = world.person_truth
+    age = max((world.steady_ns - truth.arrival_ns) / S, truth.lateness)
+    return f"a person's input is {age:.3f} s old" if age > 0.2 + 1e-6 else ""
+
+
 class Rule:
     """Its name begins with the number in docs/safety.md."""
 
     name = ""
 
     def asked(self, world, what, reason, measured):
-        """The bridge was asked to arm, home or stop, and answered; or its clock was set back."""
+        """The bridge was asked to arm, home, stop, take over or give back, and answered; or its clock was set back."""
 
     def offered(self, world, chunk, reason):
         """A chunk came to armed arms, and was taken (NONE) or dropped."""
@@ -166,7 +178,7 @@ class Steps(Rule):
 
     def check(self, world, tick):
         since = world.steady_ns - max(truth.stepped_ns for truth in world.truth.values())
-        if since < 0.95 * S and tick.command.state == State.TRACKING:
+        if since < 0.95 * S and tick.command.state in (State.TRACKING, State.TAKEOVER):
             self.broken(f"a plan is followed {since / S:.2f} s after a step of the clocks")
 
 
@@ -187,10 +199,14 @@ class Consent(Rule):
             self.since_ns = None if self.since_ns is None else min(self.since_ns, world.node_ns)
         elif what == "stop":
             self.since_ns, self.ended = world.ticked_ns, self.ended if self.session is None else self.newest
+        elif what == "give back":
+            self.since_ns = world.ticked_ns
 
     def offered(self, world, chunk, reason):
         if reason != Reason.NONE:
             return
+        if world.taken:
+            self.broken("a chunk is taken while a person has taken over")
         if chunk.stamp_ns < self.since_ns:
             self.broken(f"observed {(self.since_ns - chunk.stamp_ns) / S:.2f} s before arming or stopping")
         if self.session not in (None, chunk.session):
@@ -251,4 +267,36 @@ class StartValues(Rule):
             self.broken(f"{what} is refused without a joint: {controller.refused!r}")
 
 
-RULES = [Finite, Braking, RealTime, Steps, Consent, Workspace, StartValues]
+class Takeover(Rule):
+    """That old input moves nothing is part of the rule of braking."""
+
+    name = "11 a person takes over from where the arms are"
+
+    def __init__(self):
+        self.input = None  # that the last command followed
+
+    def asked(self, world, what, reason, measured):
+        if what == "take over" and reason == Reason.NONE:
+            self.near(world)
+
+    def check(self, world, tick):
+        before, self.input = self.input, None
+        if tick.command.state != State.TAKEOVER:
+            return
+        if not world.taken:
+            self.broken("nobody has taken over")
+        self.input = world.person_truth.positions
+        leap = 0.2 * world.controller.limiter.velocity[OWN] + 1e-9
+        if before is None or (np.abs(self.input - before) > leap)[world.controller.joints.angular[OWN]].any():
+            self.near(world)
+
+    def near(self, world):
+        """The input must be near what was measured last."""
+        groups = world.controller.joints.groups
+        measured = np.concatenate([world.truth[name].positions[place] for name, place in groups.items()])
+        off = np.abs(world.person_truth.positions - measured[OWN])
+        if not (off <= np.where(world.controller.joints.angular[OWN], 0.1, 10.0) + 1e-9).all():
+            self.broken(f"an input that is {off} away is followed")
+
+
+RULES = [Finite, Braking, RealTime, Steps, Consent, Workspace, StartValues, Takeover]

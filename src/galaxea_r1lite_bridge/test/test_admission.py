@@ -138,7 +138,7 @@ def test_whatever_came_before_only_what_was_asked_for_is_let_in(events):
         if name == "chunk":
             session, epoch, chunk_id, age = details
             chunk = Chunk(chunk_id, epoch, now - age, S, ["a"], np.zeros((2, 1)), session=session)
-            reason = gate.admit(chunk, now, homing=False)[1]
+            reason = gate.admit(chunk, now)[1]
             if not opened:
                 assert reason == Reason.NONE, "only looked at"
                 continue
@@ -159,7 +159,7 @@ def test_whatever_came_before_only_what_was_asked_for_is_let_in(events):
         if name in ("open", "close"):
             opened, since, admitted, ended, ids = name == "open", now, [], None, []
             follow = Chunk(1, 0, now, S, ["a"], np.zeros((2, 1)), session=7)
-            assert deepcopy(gate).admit(follow, now, homing=False)[1] == Reason.NONE, "nothing earlier blocks it"
+            assert deepcopy(gate).admit(follow, now)[1] == Reason.NONE, "nothing earlier blocks it"
         elif opened and ended != "until armed":
             since = now
             if name == "clock_jumped":

@@ -73,6 +73,12 @@ SHAPE = {
         ((*LEFT, "joints", 0), "elbow", "elbow is not a joint of r1lite.urdf"),
         ((*LEFT, "feedback"), "/hdas/feedback_arm_left", "groups.left_arm.feedback: .*pattern"),
         ((*LEFT, "feedback"), "hdas/feedback_arm_right", "topic named more than once: hdas/feedback_arm_right"),
+        ((*LEFT, "takeover"), "hdas/feedback_arm_right", "topic named more than once: hdas/feedback_arm_right"),
+        (
+            ("groups", "torso", "takeover"),
+            "takeover/torso",
+            "groups.torso: takeover: a person takes over what the policy moves; leave it out here",
+        ),
         ((*LEFT, "unit"), "deg", "groups.left_arm.unit: .*'rad' or 'mm'.*got 'deg'"),
         (("cameras", "head", "type"), "Image", "cameras.head.type"),
         (

@@ -11,11 +11,13 @@ from .histories import generate, minimised, run
 from .rules import BrokenRuleError
 
 FOUND = [20000165, 20000166, 20001456, 20003460, 40000291, 40001800, 60000000, 70000064]  # by `make fuzz`, and cured
+LED = [6000009]  # the same, where a person takes over
 SHARES, TICKS = 8, 200_000  # each share is a test of its own, so that they run side by side
 REACHED = [
     "DISARMED", "HOLDING", "TRACKING", "STOPPING", "FAULT", "ESTOP", "ARMED", "STARVED", "PLAN_STALE",
     "STOP_REQUESTED", "HOMING", "AT_HOME", "FEEDBACK_STALE", "FEEDBACK_INVALID", "FEEDBACK_JUMPED", "TRACKING_ERROR",
-    "CONTROL_OVERRUN", "DRIVER_ERROR", "ESTOP_PRESSED", "FEEDBACK_INTERLEAVED", "FEEDBACK_CLOCK_STEPPED",
+    "CONTROL_OVERRUN", "DRIVER_ERROR", "ESTOP_PRESSED", "FEEDBACK_INTERLEAVED", "FEEDBACK_CLOCK_STEPPED", "TAKEOVER",
+    "TAKEOVER_INPUT", "TAKEOVER_FAR", "TAKEOVER_ENDED",
 ]  # fmt: skip
 
 
@@ -24,17 +26,18 @@ REACHED = [
 def test_no_history_breaks_a_rule(share):
     ticks, seed, reached = 0, share * 1_000_000, Counter()
     while ticks < TICKS / SHARES:
+        history = generate(seed, takeover=seed % 2 == 1)
         try:
-            ticks += run(generate(seed), reached)
+            ticks += run(history, reached)
         except BrokenRuleError as broken:
-            history = minimised(generate(seed), broken.rule)
+            history = minimised(history, broken.rule)
             pytest.fail(f"seed {seed}: {broken}\n" + "\n".join(map(str, [history, *history.events])))
         seed += 1
     assert ticks >= TICKS / SHARES
     assert not [name for name in REACHED if not reached[name]], reached
-    assert reached["TRACKING"] > 0.2 * ticks, "most of the time something should move"
+    assert reached["TRACKING"] + reached["TAKEOVER"] / 2 > 0.2 * ticks, "most of the time something should move"
 
 
-@pytest.mark.parametrize("seed", FOUND)
-def test_histories_that_once_broke_a_rule(seed):
-    assert run(generate(seed)) > 0
+@pytest.mark.parametrize(("seed", "takeover"), [*((seed, False) for seed in FOUND), *((seed, True) for seed in LED)])
+def test_histories_that_once_broke_a_rule(seed, takeover):
+    assert run(generate(seed, takeover=takeover)) > 0

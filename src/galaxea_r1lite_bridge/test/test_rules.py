@@ -12,6 +12,7 @@ from galaxea_r1lite_bridge.execution.controller import MotionController
 from galaxea_r1lite_bridge.execution.limits import Limiter
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.stamps import Stamps
+from galaxea_r1lite_bridge.execution.takeover import Takeover
 from galaxea_r1lite_bridge.execution.watchdogs import FeedbackAge
 from galaxea_r1lite_bridge.execution.workspace_guard import WorkspaceGuard
 
@@ -23,6 +24,8 @@ LATE = [["tick", 30, TICK], ["arm"], ["chunk", wave(np.random.default_rng(0))], 
         ["late", "left_arm", 0.4], ["tick", 60, TICK]]  # fmt: skip
 PLAIN = History(0, "switch", closed_loop=True, lag=0.03, noise=1e-5, simulated=False, events=[])
 OFF = [["encoder", 15, 2 * np.pi], ["tick", 40, TICK], ["arm"], ["tick", 10, TICK]]
+LED = [["tick", 30, TICK], ["arm"], ["person", 0.0], ["tick", 2, TICK], ["takeover", True], ["tick", 9, TICK],
+       ["person_leaps", 2, 1.0], ["tick", 20, TICK]]  # fmt: skip
 tick, follow, lateness, come_to_rest = Clocks.tick, Limiter.follow, Stamps.lateness, MotionController._come_to_rest
 
 
@@ -60,6 +63,7 @@ FAULTS = [
     (Stamps, "refusal", lambda *_: Reason.NONE, 3, GENERATED[1:]),
     (WorkspaceGuard, "blocked", lambda *_: None, 5, GENERATED[15:]),
     (ArmingGate, "outside", lambda *_: "", 10, OFF),
+    (Takeover, "refusal", lambda *_: (Reason.NONE, ""), 11, LED),
 ]
 
 

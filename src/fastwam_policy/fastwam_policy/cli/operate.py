@@ -7,7 +7,7 @@ import argparse
 from fastwam_policy.common.arguments import add_robot, number
 
 NAME, GROUP = "operate", "run"
-HELP = "arm, start, stop, home and emergency stop from a terminal"
+HELP = "arm, start, stop, home, take over and emergency stop from a terminal"
 EXAMPLE = './fastwam operate --instruction "fold the towel" --time-limit 60'
 
 

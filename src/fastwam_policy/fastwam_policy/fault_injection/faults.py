@@ -144,6 +144,31 @@ BRIDGE_FAULTS = [
     Fault("SIGKILL of the robot", do.signalled(ROBOT, signal.SIGKILL), HELD, {R.FEEDBACK_STALE}, last=True),
     Fault("bridge_node killed, and again", do.restarted(BRIDGE), OFF, {R.NOT_ARMED}, last=True),
 ]
+FOREIGN = {R.FOREIGN_PUBLISHER}
+OTHERS = [
+    Fault("another node publishes left arm's targets", do.foreign_publisher, FAULT, FOREIGN, BEAT),
+    Fault(
+        "another node publishes left arm's targets, then ~/arm",
+        do.then(do.disarm, do.foreign_publisher, do.arm),
+        OFF,
+        {R.NOT_ARMED},
+    ),
+]
+LED, NO_INPUT, FAR = {State.TAKEOVER}, {R.TAKEOVER_INPUT}, {R.TAKEOVER_FAR}
+INPUT = "taken over, input"
+TAKEOVER_FAULTS = [
+    Fault(f"{INPUT} ends", do.INPUT_ENDS, HELD, NO_INPUT),
+    Fault(f"{INPUT} ends for 0.5 s", do.then(do.INPUT_ENDS, do.INPUT_GOES_ON), LED, NO_INPUT, None),
+    Fault(f"{INPUT} jumps by 1 rad", do.first_joint(1.0), HELD, FAR),
+    Fault(f"{INPUT} is NaN", do.first_joint(math.nan), HELD, NO_INPUT),
+    Fault(
+        f"{INPUT} ends, given back", do.then(do.INPUT_ENDS, do.give_back), ON, {R.TAKEOVER_ENDED, *NO_INPUT}, None, 3.0
+    ),
+    Fault(f"taken over, {LEFT} is silent", do.emulated("silent"), HELD, AGED),
+    Fault("taken over, ~/stop", do.stop, HELD, {R.STOP_REQUESTED}),
+    Fault("taken over, emergency stop", do.press, ESTOP, {R.ESTOP_PRESSED}),
+    Fault("taken over, another node publishes left arm's targets", do.foreign_publisher, FAULT, FOREIGN, BEAT),
+]
 JUMPED = {R.CLOCK_JUMPED_BACK, R.CLOCK_JUMPED_AHEAD}
 CLOCK_FAULTS = [
     Fault("/clock stops", do.clock(rate=0.0), SAFE, ANY),
@@ -182,7 +207,8 @@ TASK_FAULTS = [
 
 def all_faults() -> Iterator[Fault]:
     """In the order of the table."""
-    yield from (*ROBOT_FAULTS, *CHUNK_FAULTS, *PEOPLE_FAULTS, *BRIDGE_FAULTS)
+    yield from (*ROBOT_FAULTS, *CHUNK_FAULTS, *PEOPLE_FAULTS, *OTHERS, *BRIDGE_FAULTS)
+    yield from (replace(fault, kind="takeover") for fault in TAKEOVER_FAULTS)
     yield from (replace(fault, kind="clock") for fault in CLOCK_FAULTS)
     yield from (replace(fault, kind="task") for fault in TASK_FAULTS)
     yield from (replace(fault, kind="policy") for fault in POLICY_FAULTS)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
@@ -221,6 +222,41 @@ def same_session(world: World) -> None:
     world.another_policy(session=world.smooth.session)
 
 
+# Who else commands the arms
+
+
+def foreign_publisher(world: World) -> None:
+    """Another node publishes the left arm's targets, or could."""
+    world.foreign_publisher(world.robot.groups["left_arm"].target)
+
+
+def led(change: Callable[[NDArray[np.float64]], NDArray[np.float64] | None]) -> Injection:
+    """A person's input is changed from now on; None: it ends."""
+
+    def inject(world: World) -> None:
+        world.leader.spoil = change
+
+    return inject
+
+
+def first_joint(value: float) -> Injection:
+    """The first number of a person's input is so much larger."""
+
+    def change(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        positions[0] += value
+        return positions
+
+    return led(change)
+
+
+INPUT_ENDS, INPUT_GOES_ON = led(lambda _: None), led(lambda positions: positions)
+
+
+def give_back(world: World) -> None:
+    """~/takeover with false."""
+    world.takeover.call_async(SetBool.Request(data=False))
+
+
 # People
 
 
@@ -237,6 +273,11 @@ def home(world: World) -> None:
 def disarm(world: World) -> None:
     """~/arm with false."""
     world.arming.call_async(SetBool.Request(data=False))
+
+
+def arm(world: World) -> None:
+    """~/arm."""
+    world.arming.call_async(SetBool.Request(data=True))
 
 
 def press(world: World) -> None:

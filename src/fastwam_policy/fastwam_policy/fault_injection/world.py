@@ -21,6 +21,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from fastwam_msgs.msg import ActionChunk, BridgeStatus, Heartbeat
+from fastwam_policy.fault_injection.leader import RATE, Leader
 from fastwam_policy.fault_injection.operator_terminal import OperatorTerminal
 from fastwam_policy.fault_injection.smooth_chunks import SmoothChunks
 from fastwam_policy.launching.rig import Rig
@@ -29,9 +30,9 @@ from galaxea_r1lite_bridge.nodes.conversions import nanoseconds, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import qos_profile
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
-Kind = Literal["smooth", "clock", "policy", "task"]
-"""Chunks come from this process, which makes the time as well with `clock`; or from policy_node, with `task` in a task
-that `fastwam operate` runs."""
+Kind = Literal["smooth", "clock", "takeover", "policy", "task"]
+"""Chunks come from this process, which makes the time as well with `clock`, and takes over with `takeover`; or from
+policy_node, with `task` in a task that `fastwam operate` runs."""
 ROBOT, BRIDGE, POLICY = "emulator_node", "bridge_node", "policy_node"
 
 _BEAT = 0.05  # s between heartbeats
@@ -75,6 +76,7 @@ class World(Rig):
         statuses: its status, with the time of arrival.
         pressed: of the heartbeat that this process sends; None: it sends none.
         clock: the nodes' time, where this process makes it.
+        leader: a person's input.
     """
 
     def __init__(self, kind: Kind, robot: RobotConfig, bundle: Path, log: Path, robot_file: Path | None) -> None:
@@ -92,6 +94,8 @@ class World(Rig):
         self._hurt: set[str] = set()
         self._emulated = False
         self._sources: list[SmoothChunks] = []
+        self._foreign: list[Any] = []
+        self.leader = Leader(self.node, robot, lambda: self.sent[-1].positions, lambda: self.state == State.TAKEOVER)
         make = self.node.create_publisher
         self.chunks, self.estop = make(ActionChunk, names.action_chunk, 5), make(Bool, names.estop, 10)
         self.heartbeat, self.time = make(Heartbeat, names.heartbeat, 10), make(Clock, "/clock", 10)
@@ -100,6 +104,7 @@ class World(Rig):
         self._set = self.node.create_client(SetParameters, f"{ROBOT}/set_parameters")
         self.stopping = self.node.create_client(Trigger, names.stop)
         self.homing = self.node.create_client(Trigger, names.home)
+        self.takeover = self.node.create_client(SetBool, names.takeover)
         self.node.create_timer(_BEAT, self._beat)
         if kind == "clock":
             self.node.create_timer(_TICK, lambda: self.time.publish(Clock(clock=time_message(self.clock.now_ns()))))
@@ -123,6 +128,8 @@ class World(Rig):
         self._until_moving()
         time.sleep(0.5)
         self._until_moving()
+        if self.kind == "takeover":
+            self._take_over()
 
     def end(self) -> None:
         """Undo the fault: everything that was hurt is started again, and the bridge is disarmed."""
@@ -133,6 +140,9 @@ class World(Rig):
         if self._operator is not None:
             self._operator.close()
             self._operator = None
+        for publisher in self._foreign:
+            self.node.destroy_publisher(publisher)
+        self._foreign.clear()
         self.clock.set(rate=1.0)
         for name in self._hurt:
             self.group.end(name)
@@ -144,9 +154,7 @@ class World(Rig):
             self._emulated = False
         self.estop.publish(Bool(data=False))
         self.arm(wanted=False)
-        self.until(
-            lambda: self.state not in (None, State.TRACKING, State.STOPPING, State.HOLDING), "the end of a fault"
-        )
+        self.until(lambda: self.state is not None and not self.state.armed, "the end of a fault")
 
     # What faults are made of
 
@@ -186,6 +194,10 @@ class World(Rig):
         return self.node.create_publisher(
             JointState, self.robot.groups[group].feedback, qos_profile(self.robot.qos.sensor)
         )
+
+    def foreign_publisher(self, topic: str) -> None:
+        """A publisher of a robot's target, which only the bridge may have; it ends with the fault."""
+        self._foreign.append(self.node.create_publisher(JointState, topic, qos_profile(self.robot.qos.target)))
 
     @property
     def operator(self) -> OperatorTerminal:
@@ -247,10 +259,23 @@ class World(Rig):
 
         self.until(moving, "motion of the arms")
 
+    def _take_over(self) -> None:
+        """Follow a person instead of the chunks, which go on."""
+        self.leader.spoil = lambda positions: positions
+        self.repeat(RATE, self.leader.publish)
+        self.until(lambda: self._answered(self.takeover, SetBool.Request(data=True)), "taking over")
+        self.until(lambda: self.state == State.TAKEOVER and self._fast(), "motion of a person's input")
+
+    def _answered(self, client: Any, request: Any) -> bool:
+        answer = self.ask(client, request)
+        return answer is not None and bool(answer.success)
+
     def _moving(self) -> bool:
+        return self.state == State.TRACKING and self._fast()
+
+    def _fast(self) -> bool:
         arms = self.robot.is_arm
-        fast = self.sent and np.abs(self.sent[-1].velocities[arms]).max() > _MOVING
-        return bool(fast and self.state == State.TRACKING)
+        return bool(self.sent and np.abs(self.sent[-1].velocities[arms]).max() > _MOVING)
 
     def _beat(self) -> None:
         if self.pressed is not None:

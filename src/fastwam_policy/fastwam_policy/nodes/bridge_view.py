@@ -9,7 +9,6 @@ from fastwam_policy.runtime.inference_loop import Executing
 from galaxea_r1lite_bridge.execution.reasons import State
 
 _MAX_AGE = 1.0  # s: the bridge publishes at 10 Hz or more
-_ARMED = (State.HOLDING, State.TRACKING, State.STOPPING)
 
 
 class BridgeView:
@@ -43,7 +42,7 @@ class BridgeView:
     @property
     def commanding(self) -> bool:
         """Whether it is armed, also where it takes no chunks until it is armed again."""
-        return self.state in _ARMED
+        return self.state.armed
 
     def follows_another(self, session: int) -> bool:
         """Whether chunks of a policy session would be dropped, because the bridge follows those of another."""

@@ -171,7 +171,7 @@ def _topics(robot: RobotConfig, *, images: bool) -> dict[str, tuple[str, QoSProf
     }
     theirs: dict[str, str] = {camera.topic: camera.type for camera in robot.cameras.values()}
     for group in robot.groups.values():
-        theirs[group.feedback] = JOINT_STATE
+        theirs |= {topic: JOINT_STATE for topic in (group.feedback, group.takeover) if topic is not None}
         ours[group.target] = ours[f"{robot.recorded_prefix}/{group.target}"] = JOINT_STATE
     theirs |= dict.fromkeys(robot.driver_errors.topics, robot.driver_errors.type) | robot.recorded_only
     if not images:

@@ -24,7 +24,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _PERIOD = 0.2  # s between two looks at a running task, and two feedback messages
 _STOP_TIME = 3.0  # s within which the arms come to rest
-_MOVING = (State.TRACKING, State.STOPPING)
+_MOVING = (State.TRACKING, State.STOPPING, State.TAKEOVER)
 _Code = RunTask.Result
 
 

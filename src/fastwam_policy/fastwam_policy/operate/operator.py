@@ -1,4 +1,4 @@
-"""`fastwam operate`: arm, start, stop, home and emergency stop from a terminal, with one line of live status."""
+"""`fastwam operate`: arm, start, stop, home, take over and emergency stop from a terminal, with one line of status."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from fastwam_policy.operate.signals import OperatorSignals
 from fastwam_policy.operate.terminal import QUIT, SUSPEND, show, single_keys, status_line
 from fastwam_policy.policies.familiarity import Familiarity
 from fastwam_policy.runtime.reasons import PolicyState
+from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
 from galaxea_r1lite_bridge.nodes.ending import Ending, on_ending
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -36,7 +37,7 @@ _QUIT_TIME = 5.0  # s for the arms to be disarmed, and for a running task to com
 _ASK_TURNS = 12  # turns from one request to disarm to the next: one may be lost
 _HELP = (
     "SPACE emergency stop   r release it   a arm   d disarm   s start the task   x stop   y task is done   "
-    "h arms to the start pose   t torso to it   q quit"
+    "h arms to the start pose   u torso to it   t take over, or give back   q quit"
 )
 
 
@@ -60,6 +61,7 @@ class Operator(Node):
         self._triggers = {
             name: self.create_client(Trigger, getattr(names, name)) for name in ("stop", "home", "home_torso")
         }
+        self._takeover = self.create_client(SetBool, names.takeover)
         self._task = ActionClient(self, RunTask, names.run_task)
         self._cancel = self.create_client(CancelGoal, f"{names.run_task}/_action/cancel_goal")
 
@@ -74,7 +76,8 @@ class Operator(Node):
             "x": self.stop,
             "y": lambda: self._success.publish(Bool(data=True)),
             "h": lambda: self._call("home", self._triggers["home"], Trigger.Request()),
-            "t": lambda: self._call("torso", self._triggers["home_torso"], Trigger.Request()),
+            "u": lambda: self._call("torso", self._triggers["home_torso"], Trigger.Request()),
+            "t": self._take_over,
         }
         if key in actions:
             actions[key]()
@@ -88,6 +91,11 @@ class Operator(Node):
         if self._policy.state_known and self._hears_policy:
             self._show(str(_familiarity(self._policy)))
         self._call("arm", self._arm, SetBool.Request(data=True))
+
+    def _take_over(self) -> None:
+        """A person takes over, or gives back what they have."""
+        taken = self._taken_over
+        self._call("give back" if taken else "take over", self._takeover, SetBool.Request(data=not taken))
 
     def stop(self) -> None:
         """Let the bridge decelerate and hold, and end a running task, also another client's."""
@@ -131,6 +139,8 @@ class Operator(Node):
         """Status in one line."""
         status = self._bridge.status
         parts = [self._bridge.text if status is None or status.reason else self._bridge.state.name]
+        if self._taken_over and self._bridge.state != State.TAKEOVER:
+            parts.append("taken over, and held")
         if self._hears_policy:
             policy = self._policy
             text = f"policy {PolicyState(policy.state).name}"
@@ -150,6 +160,11 @@ class Operator(Node):
             limits = sum(count.count for count in status.interventions)
             parts += [f"{limits} limited"] if limits else []
         return " | ".join(parts)
+
+    @property
+    def _taken_over(self) -> bool:
+        status = self._bridge.status
+        return status is not None and bool(status.taken_over)
 
     @property
     def _hears_policy(self) -> bool:

@@ -200,10 +200,10 @@ class _Episode:
 
     def _running(self, now_ns: int, latency_ns: int) -> RunningPlan | None:
         """What is executed, for real-time chunking; joints in the policy's order."""
-        plan = self._bridge.controller.plan
-        if self._settings.blending != "rtc" or plan.newest is None:
+        plan, followed = self._bridge.controller.plan, self._bridge.controller.followed
+        if self._settings.blending != "rtc" or followed is None:
             return None
-        step_ns = plan.newest.step_ns
+        step_ns = followed.step_ns
         count = max(0, (plan.end_ns - now_ns) // step_ns + 1)
         actions = np.array([plan.sample(now_ns + k * step_ns)[0] for k in range(count)])
         return RunningPlan(actions[:, self._order], min(count, -(-latency_ns // step_ns) + 1)) if count else None

@@ -97,15 +97,23 @@ class ChunkGate:
             ended = -1 if self._consent.session is None else self._consent.epoch
             self._consent = replace(self._consent, since_ns=now_ns, ended_epoch=ended)
 
+    def resume(self, now_ns: int) -> None:
+        """The arms were moved by others: only what is observed from now on counts, of the epoch that was followed."""
+        if self._consent is not None and self._consent.since_ns is not None:
+            self._consent = replace(self._consent, since_ns=now_ns)
+
     def clock_jumped(self, now_ns: int) -> None:
         """Only what is observed from now on counts, with any id: a replay that begins again counts from 1."""
         if self._consent is not None and self._consent.since_ns is not None:
             self._consent = replace(self._consent, since_ns=now_ns, chunk_id=-1)
 
-    def admit(self, chunk: Chunk, now_ns: int, *, homing: bool) -> tuple[Chunk | None, Reason]:
-        """The chunk with its columns in the order of `names`, or None and why it was refused."""
+    def admit(self, chunk: Chunk, now_ns: int, busy: Reason = Reason.NONE) -> tuple[Chunk | None, Reason]:
+        """The chunk with its columns in the order of `names`, or None and why it was refused.
+
+        `busy` says why none is taken while the arms are armed, however good it is.
+        """
         ordered = chunk.ordered(self.names)
-        reason = Reason.CHUNK_WRONG_JOINTS if ordered is None else self._refusal(ordered, now_ns, homing)
+        reason = Reason.CHUNK_WRONG_JOINTS if ordered is None else self._refusal(ordered, now_ns, busy)
         if reason != Reason.NONE:
             self.drops[reason] += 1
             return None, reason
@@ -113,7 +121,7 @@ class ChunkGate:
             self._consent = replace(self._consent, session=chunk.session, epoch=chunk.epoch, chunk_id=chunk.chunk_id)
         return ordered, reason
 
-    def _refusal(self, chunk: Chunk, now_ns: int, homing: bool) -> Reason:
+    def _refusal(self, chunk: Chunk, now_ns: int, busy: Reason) -> Reason:
         if not (np.abs(chunk.positions) < _LARGEST).all():  # nor is NaN
             return Reason.CHUNK_NOT_FINITE
         if chunk.stamp_ns > now_ns + self.future_tolerance * _SECOND:
@@ -122,7 +130,7 @@ class ChunkGate:
             return Reason.CHUNK_TOO_OLD
         if self._consent is None:
             return Reason.NONE
-        return self._not_consented(chunk, self._consent) or (Reason.CHUNK_WHILE_HOMING if homing else Reason.NONE)
+        return self._not_consented(chunk, self._consent) or busy
 
     @staticmethod
     def _not_consented(chunk: Chunk, consent: _Consent) -> Reason:

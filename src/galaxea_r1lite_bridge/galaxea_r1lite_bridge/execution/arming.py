@@ -26,11 +26,13 @@ class ArmingGate:
     Attributes:
         estop_pressed: emergency stop.
         driver_errors: text by source, of the drivers that report one.
+        foreign_publishers: nodes that publish targets as well, empty: none.
     """
 
     def __init__(self, joints: Joints, limiter: Limiter, guard: WorkspaceGuard, *, wait_until_still: bool) -> None:
         self.estop_pressed = False
         self.driver_errors: dict[str, str] = {}
+        self.foreign_publishers = ""
         self._joints, self._limiter, self._guard = joints, limiter, guard
         self._wait_until_still = wait_until_still
         self._history: deque[tuple[int, NDArray[np.float64]]] = deque()
@@ -53,6 +55,8 @@ class ArmingGate:
             return Reason.ESTOP_PRESSED, ""
         if self.driver_errors:
             return Reason.DRIVER_ERROR, "; ".join(f"{source}: {text}" for source, text in self.driver_errors.items())
+        if self.foreign_publishers:
+            return Reason.FOREIGN_PUBLISHER, self.foreign_publishers
         if findings and findings[0].reaction >= Reaction.HOLD:
             return findings[0].reason, findings[0].detail
         if not self._history:

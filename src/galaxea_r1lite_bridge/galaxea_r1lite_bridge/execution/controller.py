@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,8 +20,9 @@ from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
 from galaxea_r1lite_bridge.execution.plan import Chunk, slow_move
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings, Reaction
+from galaxea_r1lite_bridge.execution.takeover import Takeover
 from galaxea_r1lite_bridge.execution.torso import TorsoEstimate
-from galaxea_r1lite_bridge.execution.types import Command, Inputs
+from galaxea_r1lite_bridge.execution.types import Command, Inputs, JointFeedback
 from galaxea_r1lite_bridge.execution.watchdogs import Finding, Tick, Watchdogs
 from galaxea_r1lite_bridge.execution.workspace import Workspace
 from galaxea_r1lite_bridge.execution.workspace_guard import WorkspaceGuard
@@ -33,7 +34,7 @@ _CLOCK_JUMPS = (Reason.CLOCK_JUMPED_BACK, Reason.CLOCK_JUMPED_AHEAD)
 
 
 class MotionController:
-    """Follows chunks while armed, brakes and holds otherwise; sends nothing while disarmed.
+    """Follows chunks, or a person, while armed, brakes and holds otherwise; sends nothing while disarmed.
 
     Every command is inside the position, velocity and acceleration limits, and only such motions are begun from which
     braking ends inside the workspace. Not thread-safe: the owner serialises the calls. Time is always an argument.
@@ -47,7 +48,7 @@ class MotionController:
         plan: the chunks in use.
         seam: largest difference between the old and the new plan when the last chunk was taken, rad.
         interventions: how often each limit began to change commands.
-        refused: what the last refusal of arm or home was about.
+        refused: what the last refusal of arm, home or take_over was about.
     """
 
     def __init__(self, robot: RobotConfig, settings: BridgeSettings) -> None:
@@ -65,6 +66,8 @@ class MotionController:
         self._arming = ArmingGate(self.joints, self.limiter, self.guard, wait_until_still=settings.closed_loop)
         self._watchdogs = Watchdogs(settings, self.joints, self.limiter)
         self._follower = Follower(self.joints, self.limiter, self.guard)
+        groups = [name for name, group in robot.commanded.items() if group.takeover is not None]
+        self._takeover = Takeover(self.joints, self.limiter, groups)
         self._clocks = Clocks(settings.max_dt)
         self._torso = TorsoEstimate(self.joints.torso.stop - self.joints.torso.start)
         self._motion: Motion | None = None  # None: disarmed
@@ -72,6 +75,7 @@ class MotionController:
         self._latched: State | None = None
         self._disarming = self._homing = self._home_torso = False
         self._now_ns = 0  # node clock at the last control tick
+        self._pose: NDArray[np.float64] | None = None  # measured then
         self._findings: Sequence[Finding] = ()
         self._limiting: frozenset[Reason] = frozenset()
 
@@ -81,13 +85,25 @@ class MotionController:
         return self._motion is not None
 
     @property
+    def taken_over(self) -> bool:
+        """Whether a person has taken over, whether their input is followed now or not."""
+        return self._takeover.on
+
+    @property
+    def followed(self) -> Chunk | None:
+        """The policy's newest chunk in use; None: it is not a policy that moves the arms."""
+        return None if self._homing or self._takeover.on else self.plan.newest
+
+    @property
     def _in_charge(self) -> bool:
         """Whether a plan may move the arms: armed, not latched, not on the way to being disarmed."""
         return self._motion is not None and self._latched is None and not self._disarming
 
     def accept(self, chunk: Chunk, now_ns: int) -> Reason:
         """Take a chunk into use, or return why it was dropped (and count it)."""
-        admitted, reason = self.chunks.admit(chunk, now_ns, homing=self._homing)
+        busy = Reason.CHUNK_WHILE_HOMING if self._homing else Reason.NONE
+        busy = Reason.CHUNK_WHILE_TAKEOVER if self._takeover.on else busy
+        admitted, reason = self.chunks.admit(chunk, now_ns, busy)
         if admitted is not None and self._motion is not None and self._in_charge:
             place = self._motion.position
             rest = np.tile(place[self.joints.torso], (len(admitted.positions), 1))
@@ -139,11 +155,11 @@ class MotionController:
 
         Like :meth:`stop` it ends the epoch of the policy that is followed.
         """
-        self.refused = self._detail if self._latched is not None else ""
         if self._motion is None or not self._in_charge:
-            return self._reason if self._latched is not None else Reason.NOT_ARMED
+            return self._refuse()
         if self._motion.velocity.any():
             return Reason.NOT_STILL
+        self.refused = ""
         if outside := self._arming.outside(self._motion.position):  # the torso, which is where it is measured
             self.refused = outside
             return Reason.OUTSIDE_LIMITS
@@ -160,6 +176,37 @@ class MotionController:
         self._homing, self._home_torso = True, torso
         return Reason.NONE
 
+    def take_over(self, person: Mapping[str, JointFeedback]) -> Reason:
+        """Follow a person's input instead of the policy's chunks; return NONE, or why not.
+
+        From rest, or while a plan of the policy is followed. `person` is the newest input by group; it must be near the
+        measured positions. It ends with :meth:`give_back`, and with all that ends a policy's epoch.
+        """
+        if self._motion is None or not self._in_charge:
+            return self._refuse()
+        self.refused = ""
+        if self._takeover.on:
+            return Reason.NONE
+        if self._homing or self._torso_moves:
+            return Reason.HOMING
+        if not self.plan and self._motion.velocity.any():
+            return Reason.NOT_STILL  # braking is not cut short
+        if self._findings and self._findings[0].reaction >= Reaction.HOLD:
+            self.refused = self._findings[0].detail
+            return self._findings[0].reason
+        assert self._pose is not None  # else a watchdog holds
+        reason, self.refused = self._takeover.refusal(person, self._pose)
+        if reason == Reason.NONE:
+            self._reset(Reason.TAKEOVER)
+            self._takeover.on = True
+        return reason
+
+    def give_back(self) -> None:
+        """A person takes over no longer: brake, and follow what the policy observes from now on."""
+        if self._takeover.on:
+            self._reset(Reason.TAKEOVER_ENDED)
+            self.chunks.resume(self._now_ns)
+
     def set_estop(self, pressed: bool) -> None:
         """Emergency stop pressed or released; pressed latches until armed again."""
         self._arming.estop_pressed = pressed
@@ -174,18 +221,26 @@ class MotionController:
             if self._motion is not None:
                 self._latch(State.FAULT, Reason.DRIVER_ERROR, f"{source}: {error}")
 
+    def set_foreign_publishers(self, names: str) -> None:
+        """Nodes that publish targets of the robot as well, empty: none."""
+        self._arming.foreign_publishers = names
+        if names and self._motion is not None:
+            self._latch(State.FAULT, Reason.FOREIGN_PUBLISHER)
+            if self._reason == Reason.FOREIGN_PUBLISHER:
+                self._detail = names  # a node's name is known a little later than its publisher
+
     def step(self, inputs: Inputs) -> Command:
         """Advance one control tick and return what to send."""
         self._now_ns = inputs.now_ns
         elapsed = self._clocks.tick(inputs.now_ns, inputs.steady_ns)
         self.plan.delay(elapsed.ahead_ns)
-        pose = inputs.pose(self.joints.groups, self.settings.watchdog.feedback_age.limit)
+        pose = self._pose = inputs.pose(self.joints.groups, self.settings.watchdog.feedback_age.limit)
         self._arming.see(inputs.steady_ns, pose)
         self._see_torso(inputs.steady_ns, pose)
         findings = self._findings = self._watch(inputs, pose)
         for jump in (finding.reason for finding in findings if finding.reason in _CLOCK_JUMPS):
             self.chunks.clock_jumped(inputs.now_ns)
-            if self._motion is not None and self._latched is None:
+            if self._motion is not None and self._latched is None and not self._takeover.on:
                 self._reset(jump)
         if self._motion is None:
             return self._command(self._latched or State.DISARMED, self._reason, self._detail)
@@ -197,6 +252,8 @@ class MotionController:
             return self._come_to_rest(elapsed.dt)
         if worst is not None and worst.reaction == Reaction.HOLD:
             return self._wait(worst, elapsed)
+        if self._takeover.on:
+            return self._obey(inputs, elapsed, pose, worst)
         if not self.plan:
             return self._brake(self._reason, self._detail, elapsed.dt)
         ended = inputs.now_ns > self.plan.end_ns
@@ -205,9 +262,24 @@ class MotionController:
 
     def _watch(self, inputs: Inputs, pose: NDArray[np.float64] | None) -> Sequence[Finding]:
         command = self._motion.position if self._motion is not None and self._in_charge else None
-        followed = None if self._homing else self.plan.newest
+        followed = self.followed
         observed_ns = None if followed is None else followed.stamp_ns
         return self._watchdogs.check(Tick(inputs, pose, command, observed_ns))
+
+    def _obey(
+        self, inputs: Inputs, elapsed: Elapsed, pose: NDArray[np.float64] | None, slowed: Finding | None
+    ) -> Command:
+        """One tick towards a person's input, or to a hold where that must not be followed."""
+        assert self._motion is not None
+        assert pose is not None  # else a watchdog holds
+        reason, detail = self._takeover.refusal(inputs.person, pose)
+        self.plan.clear()
+        if reason != Reason.NONE:
+            return self._brake(reason, detail, elapsed.dt)
+        begin_ns = inputs.now_ns - elapsed.plan_ns
+        self.plan.add(self._takeover.plan(inputs.person, self._motion.position, begin_ns), inputs.now_ns)
+        command = self._follow(inputs.now_ns, elapsed, pose, slowed)
+        return replace(command, state=State.TAKEOVER, reason=command.reason or Reason.TAKEOVER)
 
     def _follow(
         self, now_ns: int, elapsed: Elapsed, pose: NDArray[np.float64] | None, slowed: Finding | None
@@ -260,6 +332,7 @@ class MotionController:
         all_groups = self._torso_moves  # also the command with which the torso comes to rest
         self._motion = self.limiter.brake(self._motion, dt)
         self._follower.reset()
+        self._takeover.pause()
         self._count(frozenset())
         state = State.STOPPING if self._motion.velocity.any() else State.HOLDING
         return replace(self._command(state, reason, detail), all_groups=all_groups)
@@ -267,17 +340,22 @@ class MotionController:
     def _command(self, state: State, reason: Reason, detail: str, limited: NDArray[np.int_] | None = None) -> Command:
         if limited is None:
             limited = np.zeros(len(self.joints.home), int)
-        chunk = None if self._homing else self.plan.newest
         lag = self.plan.lag_ns / _SECOND
-        return Command(state, reason, detail, self._motion, limited, chunk, lag, self._torso_moves)
+        return Command(state, reason, detail, self._motion, limited, self.followed, lag, self._torso_moves)
 
     def _reset(self, reason: Reason) -> None:
-        """Forget the plan."""
+        """Forget the plan, and whose it was."""
         self.plan.clear()
         self._follower.reset()
         self._findings = [finding for finding in self._findings if finding.reason != Reason.PLAN_STALE]
+        self._takeover.end()
         self._homing = self._home_torso = False
         self._reason, self._detail = reason, ""
+
+    def _refuse(self) -> Reason:
+        """Why nothing moves the arms."""
+        self.refused = self._detail if self._latched is not None else ""
+        return self._reason if self._latched is not None else Reason.NOT_ARMED
 
     def _latch(self, state: State, reason: Reason, detail: str = "") -> None:
         if self._latched not in (State.ESTOP, state):

@@ -69,12 +69,14 @@ class OfflineBridge:
         plant: what it moves.
         clock: its time.
         period_ns: of its control loop.
+        person: positions [joints of a policy] of a person's input, which is fresh at every tick; None: none comes.
     """
 
     def __init__(self, robot: RobotConfig, settings: BridgeSettings, plant: Plant) -> None:
         self.controller = MotionController(robot, settings)
         self.plant, self.clock = plant, Clock()
         self.period_ns = round(_SECOND / settings.control_rate)
+        self.person: NDArray[np.float64] | None = None
         self._arriving: deque[tuple[int, Chunk]] = deque()
 
     def send(self, chunk: Chunk, delay_ns: int) -> None:
@@ -93,6 +95,13 @@ class OfflineBridge:
                 raise ConfigError(f"the arms cannot be armed, {int(reason)}: {reason.text}{about}")
             self.step()
             self.clock.advance(self.period_ns)
+
+    def takeover(self, wanted: bool) -> Reason:
+        """The person whose input is `person` takes over, or gives back; return NONE, or why not."""
+        if wanted:
+            return self.controller.take_over(self.input())
+        self.controller.give_back()
+        return Reason.NONE
 
     def tick(self) -> Command:
         """One control tick now; then the plant follows until the next one."""
@@ -126,4 +135,12 @@ class OfflineBridge:
         measured = self.plant.measured()
         groups = self.controller.joints.groups.items()
         feedback = {name: JointFeedback(measured[place].copy(), 0.0) for name, place in groups}
-        return Inputs(self.clock.now_ns, self.clock.steady_ns, feedback)
+        return Inputs(self.clock.now_ns, self.clock.steady_ns, feedback, person=self.input())
+
+    def input(self) -> dict[str, JointFeedback]:
+        """What a person wants now, by group."""
+        if self.person is None:
+            return {}
+        groups = self.controller.joints.groups.items()
+        policy = self.controller.joints.policy
+        return {n: JointFeedback(self.person[p].copy(), 0.0) for n, p in groups if p.stop <= policy.stop}

@@ -18,6 +18,11 @@ class State(IntEnum):
     TAKEOVER = 7
 
     @property
+    def armed(self) -> bool:
+        """Whether the arms are armed, and may be moved."""
+        return self in (State.HOLDING, State.TRACKING, State.STOPPING, State.TAKEOVER)
+
+    @property
     def text(self) -> str:
         """One sentence for people."""
         return _STATES[self]
@@ -41,6 +46,10 @@ class Reason(IntEnum):
     CLOCK_INTERLEAVED = 205
     HOMING = 210
     AT_HOME = 211
+    TAKEOVER = 220
+    TAKEOVER_INPUT = 221
+    TAKEOVER_FAR = 222
+    TAKEOVER_ENDED = 223
     FEEDBACK_MISSING = 300
     FEEDBACK_STALE = 301
     FEEDBACK_INVALID = 302
@@ -55,6 +64,7 @@ class Reason(IntEnum):
     FEEDBACK_CLOCK_STEPPED = 311
     HEARTBEAT_RELEASED = 312
     FEEDBACK_UNIT = 313
+    FOREIGN_PUBLISHER = 314
     CHUNK_OLD_EPOCH = 400
     CHUNK_OUT_OF_ORDER = 401
     CHUNK_TOO_OLD = 402
@@ -65,6 +75,7 @@ class Reason(IntEnum):
     CHUNK_OTHER_SESSION = 407
     CHUNK_NOT_ASKED_FOR = 408
     CHUNK_UNREADABLE = 409
+    CHUNK_WHILE_TAKEOVER = 410
     LIMIT_POSITION = 500
     LIMIT_VELOCITY = 501
     LIMIT_ACCELERATION = 502
@@ -112,6 +123,11 @@ _TEXTS = {
     Reason.CLOCK_INTERLEAVED: "time goes back and forth: /clock has two publishers, end one of them",
     Reason.HOMING: "moving slowly to the start pose; chunks are ignored meanwhile",
     Reason.AT_HOME: "the move to the start pose is over",
+    Reason.TAKEOVER: "a person has taken over; chunks are ignored meanwhile",
+    Reason.TAKEOVER_INPUT: "the input of a person who takes over is missing, unusable or older than 0.2 s",
+    Reason.TAKEOVER_FAR: "the input of a person who takes over is more than 0.1 rad or 10 mm from where the joints are "
+    "measured: bring it there",
+    Reason.TAKEOVER_ENDED: "given back to the policy, waiting for a chunk observed since",
     Reason.FEEDBACK_MISSING: "a joint stream has not been received",
     Reason.FEEDBACK_STALE: "a joint stream is older than watchdog.feedback_age, by its arrival or by its stamps",
     Reason.FEEDBACK_INVALID: "no usable joint message for watchdog.feedback_age: "
@@ -130,6 +146,8 @@ _TEXTS = {
     "held for a second to learn its usual delay",
     Reason.FEEDBACK_UNIT: "a gripper hardly moves for what it is commanded, and stays between 0 and 1: "
     "it is stuck, or its feedback is not in the unit that the robot file says",
+    Reason.FOREIGN_PUBLISHER: "another node publishes targets of the robot, which only the bridge may: end it "
+    "(one that was killed is seen for up to 20 s more)",
     Reason.CHUNK_OLD_EPOCH: "chunk of an older epoch",
     Reason.CHUNK_OUT_OF_ORDER: "chunk not newer than the one in use",
     Reason.CHUNK_TOO_OLD: "chunk's observation older than watchdog.chunk_age on arrival",
@@ -142,6 +160,7 @@ _TEXTS = {
     Reason.CHUNK_NOT_ASKED_FOR: "chunk observed before the last arming, stop or move to the start pose, "
     "or after a stop with no policy to follow: arm again",
     Reason.CHUNK_UNREADABLE: "chunk longer than 256 kB, or malformed",
+    Reason.CHUNK_WHILE_TAKEOVER: "chunk while a person has taken over",
     Reason.LIMIT_POSITION: "joint position limit",
     Reason.LIMIT_VELOCITY: "joint velocity limit",
     Reason.LIMIT_ACCELERATION: "joint acceleration limit",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,8 @@ class Inputs:
     """Whether a heartbeat says that its deadman switch is not pressed."""
     backwards: int = 0
     """How often the node's clock has gone back since the node began, also between two ticks."""
+    person: Mapping[str, JointFeedback] = field(default_factory=dict)
+    """Newest input of a person who has taken over, by group."""
 
     def pose(self, groups: Iterable[str], max_age: float) -> NDArray[np.float64] | None:
         """Measured positions [D] of `groups`; None where a stream is missing, refused or older than `max_age` s."""

@@ -22,7 +22,6 @@ from galaxea_r1lite_bridge.nodes.deadline_loop import PeriodStatistics
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 _LONGEST_TEXT = 1000  # characters of a driver's errors: a status must stay within the bound of a message
-_MOVING = (State.TRACKING, State.STOPPING, State.HOLDING)
 
 
 def reason_text(command: Command) -> str:
@@ -70,6 +69,7 @@ def status_message(command: Command, controller: MotionController, loop: PeriodS
         session=controller.chunks.session or 0,
         epoch=controller.chunks.epoch,
         arm_again=controller.chunks.needs_arming,
+        taken_over=controller.taken_over,
         plan_age=-1.0,
         plan_remaining=-1.0,
         plan_lag=command.lag,
@@ -134,7 +134,7 @@ def status_diagnostics(
         latency: s, from the last chunk's observation to its arrival.
     """
     state = State(status.state)
-    level = diagnostics.OK if state in _MOVING else diagnostics.WARN
+    level = diagnostics.OK if state.armed else diagnostics.WARN
     level = diagnostics.ERROR if state in (State.FAULT, State.ESTOP) else level
     late = status.control_period_max > 1e3 * limits.overrun.limit
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,8 @@ from galaxea_r1lite_bridge.execution.feedback import FeedbackStream
 from galaxea_r1lite_bridge.execution.heartbeats import Heartbeats
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings
-from galaxea_r1lite_bridge.execution.types import Command, Inputs
-from galaxea_r1lite_bridge.nodes import diagnostics
+from galaxea_r1lite_bridge.execution.types import Command, Inputs, JointFeedback
+from galaxea_r1lite_bridge.nodes import diagnostics, target_watch
 from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
 from galaxea_r1lite_bridge.nodes.bridge_messages import (
     command_message,
@@ -44,6 +44,7 @@ from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, r
 from galaxea_r1lite_bridge.nodes.output import never_wait_for_output
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.nodes.side_node import SideNode
+from galaxea_r1lite_bridge.nodes.target_watch import TargetWatch
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.joint_gate import Flaw
 
@@ -52,7 +53,6 @@ _CHUNKS = 5  # that wait to be taken
 _SHOWN = 40  # characters of a message that are logged
 _REST_TIME = 1.0  # s within which the arms come to rest when the node ends
 _DELIVERY = Duration(seconds=0.2)  # for the last messages: a publisher that is destroyed sends nothing again
-_ARMED = (State.HOLDING, State.TRACKING, State.STOPPING)
 _BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)  # receives from reliable senders, too
 
 
@@ -78,6 +78,8 @@ class BridgeNode(ManagedNode):
         self._feedback = {
             name: FeedbackStream(len(group.joints), simulated=simulated) for name, group in robot.actuated.items()
         }
+        takeover = {name: group.takeover for name, group in robot.commanded.items() if group.takeover is not None}
+        self._person = {name: FeedbackStream(self._feedback[name].count, simulated=simulated) for name in takeover}
         self._heartbeats = Heartbeats(self._settings.watchdog.heartbeat.limit)
         self._armed, self._heartbeat_age = False, -1.0
         self._tick_count = self._backwards = 0
@@ -95,8 +97,10 @@ class BridgeNode(ManagedNode):
         self._status = self.create_publisher(BridgeStatus, robot.interfaces.bridge_status, 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._inputs = [
-            self._subscribe_feedback(name, group.feedback, sensor_qos) for name, group in robot.actuated.items()
+            self._subscribe(self._feedback[name], name, group.feedback, sensor_qos)
+            for name, group in robot.actuated.items()
         ]
+        self._inputs += [self._subscribe(self._person[n], n, topic, sensor_qos) for n, topic in takeover.items()]
         self._inputs += self._driver_error_subscriptions(sensor_qos)
         # On threads of their own: chunks must not delay feedback, and neither of them what brakes.
         self._chunks = SideNode(self, "chunks", self._on_thread_error)
@@ -112,10 +116,14 @@ class BridgeNode(ManagedNode):
         self._brakes.subscribe(Heartbeat, robot.interfaces.heartbeat, self._on_heartbeat, _BEST_EFFORT)
         self._brakes.serve(SetBool, "~/arm", self._on_arm)
         self._brakes.serve(Trigger, "~/stop", self._on_stop)
-        # Diagnostics must be published when a simulated clock stands still, too.
-        self._diagnostics_timer = self.create_timer(
-            diagnostics.PERIOD, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        self._brakes.serve(SetBool, "~/takeover", self._on_takeover)
+        self._target_watch, self._others = TargetWatch(self, robot), ""
+        # Also when a simulated clock stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._own_timers = [
+            self.create_timer(diagnostics.PERIOD, self._publish_diagnostics, clock=steady),
+            self.create_timer(target_watch.PERIOD, self._look_for_others, clock=steady),
+        ]
         self._last_status = BridgeStatus()
         self._loop = DeadlineLoop(self._settings.control_rate, self._tick, self._on_thread_error)
         for thread in (self._chunks, self._brakes, self._loop):
@@ -142,7 +150,8 @@ class BridgeNode(ManagedNode):
         self._publish_status(inactive, self.get_clock().now().nanoseconds)
         for last in (self._base, self._status):
             last.wait_for_all_acked(_DELIVERY)
-        self.destroy_timer(self._diagnostics_timer)
+        for timer in self._own_timers:
+            self.destroy_timer(timer)
         for subscription in self._inputs:
             subscription.destroy()
         for service in self._service_servers:
@@ -150,9 +159,7 @@ class BridgeNode(ManagedNode):
         for publisher in (*self._targets.values(), self._base, self._command, self._status, self._diagnostics):
             self.destroy_publisher(publisher)
 
-    def _subscribe_feedback(self, group: str, topic: str, qos: QoSProfile) -> BoundedSubscription:
-        stream = self._feedback[group]
-
+    def _subscribe(self, stream: FeedbackStream, group: str, topic: str, qos: QoSProfile) -> BoundedSubscription:
         def refuse(_: Flaw | None) -> None:
             with self._lock:
                 stream.store(None, 0, *self._now())
@@ -190,7 +197,7 @@ class BridgeNode(ManagedNode):
         chunk = chunk_from_message(message)
         with self._lock:
             reason = self._controller.accept(chunk, now_ns)
-        if reason != Reason.NONE:
+        if reason not in (Reason.NONE, Reason.CHUNK_WHILE_TAKEOVER):
             self.get_logger().warning(
                 f"chunk {message.chunk_id} of {message.policy_id[:_SHOWN]!r}, session {message.session:016x}, dropped, "
                 f"{int(reason)}: {reason.text}",
@@ -225,6 +232,7 @@ class BridgeNode(ManagedNode):
         """As MotionController.arm, of which two must never command the same arms; and what a refusal is about."""
         if self.count_publishers(self._robot.interfaces.bridge_status) > 1:
             return Reason.ANOTHER_BRIDGE, ""
+        self._controller.set_foreign_publishers(self._target_watch.others())
         if self._leaving:
             return Reason.NOT_ARMED, ""
         return self._controller.arm(), self._controller.refused
@@ -235,6 +243,24 @@ class BridgeNode(ManagedNode):
         return self._answer(
             response, Reason.NONE, "stopping, until a newer task or instruction of the policy, or ~/arm"
         )
+
+    def _on_takeover(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        with self._lock:
+            if request.data:
+                reason = self._controller.take_over(self._newest(self._person, time.monotonic_ns()))
+                about = self._controller.refused
+            else:
+                self._controller.give_back()
+                reason, about = Reason.NONE, ""
+        return self._answer(response, reason, "taken over" if request.data else "given back to the policy", about)
+
+    def _look_for_others(self) -> None:
+        others, before = self._target_watch.others(), self._others
+        self._others = others
+        with self._lock:
+            self._controller.set_foreign_publishers(others)
+        if others and others != before:
+            self.get_logger().error(f"{Reason.FOREIGN_PUBLISHER.text}: {others}")
 
     def _home_callback(self, *, torso: bool) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
         def home(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -256,7 +282,7 @@ class BridgeNode(ManagedNode):
         with self._lock:
             now_ns, steady_ns = self._now()
             command = self._controller.step(self._collect(now_ns, steady_ns))
-            self._armed = command.state in _ARMED
+            self._armed = command.state.armed
             refused, about = self._arm() if self._arm_wanted else (Reason.NONE, "")
         if refused == Reason.NONE and self._arm_wanted:
             self._arm_wanted = False
@@ -283,9 +309,14 @@ class BridgeNode(ManagedNode):
         return self.get_clock().now().nanoseconds, time.monotonic_ns()
 
     def _collect(self, now_ns: int, steady_ns: int) -> Inputs:
-        feedback = {name: stream.newest(steady_ns) for name, stream in self._feedback.items()}
+        feedback = self._newest(self._feedback, steady_ns)
         self._heartbeat_age, released = self._heartbeats.now(steady_ns, armed=self._armed)
-        return Inputs(now_ns, steady_ns, feedback, self._heartbeat_age, released, self._backwards)
+        person = self._newest(self._person, steady_ns) if self._controller.taken_over else {}
+        return Inputs(now_ns, steady_ns, feedback, self._heartbeat_age, released, self._backwards, person)
+
+    @staticmethod
+    def _newest(streams: Mapping[str, FeedbackStream], steady_ns: int) -> dict[str, JointFeedback]:
+        return {name: stream.newest(steady_ns) for name, stream in streams.items()}
 
     def _send(self, command: Command, now_ns: int) -> None:
         assert command.motion is not None

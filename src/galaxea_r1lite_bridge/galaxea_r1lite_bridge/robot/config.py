@@ -62,12 +62,14 @@ class JointGroup(StrictModel):
 
     A group that is `moved_by` the policy is part of the state and action vector; one moved by `home` is only moved to
     its start pose, on request. `messages` says how the robot's messages name and measure the joints, where not as here.
+    `takeover` is the topic on which a person's input comes, in the same form, who takes the policy's place.
     """
 
     unit: Unit
     joints: list[str] = Field(min_length=1)
     feedback: Topic
     target: Topic
+    takeover: Topic | None = None
     moved_by: Literal["policy", "home"] = "policy"
     home: list[float]
     limits: Limits
@@ -82,6 +84,8 @@ class JointGroup(StrictModel):
         for index, (value, (lower, upper)) in enumerate(zip(self.home, self.limits.position, strict=True)):
             if not lower <= value <= upper:
                 raise ValueError(f"home[{index}]: {value} must lie inside limits.position[{index}], [{lower}, {upper}]")
+        if self.takeover is not None and self.moved_by != "policy":
+            raise ValueError("takeover: a person takes over what the policy moves; leave it out here")
         try:
             self.messages.check(self.unit, len(self.joints))
         except ValueError as error:
@@ -200,6 +204,7 @@ class Interfaces(StrictModel):
     stop: Topic
     home: Topic
     home_torso: Topic
+    takeover: Topic
     run_task: Topic
 
 
@@ -235,6 +240,7 @@ class RobotConfig(StrictModel):
     def _unique(self) -> RobotConfig:
         topics = [group.feedback for group in self.groups.values()]
         topics += [group.target for group in self.groups.values()]
+        topics += [group.takeover for group in self.groups.values() if group.takeover is not None]
         topics += [camera.topic for camera in self.cameras.values()]
         topics += self.recorded_only
         joints = [joint for group in self.groups.values() for joint in group.joints]
