@@ -17,7 +17,9 @@ from fastwam_policy.policies.base import ActionChunk, CameraInput, Channel, Fram
 from fastwam_policy.policies.loading import load_policy
 from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, run_episode
 from fastwam_policy.simulation.evaluate import Evaluation, gather, summarise, table
-from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
+from fastwam_policy.simulation.takeover import corrected
+from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays, share_directory
+from galaxea_r1lite_sim.camera import Cameras
 from galaxea_r1lite_sim.contacts import Contact
 from galaxea_r1lite_sim.expert import STEP, Expert
 from galaxea_r1lite_sim.randomization import draw
@@ -98,6 +100,33 @@ def test_an_arm_that_misses_its_corner_is_classified():
     outcome = run_episode(Oracle(3, offset=0.15), ROBOT, 3, EpisodeSettings(time_limit=8.0))
     assert not outcome.success
     assert (outcome.failure, outcome.grasps) == ("one corner grasped", 1)
+
+
+class Stalling(Oracle):
+    """Stops on its way to the towel."""
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.plan = self.plan[:12]
+
+
+def test_the_expert_takes_over_where_a_policy_stalls(tmp_path, capsys):
+    """Within the limits and without a leap; the rows say who commanded them."""
+    simulation = Simulation(ROBOT, draw(3, "towel"))
+    episode = corrected(Stalling(3), ROBOT, simulation, Cameras(simulation, 90, 160), EpisodeSettings(), "fold")
+    assert simulation.progress().success
+    first = int(episode.intervention.argmax())
+    assert 1.5 < first * STEP < 4
+    assert episode.intervention[first:].all()
+    assert len(episode.images["head"]) == episode.length > first + 60
+    state, action = (np.concatenate(list(side.values()), axis=1) for side in (episode.state, episode.action))
+    assert np.abs(action - state)[first, ROBOT.is_arm].max() < 0.1
+    most = limit_arrays(ROBOT.commanded).velocity * 0.07  # s between two rows, in whole control ticks
+    assert (np.abs(np.diff(action, axis=0)) < most + 1e-6).all()
+    with pytest.raises(SystemExit) as ended:
+        main(["collect", str(tmp_path / "data"), "--takeover"])
+    assert ended.value.code == 2
+    assert "takeover: name the policy that the expert takes over from (--policy)" in capsys.readouterr().err
 
 
 class Recalling(Oracle):

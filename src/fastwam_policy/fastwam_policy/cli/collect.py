@@ -37,6 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--first-seed", type=number(int, least=0), default=10_000, help="evaluations use seeds below 10000"
     )
     add_policy(parser, "--policy", default="", about="; it drives first, then the expert takes over (DAgger)")
+    parser.add_argument(
+        "--takeover", action="store_true",
+        help="with --policy: it drives from the start, and the expert takes over where it stalls; both are recorded",
+    )  # fmt: skip
     add_workers(parser)
     add_lerobot_version(parser)
     add_robot(parser)
@@ -65,6 +69,7 @@ def run(given: argparse.Namespace) -> int:
         given.first_seed,
         given.format,
         policy_source(given.policy) if given.policy else "",
+        takeover=given.takeover,
     )
     failures = collect(given.folder, given.episodes, settings, given.workers, given.robot)
     print(f"wrote {given.folder}: {given.episodes} episodes; the expert failed on {failures} other seeds")

@@ -20,19 +20,18 @@ from fastwam_policy.policies.loading import inspect_policy
 from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.simulation.episode import EpisodeSettings, drive
 from fastwam_policy.simulation.evaluate import check_rendered, ready_policy
+from fastwam_policy.simulation.takeover import REST, continuation, corrected
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.camera import Cameras
-from galaxea_r1lite_sim.expert import STEP, Expert, UnreachableError
+from galaxea_r1lite_sim.expert import STEP, UnreachableError
 from galaxea_r1lite_sim.randomization import LEVELS, Level, draw
 from galaxea_r1lite_sim.simulation import Simulation
 
 FPS = round(1 / STEP)
 _ATTEMPTS = 50  # seeds tried for one episode before it is given up
 _NEXT_SEED = 1_000_000  # between two attempts: episodes and evaluations use seeds below
-_REST = 8  # steps after the plan, for the cloth to settle before success is judged
-_TAKEOVER = (0.3, 8.0)  # s that a policy drives: a fold and more, for a policy that does not let go
-_HOLDING = 8.0  # mm of stroke: more means that a gripper still closes, or opens already
+_DRIVES = (0.3, 8.0)  # s that a policy drives: a fold and more, for a policy that does not let go
 _LATENCIES = (0.05, 0.1, 0.15, 0.2)  # s that its chunks take
 _CORRELATION = 0.85  # of the noise from one step to the next
 _KICK, _KICK_SHARE = 0.035, 0.01  # rad, and share of the steps that get one
@@ -55,6 +54,8 @@ class CollectSettings:
         version: of the LeRobot format.
         policy: source of the policy that drives until a random moment; the expert takes over where that has led
             (DAgger). Empty: the expert from the start.
+        takeover: the policy drives from the start, which is recorded; where it stalls the expert takes over through the
+            bridge and without noise.
         policy_sha256: of its weights, or its source where that is not known; :func:`collect` fills it in.
         robot: file that describes the robot, which :func:`collect` fills in; empty for the installed one.
     """
@@ -67,6 +68,7 @@ class CollectSettings:
     version: Version = "v2.1"
     policy: Uncompared[str] = ""
     policy_sha256: str = ""
+    takeover: bool = False
     robot: str = ""
 
 
@@ -77,11 +79,13 @@ def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int
 
     Raises:
         ConfigError: the folder holds episodes of other settings or of a policy with other weights, another command
-            writes into it.
+            writes into it, or there is no policy to take over from.
         RunError: an episode failed too often, or the disk is too small.
     """
     if settings.level not in LEVELS:
         raise ConfigError(f"randomization must be one of {', '.join(LEVELS)}, got {settings.level!r}")
+    if settings.takeover and not settings.policy:
+        raise ConfigError("takeover: name the policy that the expert takes over from (--policy)")
     settings = replace(settings, robot=str(robot or ""))
     if settings.policy:
         info = inspect_policy(settings.policy)
@@ -109,14 +113,17 @@ def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode 
     """One episode of the expert with noise; None where the towel was not folded in the end."""
     simulation = Simulation(robot, draw(seed, settings.level))
     cameras = Cameras(simulation, settings.height, settings.height * 16 // 9)
+    random = np.random.default_rng((seed, 2))
+    driving = EpisodeSettings(settings.level, latency=random.choice(_LATENCIES), height=settings.height)
+    if settings.takeover:
+        often = replace(driving, replan=driving.latency)  # it is asked again at once: what hovers, hovers longer
+        return corrected(ready_policy(settings.policy), robot, simulation, cameras, often, settings.task)
     if settings.policy:
-        _drive(robot, simulation, cameras, seed, settings)
-    progress = simulation.progress()
-    strokes = simulation.joints[[unit == "mm" for unit in robot.units]]
-    held = len(progress.held) == len(progress.grasps) and strokes.max() < _HOLDING
-    if any(progress.grasps.values()) and not held:
-        return None  # beyond the expert: a towel in one gripper, or let go of, or grippers in motion
-    targets = Expert(robot, simulation.joints, simulation.towel(), held=held).targets
+        seconds = float(random.uniform(*_DRIVES))
+        drive(ready_policy(settings.policy), robot, simulation, cameras, driving, seconds)
+    targets = continuation(robot, simulation)
+    if targets is None:
+        return None
     images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in cameras.names}
     states = []
     for target, noise in zip(targets, _noise(robot, targets, settings.noise, seed), strict=True):
@@ -125,7 +132,7 @@ def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode 
         states.append(simulation.joints)
         simulation.target = target + noise
         simulation.step(STEP)
-    simulation.step(_REST * STEP)
+    simulation.step(REST * STEP)
     if not simulation.progress().success:
         return None
     state = np.array(states)
@@ -136,13 +143,6 @@ def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode 
         {name: targets[:, place] for name, place in robot.slices.items()},
         np.full(len(targets), bool(settings.policy)),
     )
-
-
-def _drive(robot: RobotConfig, simulation: Simulation, cameras: Cameras, seed: int, settings: CollectSettings) -> None:
-    random = np.random.default_rng((seed, 2))
-    driving = EpisodeSettings(settings.level, latency=random.choice(_LATENCIES), height=settings.height)
-    seconds = float(random.uniform(*_TAKEOVER))
-    drive(ready_policy(settings.policy), robot, simulation, cameras, driving, seconds)
 
 
 def _collect_one(folder: Path, index: int, settings: CollectSettings, robot_file: Path | None) -> int:

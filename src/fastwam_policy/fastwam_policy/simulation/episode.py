@@ -17,6 +17,7 @@ from galaxea_r1lite_bridge.execution.blending import Blending
 from galaxea_r1lite_bridge.execution.offline import OfflineBridge
 from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings
+from galaxea_r1lite_bridge.execution.types import Command
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_sim.camera import Cameras
 from galaxea_r1lite_sim.contacts import Contact
@@ -90,7 +91,7 @@ def run_in(
 ) -> EpisodeResult:  # fmt: skip
     """As :func:`run_episode`, in the scene of that seed, which was made already."""
     cameras = Cameras(simulation, settings.height, settings.height * 16 // 9)
-    return _Episode(policy, robot, simulation, cameras, settings).run(seed, watch)
+    return ClosedLoop(policy, robot, simulation, cameras, settings).run(seed, watch)
 
 
 def drive(
@@ -102,7 +103,7 @@ def drive(
     seconds: float,
 ) -> None:
     """Let a policy move a simulation for a while."""
-    _Episode(policy, robot, simulation, cameras, replace(settings, time_limit=seconds)).run(0, lambda _: None)
+    ClosedLoop(policy, robot, simulation, cameras, replace(settings, time_limit=seconds)).run(0, lambda _: None)
 
 
 class _SimulatedRobot:
@@ -122,8 +123,12 @@ class _SimulatedRobot:
             self._simulation.step()
 
 
-class _Episode:
-    """Simulation, bridge and policy on one clock."""
+class ClosedLoop:
+    """Simulation, bridge and policy on one clock.
+
+    Attributes:
+        bridge: between the policy and the simulation.
+    """
 
     def __init__(
         self, policy: Policy, robot: RobotConfig, simulation: Simulation, cameras: Cameras, settings: EpisodeSettings
@@ -135,27 +140,24 @@ class _Episode:
         self._commanded: list[NDArray[np.float64]] = []
         self._simulation, self._cameras = simulation, cameras
         parameters = BridgeSettings.load({"blending": settings.blending})
-        self._bridge = OfflineBridge(robot, parameters, _SimulatedRobot(simulation))
+        self.bridge = OfflineBridge(robot, parameters, _SimulatedRobot(simulation))
         self._chunks = 0
         self._inference_ms: list[float] = []
 
+    @property
+    def period(self) -> float:
+        """S between two control ticks."""
+        return self.bridge.period_ns / _NS
+
     def run(self, seed: int, watch: Callable[[Cameras], None]) -> EpisodeResult:
-        simulation, settings, bridge = self._simulation, self._settings, self._bridge
-        self._policy.reset()
-        bridge.arm()
-        self._begin_ns = next_replan_ns = bridge.clock.now_ns
-        period = bridge.period_ns / _NS
+        """From the beginning until the towel is folded, or the time is over; `watch` is called at the cameras' rate."""
+        simulation, settings, period = self._simulation, self._settings, self.period
+        self.begin()
         progress, folded_since = simulation.progress(), None
         for tick in range(round(settings.time_limit / period) + 1):
-            if tick % round(_CAMERA_PERIOD / period) == 0:
+            if self._shows(tick):
                 watch(self._cameras)
-                if self._looks_back:
-                    self._frames.append(self._frame())
-            if bridge.clock.now_ns >= next_replan_ns:
-                self._observe()
-                next_replan_ns = bridge.clock.now_ns + round(max(settings.replan, settings.latency) * _NS)
-            bridge.tick()
-            self._commanded.append(simulation.target)
+            self.tick(tick)
             if tick % round(_PROGRESS_PERIOD / period) == 0:
                 progress = simulation.progress()
                 folded_since = None if not progress.success else tick if folded_since is None else folded_since
@@ -163,10 +165,32 @@ class _Episode:
                     return self._outcome(seed, tick * period, progress, "")
         return self._outcome(seed, settings.time_limit, progress, failure_class(progress))
 
+    def begin(self) -> None:
+        """Arm, before the first tick."""
+        self._policy.reset()
+        self.bridge.arm()
+        self._begin_ns = self._next_replan_ns = self.bridge.clock.now_ns
+
+    def tick(self, tick: int) -> Command:
+        """Control tick number `tick`, before which the policy observes where that is due; what it commanded."""
+        now_ns, settings = self.bridge.clock.now_ns, self._settings
+        if self._looks_back and self._shows(tick):
+            self._frames.append(self._frame())
+        if now_ns >= self._next_replan_ns and not self.bridge.controller.taken_over:
+            self._observe()
+            self._next_replan_ns = now_ns + round(max(settings.replan, settings.latency) * _NS)
+        command = self.bridge.tick()
+        self._commanded.append(self._simulation.target)
+        return command
+
+    def _shows(self, tick: int) -> bool:
+        """Whether there are new images at a tick."""
+        return tick % round(_CAMERA_PERIOD / self.period) == 0
+
     def _frame(self) -> Frame:
         joints = dict(zip(self._robot.joint_names, self._simulation.joints.tolist(), strict=True))
         images = {camera: self._cameras.render(camera) for camera in self._sees}
-        return Frame(self._bridge.clock.now_ns, images, joints)
+        return Frame(self.bridge.clock.now_ns, images, joints)
 
     def _observe(self) -> None:
         """One inference; its chunk arrives after the latency."""
@@ -183,7 +207,7 @@ class _Episode:
         self._chunks += 1
         self._order = [self._robot.joint_names.index(name) for name in chunk.names]
         arriving = Chunk(self._chunks, 1, now_ns, chunk.step_ns, chunk.names, chunk.actions, chunk.committed)
-        self._bridge.send(arriving, latency_ns)
+        self.bridge.send(arriving, latency_ns)
 
     def _seen(self, stamps_ns: Sequence[int]) -> tuple[Frame, ...]:
         """The frames nearest to these times."""
@@ -193,14 +217,14 @@ class _Episode:
         """Targets sent since the last observation, one row a step of the policy, and the frames seen meanwhile."""
         info = self._info
         stamps = range(self._observed_ns + info.step_ns, now_ns + 1, info.step_ns)
-        ticks = [(stamp - self._begin_ns) / self._bridge.period_ns for stamp in stamps]
+        ticks = [(stamp - self._begin_ns) / self.bridge.period_ns for stamp in stamps]
         rows = [self._commanded[round(tick) - 1][self._order] for tick in ticks]
         every = info.key_frame_steps
         return np.array(rows).reshape(-1, len(info.action)), self._seen(stamps[every - 1 :: every])
 
     def _running(self, now_ns: int, latency_ns: int) -> RunningPlan | None:
         """What is executed, for real-time chunking; joints in the policy's order."""
-        plan, followed = self._bridge.controller.plan, self._bridge.controller.followed
+        plan, followed = self.bridge.controller.plan, self.bridge.controller.followed
         if self._settings.blending != "rtc" or followed is None:
             return None
         step_ns = followed.step_ns

@@ -1,0 +1,124 @@
+"""Episodes in which a policy drives, and the scripted expert takes over where it stalls, through the bridge."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastwam_policy.data.lerobot_writer import Episode
+from fastwam_policy.policies.base import Pixels, Policy
+from fastwam_policy.simulation.episode import ClosedLoop, EpisodeSettings
+from galaxea_r1lite_bridge.execution.reasons import Reason, State
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_sim.camera import Cameras
+from galaxea_r1lite_sim.expert import STEP, Expert
+from galaxea_r1lite_sim.simulation import SETTLED, Simulation
+
+REST: Final = 8
+"""Steps of 1/15 s after the expert's plan, for the cloth to settle before success is judged."""
+_STALLED: Final = 1.0  # s in which hardly anything moves and the towel is not folded: somebody who watches takes over
+_STILL, _STILL_MM = 0.2, 8.0  # rad and mm that are hardly a motion in that time: hovering arms creep
+_HOLDING: Final = 8.0  # mm of stroke: more means that a gripper still closes, or opens already
+
+
+def continuation(robot: RobotConfig, simulation: Simulation) -> NDArray[np.float64] | None:
+    """The expert's targets [T, D] from where things are now, one a step of 1/15 s.
+
+    None where it cannot go on: the towel is in one gripper, or was let go of, or grippers are in motion.
+
+    Raises:
+        UnreachableError: the towel is out of reach.
+    """
+    progress = simulation.progress()
+    strokes = simulation.joints[[unit == "mm" for unit in robot.units]]
+    held = len(progress.held) == len(progress.grasps) and strokes.max() < _HOLDING
+    if any(progress.grasps.values()) and not held:
+        return None
+    return Expert(robot, simulation.joints, simulation.towel(), held=held).targets
+
+
+def corrected(
+    policy: Policy, robot: RobotConfig, simulation: Simulation, cameras: Cameras, settings: EpisodeSettings, task: str
+) -> Episode | None:
+    """One episode of a prepared policy; where it stalls, the expert takes over as a person would, and finishes.
+
+    Rows are what a recording has: the action is what the bridge commanded, whoever it followed. None where the towel is
+    not folded in the end, or the expert cannot go on from where the policy stalled.
+
+    Raises:
+        UnreachableError: the towel is out of the expert's reach.
+    """
+    loop, rows = ClosedLoop(policy, robot, simulation, cameras, settings), _Rows(robot, simulation, cameras)
+    loop.begin()
+    plan: NDArray[np.float64] | None = None
+    begun, folded_since = 0, None
+    for tick in range(round(settings.time_limit / loop.period) + 1):
+        shows = tick * loop.period > len(rows) * STEP - 1e-6
+        if shows:
+            rows.see()
+            folded = simulation.progress().success
+            folded_since = None if not folded else tick if folded_since is None else folded_since
+            if plan is None and folded_since is not None and (tick - folded_since) * loop.period >= SETTLED:
+                break
+            if plan is None and not folded and rows.stalled():
+                plan, begun = continuation(robot, simulation), tick
+                loop.bridge.person = simulation.joints
+                if plan is None or loop.bridge.takeover(True) != Reason.NONE:
+                    return None
+        if plan is not None:
+            loop.bridge.person = _at(plan, (tick - begun) * loop.period)
+            if (tick - begun) * loop.period >= (len(plan) + REST) * STEP:
+                break
+        command = loop.tick(tick)
+        if shows:
+            rows.do(simulation.target, by_person=command.state == State.TAKEOVER)
+    return rows.episode(task) if simulation.progress().success else None
+
+
+def _at(plan: NDArray[np.float64], seconds: float) -> NDArray[np.float64]:
+    """Target [D] of a plan [T, D] at a time, linear between its steps."""
+    place = min(seconds / STEP, len(plan) - 1)
+    before = int(place)
+    after = min(before + 1, len(plan) - 1)
+    return plan[before] + (place - before) * (plan[after] - plan[before])
+
+
+class _Rows:
+    """What is recorded: at 15 Hz what is seen and measured, and then what is commanded."""
+
+    def __init__(self, robot: RobotConfig, simulation: Simulation, cameras: Cameras) -> None:
+        self._robot, self._simulation, self._cameras = robot, simulation, cameras
+        self._images: dict[str, list[Pixels]] = {camera: [] for camera in cameras.names}
+        self._states: list[NDArray[np.float64]] = []
+        self._targets: list[NDArray[np.float64]] = []
+        self._by_person: list[bool] = []
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def see(self) -> None:
+        for camera, frames in self._images.items():
+            frames.append(self._cameras.render(camera))
+        self._states.append(self._simulation.joints)
+
+    def do(self, target: NDArray[np.float64], *, by_person: bool) -> None:
+        self._targets.append(target.copy())
+        self._by_person.append(by_person)
+
+    def stalled(self) -> bool:
+        """Whether hardly anything has moved for a while."""
+        last = np.array(self._states[-round(_STALLED / STEP) :])
+        still = np.where(self._robot.is_arm, _STILL, _STILL_MM)
+        return len(last) == round(_STALLED / STEP) and bool((np.ptp(last, axis=0) < still).all())
+
+    def episode(self, task: str) -> Episode:
+        """All rows that are whole."""
+        count = len(self._targets)
+        state, action = (
+            {name: np.array(rows[:count])[:, place] for name, place in self._robot.slices.items()}
+            for rows in (self._states, self._targets)
+        )
+        images = {camera: frames[:count] for camera, frames in self._images.items()}
+        return Episode(task, images, state, action, np.array(self._by_person))
