@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from galaxea_r1lite_bridge.execution import takeover
 from galaxea_r1lite_bridge.execution.arming import ArmingGate
 from galaxea_r1lite_bridge.execution.clocks import Clocks
 from galaxea_r1lite_bridge.execution.controller import MotionController
@@ -24,8 +25,9 @@ LATE = [["tick", 30, TICK], ["arm"], ["chunk", wave(np.random.default_rng(0))], 
         ["late", "left_arm", 0.4], ["tick", 60, TICK]]  # fmt: skip
 PLAIN = History(0, "switch", closed_loop=True, lag=0.03, noise=1e-5, simulated=False, events=[])
 OFF = [["encoder", 15, 2 * np.pi], ["tick", 40, TICK], ["arm"], ["tick", 10, TICK]]
-LED = [["tick", 30, TICK], ["arm"], ["person", 0.0], ["tick", 2, TICK], ["takeover", True], ["tick", 9, TICK],
-       ["person_leaps", 2, 1.0], ["tick", 20, TICK]]  # fmt: skip
+LED = [["tick", 30, TICK], ["arm"], ["person", 0.0], ["tick", 2, TICK], ["takeover", True], ["person_moves", 1.0, 0.5],
+       ["tick", 9, TICK]]  # fmt: skip
+LEAPS, ENDS = ([*LED, event, ["tick", 40, TICK]] for event in (["person_leaps", 2, 1.0], ["person_silent", True]))
 tick, follow, lateness, come_to_rest = Clocks.tick, Limiter.follow, Stamps.lateness, MotionController._come_to_rest
 
 
@@ -63,7 +65,8 @@ FAULTS = [
     (Stamps, "refusal", lambda *_: Reason.NONE, 3, GENERATED[1:]),
     (WorkspaceGuard, "blocked", lambda *_: None, 5, GENERATED[15:]),
     (ArmingGate, "outside", lambda *_: "", 10, OFF),
-    (Takeover, "refusal", lambda *_: (Reason.NONE, ""), 11, LED),
+    (Takeover, "refusal", lambda *_: (Reason.NONE, ""), 11, LEAPS),
+    (takeover, "MAX_AGE", 1.0, 1, ENDS),
 ]
 
 
