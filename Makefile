@@ -20,7 +20,7 @@ $(error BUNDLE is now called POLICY: make demo POLICY=$(BUNDLE))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data test test-fast fuzz ci matrix interop benchmark-libero lint docs wheels lock clean
+.PHONY: help setup demo data test test-fast fuzz ci matrix interop benchmark-libero benchmark-robotwin lint docs wheels lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -57,6 +57,9 @@ interop: setup ## clients and servers of other projects against ours, each in an
 
 benchmark-libero: setup ## the environment of LIBERO's simulator, for ./fastwam benchmark libero: 2 GB in .venv-benchmark
 	@scripts/benchmark.sh libero
+
+benchmark-robotwin: setup ## the same of RoboTwin's, for ./fastwam benchmark robotwin, with Python 3.10 or 3.11
+	@scripts/benchmark.sh robotwin
 
 lint: setup ## ruff, mypy, and the layers of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

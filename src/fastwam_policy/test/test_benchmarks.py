@@ -238,9 +238,9 @@ def test_the_towel_in_the_same_frame(tmp_path, monkeypatch, capsys):
         (["towel", "noop", "--suite", "silk"], "--suite silk: Simulated towel has none, towel, full"),
         (["towel", "noop", "--tasks", "0-3"], "--tasks 1: the last task is 0"),
         (["towel", "noop", "--tasks", "3-1"], "argument --tasks: must be numbers such as 0,3-5, got '3-1'"),
-        (["towel", "noop", "--protocol", "openpi"], "--protocol openpi: only LIBERO has more than one"),
+        (["towel", "noop", "--protocol", "openpi"], "--protocol is for libero and libero-pro, not for towel"),
         (["libero", "noop"], "FASTWAM_LIBERO_PYTHON: /nowhere: no such file"),
-        (["libero", "noop", "--robot", __file__], "--robot: libero has a robot of its own"),
+        (["libero", "noop", "--robot", __file__], "--robot is for towel, not for libero"),
     ],
 )
 def test_wrong_use_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):

@@ -14,9 +14,11 @@ from scipy.spatial.transform import Rotation
 
 from fastwam_policy.benchmarks.apart.libero_scene import rotation_vector
 from fastwam_policy.benchmarks.libero import INTERFACE, RULES, libero, libero_pro
+from fastwam_policy.benchmarks.robotwin import INTERFACE as ROBOTWIN
 from fastwam_policy.benchmarks.run import Job, play
 from fastwam_policy.benchmarks.simulator import environment_python
 from fastwam_policy.policies.base import ActionChunk, CameraInput, PolicyInfo
+from fastwam_policy.policies.fastwam.embodiments import BENCHMARKS
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 LIBERO = libero("fastwam")
@@ -78,6 +80,15 @@ def test_the_protocols_are_the_published_ones():
 
 def without_times(episode):
     return replace(episode, seconds=0.0, inference_ms=0.0)
+
+
+@pytest.mark.parametrize(("benchmark", "interface"), [("libero", INTERFACE), ("robotwin", ROBOTWIN)])
+def test_bundles_of_the_published_checkpoints_fit(benchmark, interface):
+    body = BENCHMARKS[benchmark]
+    cameras = tuple(CameraInput(tile.camera) for tile in body.layout.tiles)
+    state, action = body.state.channels, body.action.channels
+    interface.check(PolicyInfo("any", cameras, state, action, body.fps, 32, body.action.kind), benchmark)
+    assert body.fps == interface.fps
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NAME, GROUP = "benchmark", "evaluate"
 HELP = "how often a policy succeeds in a benchmark's tasks, by the benchmark's own protocol; an interrupted run goes on"
 EXAMPLE = "./fastwam benchmark libero noop --suite libero_object --tasks 0-1 --trials 2"
-_NAMES = ("libero", "libero-pro", "towel")
+_NAMES = ("libero", "libero-pro", "robotwin", "towel")
 _PROTOCOLS = ("fastwam", "openpi", "lerobot")
 
 
@@ -34,11 +34,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", action="append", metavar="NAME", help="some of its suites; several may be given")
     parser.add_argument("--tasks", type=_numbers, metavar="LIST", help="of each suite, such as 0,3-5; all by default")
     parser.add_argument("--trials", type=number(int, least=1), metavar="N", help="the first N of each task")
-    parser.add_argument(
-        "--protocol", choices=_PROTOCOLS, default="fastwam", help="whose rules, of LIBERO (default %(default)s)"
-    )
+    parser.add_argument("--protocol", choices=_PROTOCOLS, help="whose rules for LIBERO (default fastwam)")
     parser.add_argument(
         "--output", type=Path, help="folder to write or continue; output/benchmark/BENCHMARK/POLICY by default"
+    )
+    parser.add_argument(
+        "--assets", type=Path, metavar="FOLDER", help="of RoboTwin; without, a stand-in that is no score"
     )
     parser.add_argument("--videos", action="store_true", help="film failures, as the policy saw them, into the folder")
     add_workers(parser)
@@ -74,19 +75,25 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _benchmark(given: argparse.Namespace) -> Benchmark:
+    """The benchmark of that name; ConfigError where an option is another's."""
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-    if given.benchmark == "towel":
+    name, libero_names = given.benchmark, ("libero", "libero-pro")
+    own = {"--protocol": libero_names, "--assets": ("robotwin",), "--robot": ("towel",)}
+    for option, value in (("--protocol", given.protocol), ("--assets", given.assets), ("--robot", given.robot)):
+        if value is not None and name not in own[option]:
+            raise ConfigError(f"{option} is for {' and '.join(own[option])}, not for {name}")
+    if name == "towel":
         from fastwam_policy.benchmarks.towel import Towel
 
-        if given.protocol != _PROTOCOLS[0]:
-            raise ConfigError(f"--protocol {given.protocol}: only LIBERO has more than one")
         return Towel(given.robot)
+    if name == "robotwin":
+        from fastwam_policy.benchmarks.robotwin import RoboTwin
+
+        return RoboTwin(given.assets)
     from fastwam_policy.benchmarks.libero import libero, libero_pro
 
-    if given.robot is not None:
-        raise ConfigError(f"--robot: {given.benchmark} has a robot of its own")
-    return (libero if given.benchmark == "libero" else libero_pro)(given.protocol)
+    return (libero if name == "libero" else libero_pro)(given.protocol or _PROTOCOLS[0])
 
 
 def _tasks(benchmark: Benchmark, given: argparse.Namespace) -> list[Task]:
