@@ -277,7 +277,8 @@ class MotionController:
         if reason != Reason.NONE:
             return self._brake(reason, detail, elapsed.dt)
         begin_ns = inputs.now_ns - elapsed.plan_ns
-        self.plan.add(self._takeover.plan(inputs.person, self._motion.position, begin_ns), inputs.now_ns)
+        way = self._takeover.plan(inputs.person, self._motion.position, begin_ns, inputs.steady_ns)
+        self.plan.add(way, inputs.now_ns)
         command = self._follow(inputs.now_ns, elapsed, pose, slowed)
         return replace(command, state=State.TAKEOVER, reason=command.reason or Reason.TAKEOVER)
 

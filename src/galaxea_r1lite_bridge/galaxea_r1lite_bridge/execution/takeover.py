@@ -17,7 +17,8 @@ MAX_AGE = 0.2
 """s, the oldest input that is followed."""
 NEAR, NEAR_MM = 0.1, 10.0
 """rad and mm from the measured positions within which an input begins to be followed."""
-_STEP_NS = 1_000_000_000 // 15  # to where the input is: the arms lag by it; with less they would overshoot
+_SECOND = 1_000_000_000
+_STEP_NS = _SECOND // 15  # to where the input is: the arms lag by it; with less they would overshoot
 _NEVER = JointFeedback()
 
 Vector = NDArray[np.float64]
@@ -43,7 +44,7 @@ class Takeover:
         angular = joints.angular[self._columns]
         self._near = np.where(angular, NEAR, NEAR_MM)
         self._leap = np.where(angular, limiter.velocity[self._columns] * MAX_AGE, np.inf)
-        self._followed: Vector | None = None  # the input [columns] that the last command was for; None: there was none
+        self._input: _Input | None = None  # that the last command was for; None: there was none
 
     def end(self) -> None:
         """The person takes over no longer."""
@@ -52,7 +53,7 @@ class Takeover:
 
     def pause(self) -> None:
         """The arms brake: the input begins anew."""
-        self._followed = None
+        self._input = None
 
     def refusal(self, person: Mapping[str, JointFeedback], measured: Vector) -> tuple[Reason, str]:
         """Why a person's input, by group, must not be followed at the `measured` positions [D], and what that is about.
@@ -66,7 +67,7 @@ class Takeover:
             if not stream.usable(MAX_AGE):
                 return Reason.TAKEOVER_INPUT, f"{group}, {_why(stream)}"
         positions = self._positions(person)
-        if self._followed is not None and (np.abs(positions - self._followed) <= self._leap).all():
+        if self._input is not None and (np.abs(positions - self._input.newest) <= self._leap).all():
             return Reason.NONE, ""
         off = np.abs(positions - measured[self._columns])
         if (off <= self._near).all():  # NaN is not
@@ -76,16 +77,47 @@ class Takeover:
         unit = "rad" if self._joints.angular[column] else "mm"
         return Reason.TAKEOVER_FAR, f"{self._joints.every_name[column]}, {off[worst]:.3g} {unit}"
 
-    def plan(self, person: Mapping[str, JointFeedback], position: Vector, stamp_ns: int) -> Chunk:
-        """The way from the last command, at `position` [D] and `stamp_ns`, to where an input is that is not refused."""
-        self._followed = self._positions(person)
+    def plan(self, person: Mapping[str, JointFeedback], position: Vector, stamp_ns: int, steady_ns: int) -> Chunk:
+        """The way from the last command, at `position` [D] and `stamp_ns`, to an input that is not refused.
+
+        `steady_ns` is the time on the steady clock.
+        """
+        positions = self._positions(person)
+        if self._input is None:
+            self._input = _Input(positions, steady_ns)
         goal = position.copy()
-        goal[self._columns] = self._followed
+        goal[self._columns] = self._input.follow(positions, steady_ns)
         return Chunk(0, 0, stamp_ns, _STEP_NS, [], np.stack([position, goal]))
 
     def _positions(self, person: Mapping[str, JointFeedback]) -> Vector:
         streams = [person[group] for group in self._groups]
         return np.concatenate([stream.positions for stream in streams if stream.positions is not None])
+
+
+class _Input:
+    """An input between its messages: it goes to the newest one in the time that lay between the last two.
+
+    Without that, arms that are led by 30 messages a second would be accelerated and braked 30 times a second.
+
+    Attributes:
+        newest: positions [columns].
+    """
+
+    def __init__(self, positions: Vector, steady_ns: int) -> None:
+        self.newest = self._begin = positions
+        self._since_ns = np.full(len(positions), steady_ns)
+        self._way_ns = np.ones(len(positions))
+
+    def follow(self, positions: Vector, steady_ns: int) -> Vector:
+        """Where it is now, given the newest positions [columns]."""
+        passed_ns = steady_ns - self._since_ns
+        place = self._begin + np.minimum(passed_ns / self._way_ns, 1.0) * (self.newest - self._begin)
+        moved = positions != self.newest
+        self._begin = np.where(moved, place, self._begin)
+        self._way_ns = np.where(moved, np.clip(passed_ns, 1, MAX_AGE * _SECOND), self._way_ns)
+        self._since_ns = np.where(moved, steady_ns, self._since_ns)
+        self.newest = positions
+        return place
 
 
 def _why(stream: JointFeedback) -> str:
