@@ -46,9 +46,9 @@ class Expert:
         Raises:
             CannotError: see there; before anything is done.
         """
-        goals = [self._goal(words) for words in self._scene.goals()]
-        for thing, target in goals:
-            yield from self._place(thing, target)
+        goals = [(self._goal(words), words) for words in self._scene.goals()]
+        for (thing, target), words in goals:
+            yield from self._place(thing, target, words)
 
     def _goal(self, words: list[str]) -> tuple[str, str]:
         """The thing and its target of a goal such as [in, milk_1, basket_1_contain_region]."""
@@ -56,7 +56,7 @@ class Expert:
             raise CannotError(f"the expert cannot: {' '.join(words)}")
         return words[1], words[2].removesuffix(_INSIDE)
 
-    def _place(self, thing: str, target: str) -> Iterator[Vectors]:
+    def _place(self, thing: str, target: str, words: list[str]) -> Iterator[Vectors]:
         scene, rim = self._scene, any(word in thing for word in _HELD_AT_THE_RIM)
         for attempt in range(_ATTEMPTS):
             grasps = at_the_rim(scene, thing, scene.position(target)) if rim else across(scene, thing)
@@ -68,8 +68,9 @@ class Expert:
             yield from self._take(thing, grasp)
             carried = self._carry_bowl if rim else self._carry
             if (yield from carried(thing, target, grasp)):
-                break
-        yield from self._let_go(low=rim)
+                yield from self._let_go(low=rim)
+                if self._scene.is_reached(words):
+                    return
 
     def _retreat(self) -> Iterator[Vectors]:
         """Open the fingers on the way up, to try again."""

@@ -57,6 +57,10 @@ class Scene:
         """What is to be reached: words such as [on, bowl, plate]."""
         return [list(goal) for goal in self._env.parsed_problem["goal_state"]]
 
+    def is_reached(self, goal: list[str]) -> bool:
+        """Whether one of the goals is reached, as LIBERO's own test says."""
+        return bool(self._env._eval_predicate(goal))  # noqa: SLF001  of which the public test is made
+
     def position(self, name: str) -> Vectors:
         """Where a thing or a place is."""
         body = self._env.obj_body_id.get(name)
