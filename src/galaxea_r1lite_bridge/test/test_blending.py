@@ -89,6 +89,15 @@ def test_few_chunks_are_kept_however_many_come(mode):
     assert np.isfinite(made.sample(500_000_000)[0]).all()
 
 
+@pytest.mark.parametrize("mode", BLENDINGS)
+def test_a_chunk_that_comes_when_the_one_before_is_over(mode):
+    for at in (9 * STEP, 9 * STEP + 1, 2 * S):
+        made = Plan(mode, 0.2, 0.7)
+        made.add(chunk(0.0, rows=10), 0)
+        made.add(chunk(1.0, stamp=at), at)
+        assert np.isfinite(made.sample(at)).all()
+
+
 def test_minimum_jerk_starts_and_ends_at_rest():
     path = minimum_jerk(np.zeros(1), np.ones(1), 100)[:, 0]
     speed = np.diff(path) * 100

@@ -90,6 +90,7 @@ class Plan:
         at_once = not self._entries or (self.mode == "rtc" and now_ns <= frozen_until)
         self._entries.append(_Entry(chunk, now_ns, 0 if at_once else round(self.window * 1e9)))
         del self._entries[:-_KEPT]
+        self.prune(now_ns)  # beside a chunk that is over, one that has yet to fade in would be averaged with nothing
 
     def clear(self) -> None:
         """Forget all chunks."""
@@ -103,7 +104,7 @@ class Plan:
     def prune(self, now_ns: int) -> None:
         """Forget chunks that no longer count."""
         if self.mode == "ensemble":
-            self._entries = [e for e in self._entries if now_ns - e.lag_ns <= e.chunk.end_ns] or self._entries[-1:]
+            self._entries = [e for e in self._entries if now_ns - e.lag_ns < e.chunk.end_ns] or self._entries[-1:]
         else:
             faded_in = [i for i, entry in enumerate(self._entries) if entry.faded_in(now_ns)]
             del self._entries[: faded_in[-1] if faded_in else 0]
