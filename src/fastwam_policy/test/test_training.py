@@ -245,7 +245,7 @@ def test_an_output_of_an_older_version_is_gone_on_with(data, tmp_path):
     config = configuration(data, steps=1)
     train(config, tmp_path)
     written = yaml.safe_load((tmp_path / "training.yaml").read_text())
-    for key in ("gradient_clip", "weight_decay", "intervention_share"):
+    for key in ("gradient_clip", "weight_decay", "intervention_share", "keep_statistics"):
         del written[key]
     del written["policy"]["max_prefix"], written["policy"]["layout"]["tiles"][1]["crop"]
     (tmp_path / "training.yaml").write_text(yaml.safe_dump(written))
@@ -533,6 +533,28 @@ def test_a_stored_half_is_trained_as_a_float(data, tmp_path):
     torch.testing.assert_close(learned[0][0], learned[1][0], rtol=0, atol=0)
     checkpoint = load_file(tmp_path / "second" / "checkpoints" / "step_00000003" / "model.safetensors")
     assert {value.dtype for value in checkpoint.values()} == {torch.float32}
+
+
+def test_a_bundle_that_is_trained_on_normalises_as_before_where_told(data, tmp_path):
+    """A few corrections have other statistics than the data that the weights know."""
+    first, stats = tmp_path / "first" / "bundle", "dataset_stats.json"
+    train(configuration(data, steps=1), tmp_path / "first")
+    shutil.copytree(data / "towel", tmp_path / "towel")
+    for path in (tmp_path / "towel" / "data").rglob("*.parquet"):
+        table = pq.read_table(path)
+        place = table.schema.get_field_index("action.left_gripper")
+        half = pa.array(table["action.left_gripper"].to_numpy() / 2)
+        pq.write_table(table.set_column(place, "action.left_gripper", half), path)
+    own = {"steps": 1, "start_from": str(first), "datasets": [str(tmp_path / "towel")]}
+    train(configuration(data, **own), tmp_path / "new")
+    train(configuration(data, **own, keep_statistics=True), tmp_path / "kept")
+    assert (tmp_path / "new" / "bundle" / stats).read_text() != (first / stats).read_text()
+    assert json.loads((tmp_path / "kept" / "bundle" / stats).read_text()) == json.loads((first / stats).read_text())
+    with pytest.raises(ConfigError, match="keep_statistics: start_from must be a bundle, got None"):
+        train(configuration(data, keep_statistics=True), tmp_path / "none")
+    other = {"policy.action.relative": [], "keep_statistics": True}
+    with pytest.raises(ConfigError, match="first/bundle has other joints, units or normalisation than policy.state"):
+        train(configuration(data, **own, **other), tmp_path / "other")
 
 
 def test_joints_in_another_order_are_taken_by_name(data):

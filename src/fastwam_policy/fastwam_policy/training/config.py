@@ -29,6 +29,8 @@ class TrainingConfig(StrictModel):
     """Folder of embeddings of all instructions, as in a bundle; null: a fixed random one, for a task of its own."""
     start_from: Path | None = None
     """Bundle to fine-tune, or official Wan2.2 video weights; null: from scratch."""
+    keep_statistics: bool = False
+    """Normalise as the bundle in `start_from` does, whose weights mean that: for few new data, whose own differ."""
 
     steps: PositiveInt
     batch_size: PositiveInt

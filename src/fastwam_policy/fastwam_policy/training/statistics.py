@@ -6,11 +6,16 @@ its last row is repeated. `stepwise` figures are [steps, D], one row for each pl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastwam_policy.policies.fastwam.bundle import POLICY_FILE, STATISTICS_FILE, Bundle, BundleConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _LOW, _HIGH = 0.01, 0.99  # quantiles
 _LEAST_SPREAD = 1e-3  # rad or mm
@@ -101,3 +106,23 @@ def _combined(episodes: list[dict[str, Vectors]]) -> dict[str, list[Any]]:
             f"{kind}_std": np.sqrt((figures["variance"] + (figures["mean"] - mean) ** 2).mean(axis=axes)),
         }
     return {name: value.tolist() for name, value in result.items()}
+
+
+def bundle_statistics(folder: Path | None, policy: BundleConfig) -> dict[str, Any]:
+    """Those of a bundle, for a policy that is trained on from it.
+
+    Raises:
+        ConfigError: there is no such bundle, or it normalises other numbers, or in another way.
+    """
+    if folder is None or not (folder / POLICY_FILE).is_file():
+        raise ConfigError(f"keep_statistics: start_from must be a bundle, got {folder}")
+    bundle = Bundle.read_config(folder)
+    if (bundle.state, bundle.action) != (policy.state, policy.action):
+        raise ConfigError(
+            f"keep_statistics: {folder} has other joints, units or normalisation than policy.state and policy.action: "
+            "make them equal, or leave it out"
+        )
+    bundle.statistics(folder, "state")
+    bundle.statistics(folder, "action")
+    statistics: dict[str, Any] = json.loads((folder / STATISTICS_FILE).read_text(encoding="utf-8"))
+    return statistics

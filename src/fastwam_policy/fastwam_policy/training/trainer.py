@@ -20,7 +20,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.training.average import Average
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.initialization import initialise
-from fastwam_policy.training.statistics import dataset_statistics, with_spread
+from fastwam_policy.training.statistics import bundle_statistics, dataset_statistics, with_spread
 from fastwam_policy.training.validation import Validation, validate
 from fastwam_policy.training.windows import Sample, Windows, cache_latents, load_samples, relative_dimensions
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -141,8 +141,7 @@ class _Trainer:
         self.accelerator.wait_for_everyone()
         samples = load_samples(readers, policy, config.autoencoder, robot)
         training, held_out = split(samples, config.validation_share)
-        vectors = [(sample.state, sample.action) for sample in training]
-        statistics = with_spread(dataset_statistics(vectors, policy.horizon, relative=relative_dimensions(policy)))
+        statistics = self._statistics(training)
         tasks = {task for sample in samples for task in sample.tasks}
         self._texts = self._embeddings(tasks | {policy.prompt.default_instruction})
         self._modes = VARIANTS[policy.variant].modes
@@ -352,6 +351,13 @@ class _Trainer:
         check_output(self.config, self.output)
         text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
         write_text(self.output / _CONFIG_FILE, text)
+
+    def _statistics(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        config, policy = self.config, self.config.policy
+        if config.keep_statistics:
+            return bundle_statistics(config.start_from, policy)
+        vectors = [(sample.state, sample.action) for sample in samples]
+        return with_spread(dataset_statistics(vectors, policy.horizon, relative=relative_dimensions(policy)))
 
     def _embeddings(self, tasks: set[str]) -> dict[str, tuple[Tensor, Tensor]]:
         """Text embeddings by prompt."""
