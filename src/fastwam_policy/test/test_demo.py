@@ -102,7 +102,7 @@ def simulate(folder, seed, *options):
 @pytest.mark.slow
 def test_the_simulator_runs_to_the_report(tmp_path):
     """Whether a towel is folded in time depends on the machine; test_evaluate.py folds one on a made-up clock."""
-    assert simulate(tmp_path, 3, "--duration", "8")["corner_distance_cm"] > 0
+    assert simulate(tmp_path, 3, "--duration", "20")["corner_distance_cm"] > 0
 
 
 @NEEDS_SIMULATOR
