@@ -50,6 +50,7 @@ from galaxea_r1lite_bridge.robot.joint_gate import Flaw
 
 _WARN_PERIOD = 2.0  # s between two equal warnings
 _CHUNKS = 5  # that wait to be taken
+_COMMANDS = 100  # kept for a listener on a busy machine: check-safety judges every one of them
 _SHOWN = 40  # characters of a message that are logged
 _REST_TIME = 1.0  # s within which the arms come to rest when the node ends
 _DELIVERY = Duration(seconds=0.2)  # for the last messages: a publisher that is destroyed sends nothing again
@@ -93,7 +94,7 @@ class BridgeNode(ManagedNode):
         }
         base_type = Twist if robot.base.type.endswith("/Twist") else TwistStamped
         self._base = self.create_publisher(base_type, robot.base.target, target_qos)
-        self._command = self.create_publisher(JointState, robot.interfaces.command, 10)
+        self._command = self.create_publisher(JointState, robot.interfaces.command, _COMMANDS)
         self._status = self.create_publisher(BridgeStatus, robot.interfaces.bridge_status, 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._inputs = [
