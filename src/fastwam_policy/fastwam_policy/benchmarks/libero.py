@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from fastwam_policy.benchmarks import apart
-from fastwam_policy.benchmarks.base import EXPERT, NOOP, Episode, Published, SimulatorDiedError, Task
-from fastwam_policy.benchmarks.lockstep import Interface, LockstepTask, Noop
+from fastwam_policy.benchmarks.base import EXPERT, Episode, Published, SimulatorDiedError, Task
+from fastwam_policy.benchmarks.lockstep import Interface, LockstepTask
 from fastwam_policy.benchmarks.simulator import SimulatorProcess, environment_python
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import sha256
 from fastwam_policy.policies.base import Channel, Pixels, Policy
-from fastwam_policy.policies.loading import load_policy
 
 _PLACE = "apart.libero_env:Libero"
 # One thread each: several run side by side. EGL renders without a display. No paths of another LIBERO.
@@ -119,13 +118,7 @@ class Libero:
 
     def policy(self, source: str) -> Policy | None:
         """See :class:`Benchmark`."""
-        if source == EXPERT:
-            return None
-        if source == NOOP:
-            return Noop(INTERFACE)
-        policy = load_policy(source)
-        INTERFACE.check(policy.info, source)
-        return policy
+        return None if source == EXPERT else INTERFACE.policy(source)
 
     def expert_identity(self) -> str:
         """See :class:`Benchmark`."""

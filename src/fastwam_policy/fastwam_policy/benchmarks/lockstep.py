@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastwam_policy.benchmarks.base import Episode, Task
+from fastwam_policy.benchmarks.base import NOOP, Episode, Task
 from fastwam_policy.benchmarks.simulator import SimulatorProcess
 from fastwam_policy.data.video import write_video
 from fastwam_policy.policies.base import (
@@ -26,6 +26,7 @@ from fastwam_policy.policies.base import (
     PolicyInfo,
     StatefulPolicy,
 )
+from fastwam_policy.policies.loading import load_policy
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _NS = 1_000_000_000
@@ -54,6 +55,18 @@ class Interface:
     fps: float
     rest: tuple[float, ...]
     shown: Callable[[Mapping[str, Pixels]], Pixels]
+
+    def policy(self, source: str) -> Policy:
+        """The policy of that source, or NOOP.
+
+        Raises:
+            ConfigError: there is no such policy, or it does not fit.
+        """
+        if source == NOOP:
+            return Noop(self)
+        policy = load_policy(source)
+        self.check(policy.info, source)
+        return policy
 
     def check(self, info: PolicyInfo, source: str) -> None:
         """ConfigError with a line for each thing that the policy needs and this does not have."""

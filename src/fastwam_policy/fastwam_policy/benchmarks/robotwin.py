@@ -13,12 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fastwam_policy.benchmarks.base import NOOP, Episode, Published, SimulatorDiedError, Task
-from fastwam_policy.benchmarks.lockstep import Interface, LockstepTask, Noop
+from fastwam_policy.benchmarks.base import Episode, Published, SimulatorDiedError, Task
+from fastwam_policy.benchmarks.lockstep import Interface, LockstepTask
 from fastwam_policy.benchmarks.simulator import SimulatorProcess, environment_python
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.policies.base import Channel, Pixels, Policy
-from fastwam_policy.policies.loading import load_policy
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _PLACE = "apart.robotwin_env:RoboTwin"
@@ -86,11 +85,7 @@ class RoboTwin:
 
     def policy(self, source: str) -> Policy | None:
         """See :class:`Benchmark`."""
-        if source == NOOP:
-            return Noop(INTERFACE)
-        policy = load_policy(source)
-        INTERFACE.check(policy.info, source)
-        return policy
+        return INTERFACE.policy(source)
 
     def expert_identity(self) -> str:
         """See :class:`Benchmark`; RoboTwin's own has no actions that a policy could have."""
