@@ -1,5 +1,6 @@
 """What keeps nodes of the simulator and of tests to this machine."""
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -11,8 +12,11 @@ from fastwam_policy.launching.domain import private_domain
 
 def udp_addresses(process):
     """Local IPv4 addresses of a process's UDP sockets, as the kernel writes them."""
-    links = (os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir())
-    own = {match[1] for link in links if (match := re.match(r"socket:\[(\d+)\]", link))}
+    own = set()
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if match := re.match(r"socket:\[(\d+)\]", os.readlink(link)):
+                own.add(match[1])
     rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
     return {row[1].split(":")[0] for row in rows if row[9] in own}
 
