@@ -272,6 +272,7 @@ def test_figures_of_an_older_version_are_gone_on_with(tmp_path):
 
 
 @pytest.mark.nodes
+@pytest.mark.slow
 def test_episodes_run_through_the_nodes(random_bundle, tmp_path):
     figures = tmp_path / "figures.json"
     with pytest.raises(SystemExit) as ended:
