@@ -13,18 +13,20 @@ import pytest
 from rich.console import Console
 
 from fastwam_policy.benchmarks.apart.pipe import receive, send
-from fastwam_policy.benchmarks.base import SimulatorDiedError
-from fastwam_policy.benchmarks.figures import notes, summarise, table, write_report
-from fastwam_policy.benchmarks.results import EPISODES, Results
+from fastwam_policy.benchmarks.base import MOVED, Episode, SimulatorDiedError, Task
+from fastwam_policy.benchmarks.blind import blinded
+from fastwam_policy.benchmarks.figures import comparison, notes, summarise, tables, write_report
+from fastwam_policy.benchmarks.results import BLIND_EPISODES, EPISODES, Results
 from fastwam_policy.benchmarks.run import LOG, Job, how, play, run
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.policies.base import Channel
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-from .point_benchmark import INFO, INTERFACE, TRIALS, Center, PointBenchmark, Remembering, start
+from .point_benchmark import INFO, INTERFACE, TRIALS, Center, Looker, PointBenchmark, Remembering, start
 
 CENTER = f"{Path(__file__).parent / 'point_benchmark.py'}:Center"
+LOOKER = CENTER.replace("Center", "Looker")
 
 
 def status_of(*arguments):
@@ -198,14 +200,85 @@ def test_figures_stand_beside_those_of_others(benchmark, tmp_path):
     assert any(line.startswith("8 of these tasks' 16 episodes; extrapolated") for line in lines)
     assert any("died twice, counted as failures" in line and "near 0 trial 0" in line for line in lines)
     shown = io.StringIO()
-    Console(file=shown, width=200).print(table(figures))
+    Console(file=shown, width=200).print(*tables(figures))
     assert "0 of 4: 0 %" in shown.getvalue()
+    assert len(tables(figures)) == 1, "nothing was moved, nobody was blind"
     page = write_report(folder, figures).read_text()
     assert "a stand-in" in page
     assert 'href="failures/near_1_001.mp4"' in page
     with av.open(str(folder / "failures" / "near_1_001.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) > 5
     json.dumps(figures)
+
+
+def test_a_blind_policy_sees_what_it_saw_in_training_on_average(benchmark, tmp_path):
+    policy, task = Looker(), benchmark.tasks(["near"])[0]
+    blind = blinded(policy, "looker")
+    assert not blind.info.cameras
+    benchmark.open(task, blind, tmp_path / LOG, film=False).play(2, None)
+    mean = policy.mean_pictures()
+    frames = [frame for seen in policy.seen for frame in (seen, *seen.earlier)]
+    frames += [frame for _, key_frames in policy.told for frame in key_frames]
+    assert len(frames) > len(policy.seen) > 1
+    assert len(policy.told) == len(policy.seen) - 1
+    assert all(np.array_equal(frame.images["above"], mean["above"]) for frame in frames)
+    assert all(frame.joints for frame in frames), "it feels where it is"
+    with pytest.raises(ConfigError, match="--blind: expert looks at no pictures anyway"):
+        blinded(None, "expert")
+    with pytest.raises(ConfigError, match="--blind: noop looks at no pictures anyway"):
+        blinded(benchmark.policy("noop"), "noop")
+    with pytest.raises(ConfigError, match="--blind: center does not say what the mean of its training pictures is"):
+        blinded(Center(), "center")
+
+
+def test_what_it_did_blind_is_kept_apart(benchmark, tmp_path):
+    folder, tasks = tmp_path / "out", benchmark.tasks(["near"])[:1]
+    about = how(benchmark, LOOKER, blind=True)
+    seeing = Results(folder, replace(about, blind=False))
+    assert seeing.how == how(benchmark, LOOKER)
+    run(benchmark, seeing, tasks, 2, workers=1)
+    blind = Results(folder, about)
+    assert blind.missing(tasks[0], 2) == [0, 1], "what it did seeing is not done blind"
+    run(benchmark, blind, tasks, 2, workers=1, film=True)
+    assert len(list((folder / "failures").glob("blind_near_0_*.mp4"))) == 2
+    again = [Results(folder, replace(about, blind=flag)).of(tasks, 2) for flag in (False, True)]
+    assert again == [seeing.of(tasks, 2), blind.of(tasks, 2)]
+    assert [each.success for each in again[0]] == [True, True]
+    assert [each.success for each in again[1]] == [False, False]
+    assert all(each.picture for each in again[0])
+    page = write_report(folder, summarise(benchmark, seeing.how, tasks, *again)).read_text()
+    assert 'href="failures/blind_near_0_001.mp4"' in page
+    assert "Does it look?" in page
+    (folder / EPISODES).rename(folder / BLIND_EPISODES)
+    with pytest.raises(ConfigError, match="begun with other settings:\n  blind: False -> True"):
+        Results(folder, about)
+
+
+def test_official_moved_and_blind_stand_side_by_side(benchmark):
+    def played(suite, successes):
+        return [
+            Episode(suite=suite, task=0, trial=k, success=k < successes, failure="", steps=1, seconds=1.0)
+            for k in range(4)
+        ]
+
+    tasks = [Task(suite, 0, "go", 4) for suite in ("near", "near" + MOVED, "far")]
+    figures = summarise(
+        benchmark, how(benchmark, "noop"), tasks, played("near", 4) + played("near" + MOVED, 1) + played("far", 2),
+        played("near", 3),
+    )  # fmt: skip
+    assert figures["average"] == 0.75, "of what others have figures of"
+    assert comparison(figures) == (
+        ["suite", "official", "things moved", "blind"],
+        [
+            ["near", "4 of 4: 100 % (51 to 100)", "1 of 4: 25 % (5 to 70)", "3 of 4: 75 % (30 to 95)"],
+            ["far", "2 of 4: 50 % (15 to 85)", "", ""],
+        ],
+    )
+    shown = io.StringIO()
+    for table in tables(figures):
+        Console(file=shown, width=200).print(table)
+    assert "near, blind" in shown.getvalue()
+    assert "1 of 4: 25 % (5 to 70)" in shown.getvalue()
 
 
 def test_the_towel_in_the_same_frame(tmp_path, monkeypatch, capsys):
@@ -239,6 +312,7 @@ def test_the_towel_in_the_same_frame(tmp_path, monkeypatch, capsys):
         (["towel", "noop", "--tasks", "0-3"], "--tasks 1: the last task is 0"),
         (["towel", "noop", "--tasks", "3-1"], "argument --tasks: must be numbers such as 0,3-5, got '3-1'"),
         (["towel", "noop", "--protocol", "openpi"], "--protocol is for libero and libero-pro, not for towel"),
+        (["towel", "noop", "--blind"], "--blind: noop looks at no pictures anyway"),
         (["libero", "noop"], "FASTWAM_LIBERO_PYTHON: /nowhere: no such file"),
         (["libero", "noop", "--robot", __file__], "--robot is for towel, not for libero"),
     ],

@@ -11,6 +11,7 @@ from fastwam_policy.cli.main import main
 from fastwam_policy.policies.base import Observation
 from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.canvas import Tile
+from fastwam_policy.policies.fastwam.mean_pictures import write_mean_pictures
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.policies.fastwam.random_bundle import write_random_bundle
 from fastwam_policy.policies.robot_check import check_robot
@@ -215,6 +216,17 @@ def test_embeddings(bundle):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_bundle_without_mean_pictures_says_so(bundle):
+    policy = FastWamPolicy.load(bundle)
+    with pytest.raises(ConfigError, match=r"mean_pictures/head\.png: there is none: the mean of the pictures"):
+        policy.mean_pictures()
+    write_mean_pictures(bundle, {camera: np.full((3, 4, 3), 7, np.uint8) for camera in ROBOT.cameras})
+    assert {int(picture.max()) for picture in policy.mean_pictures().values()} == {7}
+    (bundle / "mean_pictures" / "head.png").write_text("no")
+    with pytest.raises(ConfigError, match=r"mean_pictures/head\.png: not a picture"):
+        policy.mean_pictures()
+
+
 def test_cuda_that_is_not_there(random_bundle):
     with pytest.raises(ConfigError, match="device cuda was asked for, but torch .* finds no CUDA GPU"):
         Bundle.load(random_bundle, "cuda")

@@ -12,7 +12,9 @@ pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
 
 from scipy.spatial.transform import Rotation
 
+from fastwam_policy.benchmarks.apart.libero_placements import FARTHEST, shifts
 from fastwam_policy.benchmarks.apart.libero_scene import rotation_vector
+from fastwam_policy.benchmarks.base import MOVED
 from fastwam_policy.benchmarks.libero import INTERFACE, RULES, libero, libero_pro
 from fastwam_policy.benchmarks.robotwin import INTERFACE as ROBOTWIN
 from fastwam_policy.benchmarks.run import Job, play
@@ -74,8 +76,39 @@ def test_the_protocols_are_the_published_ones():
     rules = RULES["fastwam"]
     assert (rules.seed, rules.settle, rules.replan, rules.limits, rules.size) == (42, 30, 10, (400, 400, 400, 700), 256)
     assert LIBERO.protocol() != libero("openpi").protocol()
-    assert set(LIBERO.official) == set(LIBERO.suites)
+    assert RULES["lerobot"].limits == (280, 280, 300, 520), "LeRobot 0.6.1, TASK_SUITE_MAX_STEPS"
+    assert set(LIBERO.suites) == {*LIBERO.official, *(suite + MOVED for suite in LIBERO.official)}
     assert all(any(suite.startswith(each) for each in LIBERO.suites) for suite in libero_pro("fastwam").suites)
+
+
+def boxes(*corners):
+    return np.array([[[x, y], [x + 0.06, y + 0.06]] for x, y in corners]).reshape(-1, 2, 2)
+
+
+def test_things_are_moved_by_a_few_centimetres_and_never_into_each_other():
+    stacked = np.array([[[0.01, 0.01], [0.03, 0.03]]])  # on the first
+    things = np.concatenate([boxes((0, 0), (0.08, 0), (0, 0.08), (0.08, 0.08), (0.3, 0)), stacked])
+    furniture, base = boxes((0.31, 0.02), (-0.08, 0)), np.array([-0.6, 0.0])
+    for seed in range(20):
+        moves = shifts(things, furniture, base, np.random.default_rng(seed))
+        far = np.linalg.norm(moves, axis=1)
+        assert ((far[[0, 1, 2, 3, 5]] >= 0.01) & (far[[0, 1, 2, 3, 5]] <= FARTHEST)).all()
+        np.testing.assert_allclose(moves[5], moves[0], atol=1e-12, err_msg="what stands on another goes with it")
+        np.testing.assert_array_equal(moves[4], 0, err_msg="what stands on furniture stays")
+        there = np.concatenate([(things + moves[:, None])[:5], furniture])
+        for k, box in enumerate(there[:4]):
+            others = np.delete(there, k, axis=0)
+            apart = np.maximum(others[:, 0] - box[1], box[0] - others[:, 1]).max(axis=1)
+            assert (apart >= 0.005 - 1e-9).all()
+    same = shifts(things, furniture, base, np.random.default_rng(3))
+    np.testing.assert_array_equal(same, shifts(things, furniture, base, np.random.default_rng(3)))
+    far_off = base + np.array([0.75 - 1e-9, 0])  # at the arm's reach
+    for seed in range(10):
+        (move,) = shifts(boxes(far_off - 0.03), boxes(), base, np.random.default_rng(seed))
+        assert np.linalg.norm(far_off + move - base) <= 0.75
+    crowd = boxes(*((0.061 * x, 0.061 * y) for x in range(5) for y in range(5)))
+    with pytest.raises(ValueError, match="they have no room"):
+        shifts(crowd, boxes(), base, np.random.default_rng(0))
 
 
 def without_times(episode):
@@ -110,6 +143,21 @@ def test_the_same_trial_is_the_same_again(tmp_path):
     assert pictures[0]["wrist"].shape == (256, 256, 3)
     for one, other in zip(pictures, alone_pictures, strict=True):
         assert all(np.array_equal(one[name], other[name]) for name in INTERFACE.cameras)
+
+
+@pytest.mark.slow
+@simulated
+def test_placements_of_our_own(tmp_path):
+    """They are not the official ones, the same again, and within the expert's reach."""
+    official, moved = LIBERO.tasks(["libero_object", "libero_object_moved"])[::10]
+    assert (moved.suite, moved.instruction, moved.trials) == ("libero_object_moved", official.instruction, 50)
+    first, again, as_ever = (
+        list(play(Job(LIBERO, "expert", task, trials, tmp_path)))
+        for task, trials in ((moved, (0, 1)), (moved, (1,)), (official, (1,)))
+    )
+    assert without_times(first[1]) == without_times(again[0])
+    assert again[0].initial != as_ever[0].initial
+    assert [each.success for each in first] == [True, True]
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.training.config import TrainingConfig, changed
 from fastwam_policy.training.initialization import initialise, interpolated
+from fastwam_policy.training.mean_pictures import mean_picture
 from fastwam_policy.training.statistics import dataset_statistics
 from fastwam_policy.training.trainer import _Trainer, check_output, train
 from fastwam_policy.training.windows import Windows, cache_latents, load_samples
@@ -339,6 +340,17 @@ def test_the_bundle_of_every_variant_runs(data, tmp_path, variant):
     chunk = policy.infer(Observation(0, images, joints, "fold the towel"))
     assert chunk.actions.shape == (H, 14)
     assert np.isfinite(chunk.actions).all()
+    assert {name: picture.shape for name, picture in policy.mean_pictures().items()} == dict.fromkeys(
+        ROBOT.cameras, (36, 64, 3)
+    )
+
+
+def test_a_mean_picture_is_of_all_episodes(data):
+    reader = Reader(data / "towel", ROBOT, 15, list(ROBOT.cameras))
+    images = [reader.images(episode, "head", range(0, 40, 13)) for episode in reader.episodes]
+    expected = np.mean(np.concatenate(images), axis=0)
+    np.testing.assert_allclose(mean_picture([reader], "head"), expected, atol=2)
+    assert expected[15].std() > 5, "the square is not always in the same place, and there"
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ from fastwam_policy.policies.base import Policy
 
 NOOP, EXPERT = "noop", "expert"
 """Policies that every benchmark, or some, bring along: one that does nothing, and one that knows the scene."""
+MOVED = "_moved"
+"""End of a suite's name: the suite without it, with its things in other places."""
 
 
 class SimulatorDiedError(RuntimeError):

@@ -1,4 +1,8 @@
-"""Figures of a benchmark: success by task and suite with intervals, beside what others published."""
+"""Figures of a benchmark: success by task and suite with intervals, beside what others published.
+
+A success rate alone does not show that a policy looks: where things lie in the same places, it can know them by heart.
+So what it reaches with its things moved, and blind, stands beside it.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +15,42 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from fastwam_policy.benchmarks.base import Benchmark, Episode, Task
+from fastwam_policy.benchmarks.base import MOVED, Benchmark, Episode, Task
 from fastwam_policy.benchmarks.results import How
 from fastwam_policy.common.statistics import success_interval
 from fastwam_policy.reports.page import write_page
 
 PAGE = "report.html"
 _HOUR = 3600.0  # s
+COMPARED = "A policy that does as well blind has not looked. Blind, it saw the mean of its training pictures."
 
 
 def summarise(
-    benchmark: Benchmark, how: How, tasks: Sequence[Task], episodes: Sequence[Episode]
-) -> dict[str, Any]:  # fmt: skip
-    """All figures of these tasks' episodes: times in s and ms, success as a share, intervals of 95 % (Wilson)."""
+    benchmark: Benchmark, how: How, tasks: Sequence[Task], episodes: Sequence[Episode], blind: Sequence[Episode] = ()
+) -> dict[str, Any]:
+    """All figures of these tasks' episodes: times in s and ms, success as a share, intervals of 95 % (Wilson).
+
+    `blind` are those in which the policy of `how` was blind.
+    """
+    suites = _suites(tasks, episodes)
+    official = [found["success"] for found in _official(suites).values()]
+    return {
+        "how": asdict(how),
+        "benchmark": benchmark.title,
+        "note": benchmark.note,
+        "average": float(np.mean(official)) if official else None,
+        "suites": suites,
+        "blind": _suites(tasks, blind),
+        "remarks": benchmark.remarks(episodes),
+        "simulators": sorted({episode.simulator for episode in episodes or blind if episode.simulator}),
+        "published": [{**asdict(row), "suites": dict(row.suites)} for row in benchmark.published],
+        "episodes": [asdict(episode) for episode in episodes],
+        "blind_episodes": [asdict(episode) for episode in blind],
+    }
+
+
+def _suites(tasks: Sequence[Task], episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Figures of each suite that has episodes, and of its tasks."""
     suites = {}
     for suite in dict.fromkeys(task.suite for task in tasks):
         rows = []
@@ -35,17 +62,7 @@ def summarise(
         if own:
             protocol = sum(task.trials for task in tasks if task.suite == suite)
             suites[suite] = {**_success(own), "protocol_episodes": protocol, "tasks": rows}
-    return {
-        "how": asdict(how),
-        "benchmark": benchmark.title,
-        "note": benchmark.note,
-        "average": float(np.mean([suite["success"] for suite in suites.values()])) if suites else None,
-        "suites": suites,
-        "remarks": benchmark.remarks(episodes),
-        "simulators": sorted({episode.simulator for episode in episodes if episode.simulator}),
-        "published": [{**asdict(row), "suites": dict(row.suites)} for row in benchmark.published],
-        "episodes": [asdict(episode) for episode in episodes],
-    }
+    return suites
 
 
 def _success(episodes: Sequence[Episode]) -> dict[str, Any]:
@@ -62,32 +79,77 @@ def _success(episodes: Sequence[Episode]) -> dict[str, Any]:
     }
 
 
-def table(figures: dict[str, Any]) -> Table:
-    """The figures for a terminal."""
+def tables(figures: dict[str, Any]) -> list[Table]:
+    """The figures for a terminal; last, where things were moved or the policy blind, all that side by side."""
     shown = Table(title=_title(figures), caption="\n".join(notes(figures)))
     for name in ("task", "success", "95 %", "steps", "s each", "failures"):
         shown.add_column(name)
-    for suite, found in figures["suites"].items():
+    for suite, found in _listed(figures).items():
         *tasks, (_, whole) = _rows(found)
         for name, cells in tasks:
             shown.add_row(name, *cells)
         shown.add_row(suite, *whole, style="bold", end_section=True)
-    return shown
+    columns, rows = comparison(figures)
+    if not rows:
+        return [shown]
+    compared = Table(*columns, title=_title(figures), caption=COMPARED)
+    for row in rows:
+        compared.add_row(*row)
+    return [shown, compared]
+
+
+def comparison(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: of each suite the success as it is, with its things moved, and both blind, where there is any.
+
+    No rows where there is nothing to compare.
+    """
+    suites, blind = figures["suites"], figures["blind"]
+    kinds = {
+        "official": (suites, ""), "things moved": (suites, MOVED), "blind": (blind, ""),
+        "blind, things moved": (blind, MOVED),
+    }  # fmt: skip
+    names = list(dict.fromkeys(suite.removesuffix(MOVED) for suite in [*suites, *blind]))
+    columns = {
+        title: [_compared(found.get(name + end)) for name in names]
+        for title, (found, end) in kinds.items()
+        if any(name + end in found for name in names)
+    }
+    if not columns.keys() - {"official"}:
+        return [], []
+    return ["suite", *columns], [list(row) for row in zip(names, *columns.values(), strict=True)]
+
+
+def _compared(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    success, _, *_ = _cells(row)
+    low, high = row["success_interval"]
+    return f"{success} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def _official(suites: dict[str, Any]) -> dict[str, Any]:
+    """Those that others have published figures of, too."""
+    return {suite: found for suite, found in suites.items() if not suite.endswith(MOVED)}
+
+
+def _listed(figures: dict[str, Any]) -> dict[str, Any]:
+    """All suites, those of the blind policy last, by what they are called."""
+    return figures["suites"] | {f"{suite}, blind": found for suite, found in figures["blind"].items()}
 
 
 def notes(figures: dict[str, Any]) -> list[str]:
     """What belongs below the table: a sentence each."""
     suites = figures["suites"]
     lines = [figures["note"]] if figures["note"] else []
-    if len(suites) > 1:
+    if len(_official(suites)) > 1:
         lines.append(f"average of the suites: {100 * figures['average']:.1f} %")
     lines += [f"{row['name']} ({row['source']}): {_published(row)}" for row in figures["published"]]
-    if remaining := _remaining(suites):
+    if remaining := _remaining(_listed(figures)):
         lines.append(remaining)
     lines += figures["remarks"]
     if len(figures["simulators"]) > 1:
         lines.append(f"not all by the same simulator: {'; '.join(figures['simulators'])}")
-    broken = [episode for episode in figures["episodes"] if episode["broken"]]
+    broken = [episode for episode in figures["episodes"] + figures["blind_episodes"] if episode["broken"]]
     if broken:
         names = ", ".join(f"{each['suite']} {each['task']} trial {each['trial']}" for each in broken)
         lines.append(f"the simulator died twice, counted as failures, tried again by the same command: {names}")
@@ -96,10 +158,10 @@ def notes(figures: dict[str, Any]) -> list[str]:
 
 def write_report(folder: Path, figures: dict[str, Any]) -> Path:
     """Write the page with the figures; its path."""
-    suites = figures["suites"]
+    suites, how = _official(figures["suites"]), figures["how"]
     columns = list(dict.fromkeys([*suites, *(name for row in figures["published"] for name in row["suites"])]))
     ours = {
-        "name": Path(figures["how"]["source"]).name, "source": "these episodes",
+        "name": Path(how["source"]).name, "source": "these episodes",
         "average": None if figures["average"] is None else 100 * figures["average"],
         "suites": {name: 100 * suite["success"] for name, suite in suites.items()},
     }  # fmt: skip
@@ -110,10 +172,21 @@ def write_report(folder: Path, figures: dict[str, Any]) -> Path:
         note=figures["note"],
         columns=columns,
         rows=[ours, *figures["published"]],
-        suites={name: _rows(suite) for name, suite in suites.items()},
+        compared=comparison(figures),
+        compared_note=COMPARED,
+        suites={name: _rows(suite) for name, suite in _listed(figures).items()},
         notes=notes(figures),
-        about={**figures["how"], **figures["how"]["protocol"], "simulator": "; ".join(figures["simulators"])},
-        failures=[episode for episode in figures["episodes"] if not episode["success"]],
+        about={
+            **{name: how[name] for name in ("benchmark", "source", "policy")},
+            **how["protocol"],
+            "simulator": "; ".join(figures["simulators"]),
+        },
+        failures=[
+            (prefix, episode)
+            for prefix, episodes in (("", "episodes"), ("blind_", "blind_episodes"))
+            for episode in figures[episodes]
+            if not episode["success"]
+        ],
         videos={path.stem for path in folder.glob("failures/*.mp4")},
     )
     return folder / PAGE

@@ -15,7 +15,7 @@ from fastwam_policy.benchmarks.base import Episode, Task
 from fastwam_policy.common.settings import Uncompared, changes
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-EPISODES = "episodes.jsonl"
+EPISODES, BLIND_EPISODES = "episodes.jsonl", "episodes_blind.jsonl"
 _EPISODE = TypeAdapter(Episode)  # fields of other versions are ignored
 
 
@@ -28,16 +28,23 @@ class How:
         policy: hash of the weights, or what takes its place.
         protocol: all else that changes the results.
         source: where the policy was loaded from.
+        blind: it saw the mean of its training pictures instead of what there was.
     """
 
     benchmark: str
     policy: str
     protocol: dict[str, Any]
     source: Uncompared[str] = ""
+    blind: bool = False
 
 
 class Results:
-    """See the module. A folder that is there already is continued.
+    """See the module. A folder that is there already is continued. What a policy did blind has a file of its own.
+
+    Attributes:
+        folder: which one.
+        how: how the episodes came about.
+        file: their lines.
 
     Raises:
         ConfigError: it was begun otherwise, or is something else's.
@@ -45,11 +52,11 @@ class Results:
 
     def __init__(self, folder: Path, how: How) -> None:
         self.folder, self.how = folder, how
-        self._file = folder / EPISODES
+        self.file = folder / (BLIND_EPISODES if how.blind else EPISODES)
         self._episodes: dict[tuple[str, int, int], Episode] = {}
-        if self._file.exists():
+        if self.file.exists():
             self._read()
-        elif folder.is_dir() and any(folder.iterdir()):
+        elif folder.is_dir() and any(folder.iterdir()) and not (how.blind and (folder / EPISODES).exists()):
             raise ConfigError(f"{folder} is not empty and was not written by benchmark: name another with --output")
         else:
             folder.mkdir(parents=True, exist_ok=True)
@@ -72,23 +79,23 @@ class Results:
         return [trial for trial in range(_count(task, trials)) if (task.suite, task.number, trial) not in done]
 
     def _append(self, line: dict[str, Any]) -> None:
-        with self._file.open("a", encoding="utf-8") as file:
+        with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def _read(self) -> None:
-        text = self._file.read_text(encoding="utf-8", errors="replace")
+        text = self.file.read_text(encoding="utf-8", errors="replace")
         whole = text[: text.rfind("\n") + 1]
         if whole != text:  # the end of a line that was being written
-            os.truncate(self._file, len(whole.encode()))
+            os.truncate(self.file, len(whole.encode()))
         lines = whole.splitlines()
         try:
             before = json.loads(lines[0])["how"]
             episodes = [_EPISODE.validate_json(line) for line in lines[1:]]
         except (IndexError, KeyError, TypeError, ValueError) as error:
             why = str(error).splitlines()[0]
-            raise ConfigError(f"{self._file}: cannot be read: {why}; name another folder with --output") from None
+            raise ConfigError(f"{self.file}: cannot be read: {why}; name another folder with --output") from None
         if changed := list(changes(before, self.how)):
             raise ConfigError(
                 f"{self.folder} was begun with other settings:\n  " + "\n  ".join(changed) + "\n"

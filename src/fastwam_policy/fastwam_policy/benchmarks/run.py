@@ -13,7 +13,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from fastwam_policy.benchmarks.base import EXPERT, NOOP, Benchmark, Episode, SimulatorDiedError, Task
-from fastwam_policy.benchmarks.results import EPISODES, How, Results
+from fastwam_policy.benchmarks.blind import blinded
+from fastwam_policy.benchmarks.results import How, Results
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.parallel import begin_worker
 from fastwam_policy.common.progress import counted
@@ -36,6 +37,7 @@ class Job:
         trials: numbers of the initial states.
         folder: takes the simulator's log, and videos.
         film: whether failures are filmed.
+        blind: whether the policy sees the mean of its training pictures instead of what there is.
     """
 
     benchmark: Benchmark
@@ -44,9 +46,10 @@ class Job:
     trials: tuple[int, ...]
     folder: Path
     film: bool = False
+    blind: bool = False
 
 
-def how(benchmark: Benchmark, source: str) -> How:
+def how(benchmark: Benchmark, source: str, *, blind: bool = False) -> How:
     """How the episodes of a policy come about; the policy is loaded, and must fit.
 
     Raises:
@@ -54,7 +57,7 @@ def how(benchmark: Benchmark, source: str) -> How:
     """
     if source == EXPERT and not benchmark.expert_identity():
         raise ConfigError(f"{benchmark.title} has no expert here; name a policy")
-    policy = ready_policy(benchmark, source)
+    policy = ready_policy(benchmark, source, blind)
     if policy is None:
         key = f"{EXPERT} {benchmark.expert_identity()}"
     elif source == NOOP:
@@ -62,13 +65,14 @@ def how(benchmark: Benchmark, source: str) -> How:
     else:
         # A served policy may not say which weights it has; then its address stands for them.
         key = policy_identity(policy, source)["sha256"] or source
-    return How(benchmark.name, key, benchmark.protocol(), source)
+    return How(benchmark.name, key, benchmark.protocol(), source, blind)
 
 
 @cache  # one for each process
-def ready_policy(benchmark: Benchmark, source: str) -> Policy | None:
-    """As :meth:`Benchmark.policy`, once a process."""
-    return benchmark.policy(source)
+def ready_policy(benchmark: Benchmark, source: str, blind: bool) -> Policy | None:
+    """As :meth:`Benchmark.policy`, or that policy blind, once a process."""
+    policy = benchmark.policy(source)
+    return blinded(policy, source) if blind else policy
 
 
 def run(
@@ -82,13 +86,15 @@ def run(
     """
     missing = [(task, tuple(results.missing(task, trials))) for task in tasks]
     jobs = [
-        Job(benchmark, results.how.source, task, left, results.folder, film) for task, left in missing if left
-    ]  # fmt: skip
+        Job(benchmark, results.how.source, task, left, results.folder, film, results.how.blind)
+        for task, left in missing
+        if left
+    ]
     done = results.of(tasks, trials)
     total = sum(task.trials if trials is None else min(trials, task.trials) for task in tasks)
     left = sum(len(job.trials) for job in jobs)
     if left < total:
-        print(f"{total - left} of {total} episodes are in {results.folder / EPISODES} already")
+        print(f"{total - left} of {total} episodes are in {results.file} already")
     if not jobs:
         return
     successes, played = sum(episode.success for episode in done), total - left
@@ -109,7 +115,7 @@ def play(job: Job) -> Generator[Episode, None, None]:
     """
     waiting, again = deque(job.trials), False
     while waiting:
-        policy = ready_policy(job.benchmark, job.source)
+        policy = ready_policy(job.benchmark, job.source, job.blind)
         with closing(job.benchmark.open(job.task, policy, job.folder / LOG, film=job.film)) as task:
             while waiting:
                 trial = waiting[0]
@@ -136,7 +142,7 @@ def _film(job: Job, trial: int) -> Path | None:
         return None
     folder = job.folder / _VIDEOS
     folder.mkdir(exist_ok=True)
-    return folder / f"{job.task.suite}_{job.task.number}_{trial:03}.mp4"
+    return folder / f"{'blind_' * job.blind}{job.task.suite}_{job.task.number}_{trial:03}.mp4"
 
 
 def _episodes(jobs: Sequence[Job], workers: int) -> Generator[Episode, None, None]:

@@ -36,6 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=number(int, least=1), metavar="N", help="the first N of each task")
     parser.add_argument("--protocol", choices=_PROTOCOLS, help="whose rules for LIBERO (default fastwam)")
     parser.add_argument(
+        "--blind", action="store_true", help="the policy sees the mean of its training pictures, whatever is there"
+    )
+    parser.add_argument(
         "--output", type=Path, help="folder to write or continue; output/benchmark/BENCHMARK/POLICY by default"
     )
     parser.add_argument(
@@ -49,9 +52,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Play the episodes that are missing, print the figures and write the page."""
+    from dataclasses import replace
+
     from fastwam_policy.benchmarks.base import EXPERT, NOOP
-    from fastwam_policy.benchmarks.figures import summarise, table, write_report
-    from fastwam_policy.benchmarks.results import Results
+    from fastwam_policy.benchmarks.figures import summarise, tables, write_report
+    from fastwam_policy.benchmarks.results import BLIND_EPISODES, Results
     from fastwam_policy.benchmarks.run import how, run
     from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.common.files import alone_in
@@ -59,16 +64,20 @@ def run(given: argparse.Namespace) -> int:
     benchmark = _benchmark(given)
     tasks = _tasks(benchmark, given)
     source = given.policy if given.policy in (NOOP, EXPERT) else policy_source(given.policy)
-    about = how(benchmark, source)
+    about = how(benchmark, source, blind=given.blind)
     name = re.sub(r"[^\w.-]+", "_", source if "://" in source else Path(source).name)
     folder = given.output or Path("output") / "benchmark" / benchmark.name / name
     with alone_in(folder):
-        results = Results(folder, about)
-        run(benchmark, results, tasks, given.trials, given.workers, film=given.videos)
-        figures = summarise(benchmark, about, tasks, results.of(tasks, given.trials))
+        results = {False: Results(folder, replace(about, blind=False))}
+        if given.blind or (folder / BLIND_EPISODES).exists():
+            results[True] = Results(folder, replace(about, blind=True))
+        run(benchmark, results[given.blind], tasks, given.trials, given.workers, film=given.videos)
+        episodes = [each.of(tasks, given.trials) for each in results.values()]
+        figures = summarise(benchmark, results[False].how, tasks, *episodes)
         page = write_report(folder, figures)
     console = PlainConsole()
-    console.print(table(figures))
+    for table in tables(figures):
+        console.print(table)
     console.print(f"report: {page}")
     write_figures(given.json, figures)
     return 0

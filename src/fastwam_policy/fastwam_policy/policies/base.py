@@ -240,3 +240,15 @@ class ImaginingPolicy(Policy, Protocol):
 
     def imagine(self, observation: Observation) -> Pixels:
         """Video, RGB uint8 [F, H, W, 3], of what it sees from the observation on; frame 0 is the observation."""
+
+
+@runtime_checkable
+class BlindablePolicy(Policy, Protocol):
+    """A policy that knows what it saw on average in its training, so that it can be tried without seeing."""
+
+    def mean_pictures(self) -> Mapping[str, Pixels]:
+        """The mean of its training pictures, RGB uint8 [height, width, 3] by camera, for all that it looks at.
+
+        Raises:
+            ConfigError: it was not kept.
+        """

@@ -54,6 +54,7 @@ from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.training.average import Average
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.initialization import initialise
+from fastwam_policy.training.mean_pictures import keep_mean_pictures
 from fastwam_policy.training.statistics import bundle_statistics, dataset_statistics, with_spread
 from fastwam_policy.training.validation import Validation, validate
 from fastwam_policy.training.windows import Sample, Windows, cache_latents, load_samples, relative_dimensions
@@ -183,6 +184,7 @@ class _Trainer:
             self._claim_output(held)
             for folder in self._bundles.values():
                 self._begin_bundle(folder, statistics)
+            keep_mean_pictures(readers, cameras, self._bundles.values())
 
     def run(self) -> Validation:
         """All steps that are left."""

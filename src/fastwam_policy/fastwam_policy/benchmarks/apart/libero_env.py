@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from robosuite.environments.robot_env import RobotEnv
 
 from .libero_expert import CannotError, Expert
+from .libero_placements import moved
 from .libero_scene import rotation_vector
 
 _CAMERAS = {"agentview": "agentview_image", "wrist": "robot0_eye_in_hand_image"}
@@ -72,16 +73,19 @@ class Libero:
         return {"tasks": found}
 
     def on_open(
-        self, suite: str, task: int, seed: int, settle: int, size: int, look: bool, seed_each: bool
+        self, suite: str, task: int, seed: int, settle: int, size: int, look: bool, seed_each: bool, things_moved: bool
     ) -> dict[str, Any]:
-        """Load a task; pictures are square, of `size` pixels. With `seed_each` trial k has the seed `seed` + k."""
+        """Load a task; pictures are square, of `size` pixels. With `seed_each` trial k has the seed `seed` + k.
+
+        With `things_moved` trials begin in placements of our own.
+        """
         about = _tasks(suite)[task]
         file = _file(about)
         if look:
             self._env = OffScreenRenderEnv(bddl_file_name=file, camera_heights=size, camera_widths=size)
         else:
             self._env = ControlEnv(bddl_file_name=file, use_camera_obs=False, has_offscreen_renderer=False)
-        self._initial = _states(about)
+        self._initial, self._things_moved = _states(about), things_moved
         self._seed, self._seed_each, self._settle, self._resets = seed, seed_each, settle, 0
         self._env.seed(seed)
         return {}
@@ -98,7 +102,7 @@ class Libero:
             while self._resets <= trial:
                 env.reset()
                 self._resets += 1
-        env.set_init_state(self._initial[trial])
+        env.set_init_state(moved(env, self._initial, trial) if self._things_moved else self._initial[trial])
         for step in range(self._settle):
             self._cameras.looking = look and step == self._settle - 1
             self._observed = env.step(_REST)[0]

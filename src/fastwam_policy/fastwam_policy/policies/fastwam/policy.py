@@ -24,6 +24,7 @@ from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.canvas import to_model_input
 from fastwam_policy.policies.fastwam.engine import Engine, EngineKind
 from fastwam_policy.policies.fastwam.imagination import Imagination
+from fastwam_policy.policies.fastwam.mean_pictures import read_mean_pictures
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _TOKEN_PIXELS = 32
@@ -165,6 +166,11 @@ class FastWamPolicy:
             self._imagination = Imagination(self.bundle)
         canvas = self.bundle.config.layout.compose(observation.images)
         return self._imagination.imagine(canvas, observation.joints, observation.instruction)
+
+    def mean_pictures(self) -> dict[str, Pixels]:
+        """See :class:`BlindablePolicy`."""
+        tiles = self.bundle.config.layout.tiles
+        return read_mean_pictures(self.bundle.folder, [tile.camera for tile in tiles])
 
     def infer(self, observation: Observation) -> ActionChunk:
         """One chunk.

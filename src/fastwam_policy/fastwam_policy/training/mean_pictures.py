@@ -1,0 +1,44 @@
+"""The mean of a training's pictures, kept in its bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fastwam_policy.data.lerobot_reader import Reader
+from fastwam_policy.policies.base import Pixels
+from fastwam_policy.policies.fastwam.mean_pictures import has_mean_pictures, write_mean_pictures
+
+_PICTURES = 100  # of each camera, spread evenly: the mean of all is no other to the eye
+_LONGEST = 320  # px of a side
+
+
+def keep_mean_pictures(readers: Sequence[Reader], cameras: Sequence[str], bundles: Iterable[Path]) -> None:
+    """Write the mean pictures of all episodes into those bundles that do not have them yet."""
+    if missing := [bundle for bundle in bundles if not has_mean_pictures(bundle, cameras)]:
+        pictures = {camera: mean_picture(readers, camera) for camera in cameras}
+        for bundle in missing:
+            write_mean_pictures(bundle, pictures)
+
+
+def mean_picture(readers: Sequence[Reader], camera: str) -> Pixels:
+    """The mean of pictures of one camera, RGB [H, W, 3], scaled down.
+
+    Raises:
+        ConfigError: pictures cannot be read.
+    """
+    episodes = [(reader, episode) for reader in readers for episode in reader.episodes]
+    places = [(k, frame) for k, (_, episode) in enumerate(episodes) for frame in range(episode.length)]
+    chosen = np.linspace(0, len(places) - 1, min(_PICTURES, len(places))).round().astype(int)
+    pictures: list[Image.Image] = []
+    for k, rows in groupby((places[number] for number in chosen), lambda place: place[0]):
+        reader, episode = episodes[k]
+        for image in reader.images(episode, camera, [frame for _, frame in rows]):
+            picture = Image.fromarray(image)
+            picture.thumbnail((_LONGEST, _LONGEST))
+            pictures.append(picture.resize(pictures[0].size) if pictures else picture)
+    return np.stack([np.asarray(picture) for picture in pictures]).mean(axis=0).round().astype(np.uint8)
