@@ -15,7 +15,9 @@ from scipy.spatial.transform import Rotation
 from fastwam_policy.benchmarks.apart.libero_placements import FARTHEST, shifts
 from fastwam_policy.benchmarks.apart.libero_scene import rotation_vector
 from fastwam_policy.benchmarks.base import MOVED
-from fastwam_policy.benchmarks.libero import INTERFACE, RULES, libero, libero_pro
+from fastwam_policy.benchmarks.collect import PLACE as LIBERO_DATA
+from fastwam_policy.benchmarks.collect import LiberoSettings, record
+from fastwam_policy.benchmarks.libero import INTERFACE, RULES, libero, libero_pro, opened
 from fastwam_policy.benchmarks.robotwin import INTERFACE as ROBOTWIN
 from fastwam_policy.benchmarks.run import Job, play
 from fastwam_policy.benchmarks.simulator import environment_python
@@ -173,3 +175,23 @@ def test_the_expert_and_nothing(tmp_path):
     assert "mujoco 3.3.2" in expert.simulator
     assert Path(tmp_path / "simulator.log").exists()
     assert "MUJOCO_GL" not in os.environ
+
+
+@pytest.mark.slow
+@simulated
+def test_the_experts_episodes_to_learn_from(tmp_path):
+    """On placements of our own, one row a step."""
+    task = LIBERO.tasks(["libero_object"])[0]
+    process = opened(task, RULES["fastwam"], tmp_path / "log", look=True, place=LIBERO_DATA)
+    settings = LiberoSettings(["libero_object 0"], noise=0.0)
+    episode = record(process, task, 10_000, settings)
+    (state,), (action,), length = episode.state.values(), episode.action.values(), episode.length
+    assert 60 < length < 200
+    holds = np.flatnonzero(action[:, 6] == 1)
+    assert 0 < holds[0] < holds[-1] == holds[0] + len(holds) - 1 < length - 1, "it closes once, and opens once"
+    assert np.abs(action).max() <= 1
+    assert np.abs(np.diff(state[:, :3], axis=0)).max() < 0.05
+    pictures = episode.images["wrist"]
+    assert pictures.shape == (length, 256, 256, 3)
+    assert np.mean([(one != other).any() for one, other in zip(pictures, pictures[1:], strict=False)]) > 0.9
+    process.close()

@@ -156,7 +156,7 @@ def test_samples_pad_at_the_end_and_count_from_the_measured_state(data):
     config = configuration(data)
     readers = [Reader(data / "towel", ROBOT, 15, list(ROBOT.cameras))]
     cache_latents(readers, config.policy, config.autoencoder)
-    samples = load_samples(readers, config.policy, config.autoencoder, ROBOT)
+    samples = load_samples(readers, config.policy, config.autoencoder)
     assert [len(s.state) for s in samples] == [40] * 5
     assert samples[0].latents.shape == (40, 1, 48, 14, 12)
     assert all(s.approach == 20 for s in samples)  # the grippers close half way
@@ -226,7 +226,7 @@ def test_a_restart_gives_the_losses_it_would_have_given(data, tmp_path):
     (halved / "last" / "model.safetensors").unlink()
     again = train(config, halved)
     assert losses(halved)["loss/total"][6] == losses(whole)["loss/total"][6]
-    assert (again.radians, again.video) == (result.radians, result.video)
+    assert (again.errors, again.video) == (result.errors, result.video)
     for name, value in load_file(whole / "last" / "model.safetensors").items():
         torch.testing.assert_close(load_file(halved / "last" / "model.safetensors")[name], value, rtol=0, atol=0)
 
@@ -540,7 +540,7 @@ def test_a_stored_half_is_trained_as_a_float(data, tmp_path):
     assert load_file(tmp_path / "first" / "bundle" / "model.safetensors")["video.position"].dtype == torch.float16
     config = configuration(data, start_from=str(tmp_path / "first" / "bundle"), steps=3, warm_up=0)
     result = train(config, tmp_path / "second")
-    assert np.isfinite(result.radians)
+    assert np.isfinite(result.error)
     learned = [Bundle.load(tmp_path / name / "bundle").embedding("fold the towel") for name in ("first", "second")]
     torch.testing.assert_close(learned[0][0], learned[1][0], rtol=0, atol=0)
     checkpoint = load_file(tmp_path / "second" / "checkpoints" / "step_00000003" / "model.safetensors")
@@ -574,7 +574,7 @@ def test_joints_in_another_order_are_taken_by_name(data):
     config = configuration(data, **{"policy.state.names": names, "policy.action.names": names})
     readers = [Reader(data / "towel", ROBOT, 15, list(ROBOT.cameras))]
     cache_latents(readers, config.policy, config.autoencoder)
-    sample = load_samples(readers, config.policy, config.autoencoder, ROBOT)[0]
+    sample = load_samples(readers, config.policy, config.autoencoder)[0]
     state, action = readers[0].vectors(readers[0].episodes[0])
     np.testing.assert_array_equal(sample.state, np.roll(state, -7, axis=1))
     np.testing.assert_array_equal(sample.action, np.roll(action, -7, axis=1))

@@ -131,14 +131,7 @@ class Libero:
         """See :class:`Benchmark`."""
         rules = RULES[self.rules]
         look = policy is not None and (film or bool(policy.info.cameras))
-        process = SimulatorProcess(environment_python("libero"), _PLACE, log, _ENVIRONMENT)
-        try:
-            process.ask(
-                "open", suite=task.suite.removesuffix(MOVED), task=task.number, seed=rules.seed, settle=rules.settle,
-                size=rules.size, look=look, seed_each=rules.seed_each, things_moved=task.suite.endswith(MOVED),
-            )  # fmt: skip
-        except SimulatorDiedError as error:
-            raise RunError(f"LIBERO does not start: {error}") from None
+        process = opened(task, rules, log, look=look)
         limit = rules.limits[_kind(task.suite)]
         return LockstepTask(process, task, INTERFACE, policy, rules.replan, limit)
 
@@ -162,6 +155,23 @@ def libero_pro(rules: str) -> Libero:
     official = tuple(f"{suite}_{change}" for suite in _SUITES for change in ("swap", "object", "lan", "task"))
     shifted = tuple(f"libero_object_temp_{axis}0.{k}" for axis in "xy" for k in range(1, 6))
     return Libero("libero-pro", f"LIBERO-PRO, rules of {rules}", rules, official + shifted, official, ())
+
+
+def opened(task: Task, rules: Rules, log: Path, *, look: bool, place: str = _PLACE) -> SimulatorProcess:
+    """A simulator with a task loaded, and cameras where somebody is to `look`; `place` is its class.
+
+    Raises:
+        RunError: it does not start.
+    """
+    process = SimulatorProcess(environment_python("libero"), place, log, _ENVIRONMENT)
+    try:
+        process.ask(
+            "open", suite=task.suite.removesuffix(MOVED), task=task.number, seed=rules.seed, settle=rules.settle,
+            size=rules.size, look=look, seed_each=rules.seed_each, things_moved=task.suite.endswith(MOVED),
+        )  # fmt: skip
+    except SimulatorDiedError as error:
+        raise RunError(f"LIBERO does not start: {error}") from None
+    return process
 
 
 def _kind(suite: str) -> int:

@@ -13,6 +13,7 @@ from fastwam_policy.common.arguments import (
     add_robot,
     add_workers,
     number,
+    numbers,
     policy_source,
     write_figures,
 )
@@ -32,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("benchmark", choices=_NAMES)
     add_policy(parser, about="; noop does nothing, expert is the benchmark's own, where it has one")
     parser.add_argument("--suite", action="append", metavar="NAME", help="some of its suites; several may be given")
-    parser.add_argument("--tasks", type=_numbers, metavar="LIST", help="of each suite, such as 0,3-5; all by default")
+    parser.add_argument("--tasks", type=numbers, metavar="LIST", help="of each suite, such as 0,3-5; all by default")
     parser.add_argument("--trials", type=number(int, least=1), metavar="N", help="the first N of each task")
     parser.add_argument("--protocol", choices=_PROTOCOLS, help="whose rules for LIBERO (default fastwam)")
     parser.add_argument(
@@ -62,7 +63,7 @@ def run(given: argparse.Namespace) -> int:
     from fastwam_policy.common.files import alone_in
 
     benchmark = _benchmark(given)
-    tasks = _tasks(benchmark, given)
+    tasks = chosen_tasks(benchmark, given)
     source = given.policy if given.policy in (NOOP, EXPERT) else policy_source(given.policy)
     about = how(benchmark, source, blind=given.blind)
     name = re.sub(r"[^\w.-]+", "_", source if "://" in source else Path(source).name)
@@ -105,8 +106,8 @@ def _benchmark(given: argparse.Namespace) -> Benchmark:
     return (libero if name == "libero" else libero_pro)(given.protocol or _PROTOCOLS[0])
 
 
-def _tasks(benchmark: Benchmark, given: argparse.Namespace) -> list[Task]:
-    """The tasks that were asked for; ConfigError names what there is not."""
+def chosen_tasks(benchmark: Benchmark, given: argparse.Namespace) -> list[Task]:
+    """The tasks that `--suite` and `--tasks` ask for; ConfigError names what there is not."""
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
     suites = given.suite or benchmark.official
@@ -117,14 +118,3 @@ def _tasks(benchmark: Benchmark, given: argparse.Namespace) -> list[Task]:
         if all(task.number != index for task in tasks):
             raise ConfigError(f"--tasks {index}: the last task is {max(task.number for task in tasks)}")
     return [task for task in tasks if not given.tasks or task.number in given.tasks]
-
-
-def _numbers(text: str) -> list[int]:
-    """Numbers of `0,3-5`, ascending, each once."""
-    numbers: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise argparse.ArgumentTypeError(f"must be numbers such as 0,3-5, got {text!r}")
-        numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return sorted(numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import NoReturn
 
 from fastwam_policy.common.arguments import (
     add_json,
@@ -13,26 +14,37 @@ from fastwam_policy.common.arguments import (
     add_robot,
     add_workers,
     number,
+    numbers,
     policy_source,
     sentence,
     write_figures,
 )
 
 NAME, GROUP = "collect", "data"
-HELP = "episodes of the scripted expert in the simulator, as a LeRobot dataset"
+HELP = "episodes of a scripted expert in a simulator, as a LeRobot dataset: of our own, or of a benchmark's"
 EXAMPLE = "./fastwam collect data/towel --episodes 20"
+_NOISE = 0.015, 0.3  # our own simulator, and a benchmark
+_TOWEL = {
+    "task": "fold the towel", "randomization": "full", "height": 180, "takeover": False, "format": "v2.1",
+    "robot": None,
+}  # fmt: skip
+"""Options of our own simulator only, with what they are where they are left out."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("folder", type=Path, help="dataset to write, or to continue")
     parser.add_argument("--episodes", type=number(int, least=1), default=500)
-    parser.add_argument("--task", type=sentence, default="fold the towel")
+    parser.add_argument("--benchmark", choices=["libero"], help="whose expert, and in whose simulator")
+    parser.add_argument("--suite", action="append", metavar="NAME", help="of --benchmark (default libero_object)")
+    parser.add_argument("--tasks", type=numbers, metavar="LIST", help="of --suite, such as 0,3-5; all by default")
+    parser.add_argument("--task", type=sentence, default=_TOWEL["task"])
     add_randomization(parser)
     parser.add_argument(
-        "--noise", type=number(float, least=0), default=0.015, help="rad, of the executed targets (default 0.015)"
-    )
-    parser.add_argument("--height", type=_height, default=180, help="of the 16:9 images (default 180)")
+        "--noise", type=number(float, least=0),
+        help="rad, of the executed targets (default 0.015); with --benchmark a share of their speed (default 0.3)",
+    )  # fmt: skip
+    parser.add_argument("--height", type=_height, default=_TOWEL["height"], help="of the 16:9 images (default 180)")
     parser.add_argument(
         "--first-seed", type=number(int, least=0), default=10_000, help="evaluations use seeds below 10000"
     )
@@ -56,22 +68,47 @@ def _height(text: str) -> int:
 
 def run(given: argparse.Namespace) -> int:
     """Write the episodes that are missing."""
+    source = policy_source(given.policy) if given.policy else ""
+    failures = (_of_benchmark if given.benchmark else _of_towel)(given, source)
+    print(f"wrote {given.folder}: {given.episodes} episodes; the expert failed on {failures} other seeds")
+    write_figures(given.json, {"folder": str(given.folder), "episodes": given.episodes, "failed_seeds": failures})
+    return 0
+
+
+def _of_towel(given: argparse.Namespace, source: str) -> int:
     from fastwam_policy.common.processes import require_simulator
 
+    if given.suite or given.tasks:
+        _refuse("--suite and --tasks need --benchmark")
     require_simulator()
     from fastwam_policy.simulation.collect import CollectSettings, collect
 
     settings = CollectSettings(
         given.task,
         given.randomization,
-        given.noise,
+        _NOISE[0] if given.noise is None else given.noise,
         given.height,
         given.first_seed,
         given.format,
-        policy_source(given.policy) if given.policy else "",
+        source,
         takeover=given.takeover,
     )
-    failures = collect(given.folder, given.episodes, settings, given.workers, given.robot)
-    print(f"wrote {given.folder}: {given.episodes} episodes; the expert failed on {failures} other seeds")
-    write_figures(given.json, {"folder": str(given.folder), "episodes": given.episodes, "failed_seeds": failures})
-    return 0
+    return collect(given.folder, given.episodes, settings, given.workers, given.robot)
+
+
+def _of_benchmark(given: argparse.Namespace, source: str) -> int:
+    from fastwam_policy.benchmarks.collect import LIBERO, collect
+    from fastwam_policy.cli.benchmark import chosen_tasks
+
+    if own := [name for name, value in _TOWEL.items() if getattr(given, name) != value]:
+        _refuse(f"--{own[0]} is for our own simulator, not for {given.benchmark}")
+    given.suite = given.suite or ["libero_object"]
+    noise = _NOISE[1] if given.noise is None else given.noise
+    tasks = chosen_tasks(LIBERO, given)
+    return collect(given.folder, given.episodes, tasks, noise, given.first_seed, source, given.workers)
+
+
+def _refuse(text: str) -> NoReturn:
+    from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+    raise ConfigError(text)

@@ -35,21 +35,17 @@ def run(given: argparse.Namespace) -> int:
 
     import torch
 
-    from fastwam_policy.data.lerobot_reader import Reader
     from fastwam_policy.training.autoencoder import AutoencoderSettings, train_autoencoder
     from fastwam_policy.training.config import read_config
-    from galaxea_r1lite_bridge.robot.config import RobotConfig
+    from fastwam_policy.training.datasets import open_datasets
 
     config = read_config(given.config, given.set)
     if given.threads:
         torch.set_num_threads(given.threads)
-    robot, policy = RobotConfig.load(given.robot), config.policy
-    cameras = [tile.camera for tile in policy.layout.tiles]
-    readers = [Reader(folder, robot, policy.fps, cameras) for folder in config.datasets]
-    for reader in readers:
-        reader.leave_out_unusable()
-        print("".join(f"{note}\n" for note in reader.notes), end="", file=sys.stderr)
-    error = train_autoencoder(readers, policy.layout, config.autoencoder, AutoencoderSettings(steps=given.steps))
+    readers = open_datasets(config, given.robot)
+    print("".join(f"{note}\n" for reader in readers for note in reader.notes), end="", file=sys.stderr)
+    settings = AutoencoderSettings(steps=given.steps)
+    error = train_autoencoder(readers, config.policy.layout, config.autoencoder, settings)
     print(f"wrote {config.autoencoder}: mean error {error:.2f} of 255 on images left out")
     write_figures(given.json, {"autoencoder": str(config.autoencoder), "mean_error": error})
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,17 @@ def number(
         return value
 
     return parse
+
+
+def numbers(text: str) -> list[int]:
+    """Numbers of `0,3-5`, ascending, each once."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise argparse.ArgumentTypeError(f"must be numbers such as 0,3-5, got {text!r}")
+        found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return sorted(found)
 
 
 def sentence(text: str) -> str:

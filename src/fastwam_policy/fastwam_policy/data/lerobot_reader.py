@@ -1,4 +1,4 @@
-"""Read LeRobot datasets, versions 2.1 and 3.0, with the robot's joints in its own order.
+"""Read LeRobot datasets, versions 2.1 and 3.0, with the numbers of a robot in its own order.
 
 A row has the place that its `frame_index` says, and its pictures are those of its time (:mod:`frame_times`): nothing
 goes by the order or the number of rows and frames.
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from fastwam_policy.data.body import Body, NamedColumns
 from fastwam_policy.data.frame_times import check_row_times, frame_times, frames_at
 from fastwam_policy.data.joint_columns import JointColumns
 from fastwam_policy.data.lerobot_index import Index, RecordedEpisode, read_table
@@ -35,6 +36,7 @@ class Reader:
     Attributes:
         folder: where it is.
         fps: rows a second.
+        body: whose numbers it reads, and in which order.
         episodes: in order of their index, without those that are left out.
         notes: what was left out or is odd, a line each.
 
@@ -42,17 +44,20 @@ class Reader:
         ConfigError: not a dataset, another version, frame rate or set of keys, or no episode with frames.
     """
 
-    def __init__(self, folder: Path, robot: RobotConfig, fps: float, cameras: Sequence[str]) -> None:
-        self.folder, self.fps, self._robot, self._period = folder, fps, robot, 1 / fps
-        self._index = Index(folder, fps)
-        if unknown := [camera for camera in cameras if camera not in robot.cameras]:
-            raise ConfigError(f"the robot has no camera {unknown[0]}; it has {', '.join(robot.cameras)}")
-        self._keys = {camera: f"observation.images.{robot.cameras[camera].dataset_key}" for camera in cameras}
-        self._columns = JointColumns(folder, self._index.features, robot)
+    def __init__(self, folder: Path, robot: RobotConfig | Body, fps: float, cameras: Sequence[str]) -> None:
+        self.folder, self.fps, self.body, self._period = folder, fps, Body.of(robot), 1 / fps
+        self._index, own = Index(folder, fps), self.body
+        if unknown := [camera for camera in cameras if camera not in own.cameras]:
+            raise ConfigError(f"the robot has no camera {unknown[0]}; it has {', '.join(own.cameras)}")
+        self._keys = {camera: f"observation.images.{own.cameras[camera]}" for camera in cameras}
+        features = self._index.features
+        self._columns: JointColumns | NamedColumns = (
+            NamedColumns(folder, features, robot) if isinstance(robot, Body) else JointColumns(folder, features, robot)
+        )
         self._check_videos(self._index.features)
         self.notes: list[str] = []
-        if self._index.robot_type not in (None, robot.robot_type):
-            self.notes.append(f"{folder}: robot_type is {self._index.robot_type!r}, this robot is {robot.robot_type!r}")
+        if self._index.robot_type not in (None, own.robot_type):
+            self.notes.append(f"{folder}: robot_type is {self._index.robot_type!r}, this robot is {own.robot_type!r}")
         self._said: set[tuple[str, tuple[int, int]]] = set()
         self._last: tuple[int, pa.Table, NDArray[np.float64]] | None = None
         listed = self._index.episodes(self._keys)
@@ -96,7 +101,7 @@ class Reader:
         return odd
 
     def vectors(self, episode: RecordedEpisode) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """State and action [T, D] in the order of `robot.joint_names`, rad and mm.
+        """State and action [T, D] in the order of `body`; of a robot of ours rad and mm.
 
         Raises:
             ConfigError: the file cannot be read, has other rows, or numbers that are not finite or not in the unit

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from fastwam_policy.common.files import write_text
 from fastwam_policy.common.settings import changes
+from fastwam_policy.data.body import Body
 from fastwam_policy.data.lerobot_layout import CHUNK, INTERVENTION, LAYOUTS, Version, write_meta
 from fastwam_policy.data.lerobot_statistics import CountedImages, statistics_of
 from fastwam_policy.data.video import PIXEL_FORMAT, write_video
@@ -40,8 +41,8 @@ class Episode:
     Attributes:
         task: instruction.
         images: by camera, T images RGB uint8 [h, w, 3]; read once, one camera after the other.
-        state: measured positions by joint group [T, joints], rad and mm.
-        action: targets by joint group, in the same form.
+        state: measured positions by joint group [T, joints], rad and mm; what a benchmark measures.
+        action: targets by joint group, in the same form; what a benchmark takes.
         intervention: which rows somebody commanded who had taken over from a policy, [T]; None: none.
     """
 
@@ -64,8 +65,8 @@ class Dataset:
     :meth:`finish` makes the folder a LeRobot dataset of the episodes that are there.
     """
 
-    def __init__(self, folder: Path, robot: RobotConfig, fps: int, version: Version = "v2.1") -> None:
-        self.folder, self._robot, self._fps, self._layout = folder, robot, fps, LAYOUTS[version]
+    def __init__(self, folder: Path, robot: RobotConfig | Body, fps: int, version: Version = "v2.1") -> None:
+        self.folder, self._body, self._fps, self._layout = folder, Body.of(robot), fps, LAYOUTS[version]
 
     def has(self, index: int) -> bool:
         """Whether an episode is complete."""
@@ -188,9 +189,10 @@ class Dataset:
     def _columns(self, index: int, episode: Episode, source: str) -> dict[str, NDArray[Any]]:
         length = episode.length
         columns: dict[str, NDArray[Any]] = {}
-        for kind, groups in ((_STATE, episode.state), (_ACTION, episode.action)):
+        body = self._body
+        for kind, groups, names in ((_STATE, episode.state, body.state), (_ACTION, episode.action, body.action)):
             if self._layout.version == "v3.0":
-                parts = {kind: np.concatenate([groups[name] for name in self._robot.commanded], axis=1)}
+                parts = {kind: np.concatenate([groups[name] for name in names], axis=1)}
             else:
                 parts = {f"{kind}.{name}": values for name, values in groups.items()}
             columns |= {key: values.astype(np.float32) for key, values in parts.items()}
@@ -232,10 +234,8 @@ class Dataset:
                 },
             }  # fmt: skip
         for key in episodes[0]["stats"]:
-            kind, _, name = key.rpartition(".")
-            joints = self._robot.groups[name].joints if kind in (_STATE, _ACTION) else self._robot.joint_names
-            if {key, kind} & {_STATE, _ACTION}:
-                features[key] = {"dtype": "float32", "shape": [len(joints)], "names": list(joints)}
+            if names := self._names(key):
+                features[key] = {"dtype": "float32", "shape": [len(names)], "names": names}
         if INTERVENTION in episodes[0]["stats"]:
             features[INTERVENTION] = {"dtype": "float32", "shape": [1], "names": ["is_intervention"]}
         features["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
@@ -243,7 +243,7 @@ class Dataset:
             features[key] = {"dtype": "int64", "shape": [1], "names": None}
         return {
             "codebase_version": self._layout.version,
-            "robot_type": self._robot.robot_type,
+            "robot_type": self._body.robot_type,
             "total_episodes": len(episodes),
             "total_frames": sum(episode["length"] for episode in episodes),
             "total_tasks": len(tasks),
@@ -255,8 +255,16 @@ class Dataset:
             "features": features,
         }
 
+    def _names(self, key: str) -> list[str]:
+        """Of the numbers of a column of state or action; none of another."""
+        for kind, groups in ((_STATE, self._body.state), (_ACTION, self._body.action)):
+            found = groups if key == kind else [name for name in groups if key == f"{kind}.{name}"]
+            if found:
+                return [name for group in found for name in groups[group]]
+        return []
+
     def _image_key(self, camera: str) -> str:
-        return f"observation.images.{self._robot.cameras[camera].dataset_key}"
+        return f"observation.images.{self._body.cameras[camera]}"
 
     def _path(self, pattern: str, index: int, video_key: str = "") -> Path:
         return self.folder / pattern.format(**self._layout.place(index), video_key=video_key)

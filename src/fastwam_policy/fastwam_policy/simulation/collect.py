@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastwam_policy.common.failure import RunError
-from fastwam_policy.common.files import alone_in, require_space
-from fastwam_policy.common.parallel import in_processes
-from fastwam_policy.common.progress import counted
+from fastwam_policy.common.files import alone_in
 from fastwam_policy.common.settings import Uncompared
+from fastwam_policy.data.filling import fill
 from fastwam_policy.data.lerobot_layout import Version
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
 from fastwam_policy.policies.loading import inspect_policy
@@ -35,7 +34,6 @@ _DRIVES = (0.3, 8.0)  # s that a policy drives: a fold and more, for a policy th
 _LATENCIES = (0.05, 0.1, 0.15, 0.2)  # s that its chunks take
 _CORRELATION = 0.85  # of the noise from one step to the next
 _KICK, _KICK_SHARE = 0.035, 0.01  # rad, and share of the steps that get one
-_SIZE = 4  # bytes of an episode for each pixel of its cameras' images: to see early that a disk is too small
 _CAREFUL = 0.3  # of the noise while a gripper moves or holds still to grasp and release
 _CAREFUL_STEPS = 6  # steps before and after a gripper's motion that count as careful
 
@@ -96,17 +94,8 @@ def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int
         claim(folder, "collect", settings)
         about = RobotConfig.load(robot)
         dataset = Dataset(folder, about, FPS, settings.version)
-        wanted = [index for index in range(episodes) if not dataset.has(index)]
         pixels = len(about.cameras) * settings.height * settings.height * 16 // 9
-        require_space(folder, len(wanted) * pixels * _SIZE, f"{len(wanted)} episodes")
-        failures = 0
-        with counted() as progress:
-            task = progress.add_task("episodes", total=episodes, completed=episodes - len(wanted))
-            for failed in in_processes(_collect_one, [(folder, index, settings, robot) for index in wanted], workers):
-                failures += failed
-                progress.advance(task)
-        dataset.finish()
-    return failures
+        return fill(dataset, episodes, pixels, _collect_one, (folder, settings, robot), workers)
 
 
 def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode | None:
@@ -145,7 +134,7 @@ def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode 
     )
 
 
-def _collect_one(folder: Path, index: int, settings: CollectSettings, robot_file: Path | None) -> int:
+def _collect_one(index: int, folder: Path, settings: CollectSettings, robot_file: Path | None) -> int:
     robot = RobotConfig.load(robot_file)
     for attempt in range(_ATTEMPTS):
         try:

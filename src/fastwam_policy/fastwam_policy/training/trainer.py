@@ -39,7 +39,6 @@ from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in, naming_a_full_disk, require_space, write_json, write_text
 from fastwam_policy.common.progress import counted
 from fastwam_policy.common.settings import changes
-from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.training_loss import Batch, Losses, TimestepSampler, draw, training_loss
 from fastwam_policy.model.variants import VARIANTS, InferenceMode
@@ -50,15 +49,14 @@ from fastwam_policy.policies.fastwam.bundle import (
     save_embedding,
 )
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
-from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.training.average import Average
 from fastwam_policy.training.config import TrainingConfig
+from fastwam_policy.training.datasets import open_datasets
 from fastwam_policy.training.initialization import initialise
 from fastwam_policy.training.mean_pictures import keep_mean_pictures
 from fastwam_policy.training.statistics import bundle_statistics, dataset_statistics, with_spread
 from fastwam_policy.training.validation import Validation, validate
 from fastwam_policy.training.windows import Sample, Windows, cache_latents, load_samples, relative_dimensions
-from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 SUMMARY_FILE = "summary.json"  # in the output once training has ended; with the validation of OUTPUT/bundle
@@ -83,7 +81,7 @@ def train(config: TrainingConfig, output: Path, robot: Path | None = None) -> Va
             too far.
     """
     with contextlib.ExitStack() as held, _naming_the_others():
-        return _Trainer(config, RobotConfig.load(robot), output, held).run()
+        return _Trainer(config, robot, output, held).run()
 
 
 @contextlib.contextmanager
@@ -120,7 +118,7 @@ class _Loss(nn.Module):
 
 
 class _Trainer:
-    def __init__(self, config: TrainingConfig, robot: RobotConfig, output: Path, held: contextlib.ExitStack) -> None:
+    def __init__(self, config: TrainingConfig, robot: Path | None, output: Path, held: contextlib.ExitStack) -> None:
         self.config, self.output, policy = config, output, config.policy
         self.accelerator = Accelerator(
             mixed_precision=config.precision,
@@ -130,17 +128,13 @@ class _Trainer:
             kwargs_handlers=[InitProcessGroupKwargs(timeout=_LAG)],
         )
         check_output(config, output)
-        check_robot(policy.info(), robot, "policy")
-        cameras = [tile.camera for tile in policy.layout.tiles]
-        readers = [Reader(folder, robot, policy.fps, cameras) for folder in config.datasets]
-        for reader in readers:
-            reader.leave_out_unusable()
-            for note in reader.notes:
-                self.accelerator.print(note, file=sys.stderr)
+        readers = open_datasets(config, robot)
+        for note in [note for reader in readers for note in reader.notes]:
+            self.accelerator.print(note, file=sys.stderr)
         share = (self.accelerator.process_index, self.accelerator.num_processes)
         cache_latents(readers, policy, config.autoencoder, share)
         self.accelerator.wait_for_everyone()
-        samples = load_samples(readers, policy, config.autoencoder, robot)
+        samples = load_samples(readers, policy, config.autoencoder)
         training, held_out = split(samples, config.validation_share)
         statistics = self._statistics(training)
         tasks = {task for sample in samples for task in sample.tasks}
@@ -184,6 +178,7 @@ class _Trainer:
             self._claim_output(held)
             for folder in self._bundles.values():
                 self._begin_bundle(folder, statistics)
+            cameras = [tile.camera for tile in policy.layout.tiles]
             keep_mean_pictures(readers, cameras, self._bundles.values())
 
     def run(self) -> Validation:
@@ -221,7 +216,7 @@ class _Trainer:
                     accelerator.log(result.figures(), step=done)
                     if accelerator.is_main_process:
                         progress.console.print(f"step {done}: {result}")
-                    if result.radians < best.get("validation/rad", np.inf):
+                    if result.error < best.get(f"validation/{result.unit}", np.inf):
                         best = result.figures()
                         self._write_weights("bundle")
                 if saves:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import initial_noise, make_schedule
 from fastwam_policy.model.training_loss import Batch, TimestepSampler, draw, training_loss
 from fastwam_policy.model.variants import VARIANTS, InferenceMode, act, imagine_and_act, imagine_then_act
+from fastwam_policy.policies.base import Unit
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.training.windows import Windows
@@ -20,6 +22,7 @@ from fastwam_policy.training.windows import Windows
 _WINDOWS = 128  # looked at
 _BATCH = 32
 _SEED = 1
+_DIGITS = {"mm": 2}
 
 
 @dataclass(frozen=True)
@@ -27,26 +30,35 @@ class Validation:
     """Errors on held-out windows.
 
     Attributes:
-        radians: mean absolute error of the joints over the whole horizon; 0 without such joints.
-        millimetres: the same of the grippers.
-        by_step: mean absolute error at each step [H] of the joints in rad.
+        errors: mean absolute error over the whole horizon, by unit of the actions; rad comes first where there is such.
+        by_step: the same at each step [H], of the first unit.
         video: error of the video's velocity, as in the training loss.
     """
 
-    radians: float
-    millimetres: float
+    errors: Mapping[Unit, float]
     by_step: NDArray[np.float64]
     video: float
 
+    @property
+    def unit(self) -> Unit:
+        """The first one: its error tells which weights are the best."""
+        return next(iter(self.errors))
+
+    @property
+    def error(self) -> float:
+        """In that unit."""
+        return self.errors[self.unit]
+
     def figures(self) -> dict[str, float]:
         """For the log."""
-        steps = {f"validation/rad_at_{k}": float(self.by_step[k]) for k in (0, len(self.by_step) // 2, -1)}
-        return {
-            "validation/rad": self.radians, "validation/mm": self.millimetres, "validation/video": self.video,
-        } | steps  # fmt: skip
+        steps = {f"validation/{self.unit}_at_{k}": float(self.by_step[k]) for k in (0, len(self.by_step) // 2, -1)}
+        return {f"validation/{unit}": error for unit, error in self.errors.items()} | steps | {
+            "validation/video": self.video
+        }  # fmt: skip
 
     def __str__(self) -> str:
-        return f"open-loop error {self.radians:.4f} rad, {self.millimetres:.2f} mm; video {self.video:.3f}"
+        errors = ", ".join(f"{error:.{_DIGITS.get(unit, 4)}f} {unit}" for unit, error in self.errors.items())
+        return f"open-loop error {errors.removesuffix(' opaque')}; video {self.video:.3f}"
 
 
 @torch.no_grad()
@@ -55,7 +67,7 @@ def validate(model: FastWam, policy: BundleConfig, held_out: Windows, action: No
     numbers = np.unique(np.linspace(0, len(held_out.places) - 1, _WINDOWS).astype(int))
     mode = VARIANTS[policy.variant].modes[0]
     sampler, video_sampler = TimestepSampler(policy.sigma_shift), TimestepSampler(policy.video_sigma_shift)
-    angular = np.array([unit == "rad" for unit in policy.action.units])
+    units = np.array(policy.action.units)
     errors: list[np.ma.MaskedArray[Any, Any]] = []
     video: list[float] = []
     with torch.random.fork_rng():
@@ -71,12 +83,10 @@ def validate(model: FastWam, policy: BundleConfig, held_out: Windows, action: No
             is_pad = batch.action_is_pad.cpu().numpy()[:, :, None]
             errors.append(np.ma.MaskedArray(difference, np.broadcast_to(is_pad, difference.shape)))
     error = np.ma.concatenate(errors)
-    return Validation(
-        float(error[:, :, angular].mean()) if angular.any() else 0.0,
-        float(error[:, :, ~angular].mean()) if not angular.all() else 0.0,
-        error[:, :, angular].mean(axis=(0, 2)).filled(np.nan) if angular.any() else np.zeros(policy.horizon),
-        float(np.mean(video)),
-    )
+    kinds = sorted(dict.fromkeys(policy.action.units), key=lambda unit: unit != "rad")
+    of_unit = {unit: error[:, :, units == unit] for unit in kinds}
+    by_step = next(iter(of_unit.values())).mean(axis=(0, 2)).filled(np.nan)
+    return Validation({unit: float(part.mean()) for unit, part in of_unit.items()}, by_step, float(np.mean(video)))
 
 
 def _chunk(model: FastWam, policy: BundleConfig, mode: InferenceMode, batch: Batch) -> NDArray[np.float32]:

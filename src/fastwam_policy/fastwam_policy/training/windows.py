@@ -25,13 +25,12 @@ from fastwam_policy.policies.fastwam.bundle import BundleConfig
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.training.latent_files import are_current, forget_contents, latents_file, note_contents
 from fastwam_policy.training.statistics import origins, windows
-from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _ENCODED_AT_ONCE = 16  # images
 _OTHER_FILES = 256  # that a training has open, at most
 _LED_THERE = 2.0  # s before a takeover in which the policy did what somebody saw, and ended
-_CLOSING = 5.0  # mm that a gripper's target lies below its largest when it closes, or is closed
+_CLOSING = {"mm": 5.0, "share": 0.5}  # that a gripper's target lies below its largest when it closes, or is closed
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Sample:
     """One episode in memory; its latents stay on disk.
 
     Attributes:
-        state: [T, D] rad and mm.
-        action: [T, D] rad and mm.
+        state: [T, D] in the policy's units.
+        action: [T, D] in the policy's units, as the model gives them.
         latents: [T, f, C, h, w] of the video from each frame on, or [T, 1, C, h, w] where frames are encoded alone.
         tasks: instruction of each row, [T].
         approach: frames before a gripper first closes; 0 where one begins closed, since it may hold something.
@@ -116,19 +115,13 @@ def cache_latents(
             note_contents(path, reader, episode)
 
 
-def load_samples(
-    readers: Sequence[Reader], policy: BundleConfig, autoencoder: Path, robot: RobotConfig
-) -> list[Sample]:
-    """All episodes of all datasets, with joints in the policy's order; their latents must be there.
+def load_samples(readers: Sequence[Reader], policy: BundleConfig, autoencoder: Path) -> list[Sample]:
+    """All episodes of all datasets, with numbers in the policy's order; their latents must be there.
 
     Raises:
         ConfigError: an episode cannot be read, or has latents of another length.
     """
-    name = _cache_name(policy, autoencoder)
-    state_order, action_order = (
-        [robot.joint_names.index(joint) for joint in vector.names] for vector in (policy.state, policy.action)
-    )
-    grippers = np.array([unit == "mm" for unit in robot.units])
+    name, closes = _cache_name(policy, autoencoder), _closes(policy)
     # Each episode's latents stay an open file.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = sum(len(reader.episodes) for reader in readers) + _OTHER_FILES
@@ -138,20 +131,27 @@ def load_samples(
         )
     samples = []
     for reader in readers:
+        state_order = [reader.body.state_names.index(name) for name in policy.state.names]
+        action_order = [reader.body.action_names.index(name) for name in policy.action.names]
         for episode in reader.episodes:
             state, action = reader.vectors(episode)
+            action = policy.action.untoggle(action[:, action_order])
             path = latents_file(reader, episode, name)
             latents = np.load(path, mmap_mode="r")
             if len(latents) != episode.length:
                 raise ConfigError(f"{path}: of another recording ({len(latents)} frames); delete its folder")
-            target = action[:, grippers]
-            closing = (target.max(axis=0) - target > _CLOSING).any(axis=1)
+            closing = (action.max(axis=0) - action > closes).any(axis=1)
             approach = int(closing.argmax()) if closing.any() else 0
             tasks, intervention = reader.instructions(episode), reader.interventions(episode)
-            samples.append(
-                Sample(state[:, state_order], action[:, action_order], latents, tasks, approach, intervention)
-            )
+            samples.append(Sample(state[:, state_order], action, latents, tasks, approach, intervention))
     return samples
+
+
+def _closes(policy: BundleConfig) -> NDArray[np.float32]:
+    """By how much less than its largest each action, [D], is a gripper that closes; of others no difference says so."""
+    own = policy.action
+    kinds = ["share" if name in own.toggled else unit for name, unit in zip(own.names, own.units, strict=True)]
+    return np.array([_CLOSING.get(kind, np.inf) for kind in kinds], np.float32)
 
 
 def _cache_name(policy: BundleConfig, autoencoder: Path) -> str:

@@ -103,9 +103,13 @@ class Libero:
                 env.reset()
                 self._resets += 1
         env.set_init_state(moved(env, self._initial, trial) if self._things_moved else self._initial[trial])
+        return self._settled(look)
+
+    def _settled(self, look: bool) -> dict[str, Any]:
+        """The answer of :meth:`on_begin`, after a while."""
         for step in range(self._settle):
             self._cameras.looking = look and step == self._settle - 1
-            self._observed = env.step(_REST)[0]
+            self._observed = self._env.step(_REST)[0]
         self._cameras.looking = False
         observed, versions = self._observation(look), self._versions(look)
         return {"initial": self._fingerprint(), "simulator": versions, "observation": observed}

@@ -12,7 +12,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from .libero_grasps import Grasp, across, at_the_rim
+from .libero_grasps import Grasp, across, at_the_rim, in_the_hand
 from .libero_scene import Scene, Vectors
 
 _METRES, _RADIANS = 0.05, 0.5  # motion of a step that 1 asks for (OSC_POSE)
@@ -22,6 +22,7 @@ _CLOSING, _OPENING = 14, 12  # steps
 _ATTEMPTS = 3
 _LIFTED = 0.04  # m: a thing that rose by less is not in the hand
 _SLIPPED = 0.03  # m that a thing may move away from the fingers
+_ABOVE, _ABOVE_TURN = 0.015, 0.12  # m and rad: the hand is over a grasp, and goes straight down
 _CARRYING = 0.75  # of the speed, with a bowl in the hand
 _HELD_AT_THE_RIM = ("bowl", "mug")
 _INSIDE = "_contain_region"
@@ -35,10 +36,14 @@ class CannotError(Exception):
 
 
 class Expert:
-    """See the module."""
+    """See the module. It may also continue where somebody else has begun, with the thing in the hand or without.
+
+    Attributes:
+        retries: how often it had to try again so far.
+    """
 
     def __init__(self, env: Any) -> None:
-        self._scene = Scene(env)
+        self._scene, self.retries = Scene(env), 0
 
     def actions(self) -> Iterator[Vectors]:
         """What to do, step by step; each is to be executed before the next is asked for.
@@ -59,13 +64,17 @@ class Expert:
     def _place(self, thing: str, target: str, words: list[str]) -> Iterator[Vectors]:
         scene, rim = self._scene, any(word in thing for word in _HELD_AT_THE_RIM)
         for attempt in range(_ATTEMPTS):
-            grasps = at_the_rim(scene, thing, scene.position(target)) if rim else across(scene, thing)
-            if not grasps:
-                raise CannotError(f"the expert cannot hold {thing}: it is too wide")
-            if attempt:
-                yield from self._retreat()
-            grasp = grasps[min(len(grasps) - 1, (4 if rim else 3) * attempt)]
-            yield from self._take(thing, grasp)
+            if not attempt and scene.is_held(thing):
+                grasp = in_the_hand(scene)
+            else:
+                grasps = at_the_rim(scene, thing, scene.position(target)) if rim else across(scene, thing)
+                if not grasps:
+                    raise CannotError(f"the expert cannot hold {thing}: it is too wide")
+                if attempt:
+                    self.retries += 1
+                    yield from self._retreat()
+                grasp = grasps[min(len(grasps) - 1, (4 if rim else 3) * attempt)]
+                yield from self._take(thing, grasp)
             carried = self._carry_bowl if rim else self._carry
             if (yield from carried(thing, target, grasp)):
                 yield from self._let_go(low=rim)
@@ -82,17 +91,24 @@ class Expert:
         scene = self._scene
         top = scene.points(thing)[:, 2].max()
         above = np.append(grasp.point[:2], max(top + 0.07, grasp.point[2] + 0.08))
-        yield from self._to(lambda: above, grasp.axes, _OPEN, 0.02, 0.12, 80)
+        if not self._is_above(grasp, above[2]):
+            yield from self._to(lambda: above, grasp.axes, _OPEN, 0.02, 0.12, 80)
         yield from self._to(lambda: grasp.point, grasp.axes, _OPEN, 0.007, 0.06, 45)
         for _ in range(_CLOSING):
             yield self._step(grasp.point, grasp.axes, _CLOSED)
 
     def _lift(self, thing: str, grasp: Grasp, height: float) -> Motion:
-        """Straight up; False where the thing stays."""
+        """Straight up; False where the thing stays, if it was not in the hand already."""
         before = self._scene.position(thing)[2]
         up = np.append(grasp.point[:2], height)
         yield from self._to(lambda: up, grasp.axes, _CLOSED, 0.03, 0.06, 40)
-        return bool(self._scene.position(thing)[2] > before + _LIFTED)
+        return grasp.is_there or bool(self._scene.position(thing)[2] > before + _LIFTED)
+
+    def _is_above(self, grasp: Grasp, height: float) -> bool:
+        """Whether the hand is over a grasp already, no higher than that."""
+        off, turn = self._scene.tool - grasp.point, _turn(grasp.axes, self._scene.tool_axes)
+        near = np.linalg.norm(off[:2]) < _ABOVE and np.linalg.norm(turn) < _ABOVE_TURN
+        return bool(near and -_ABOVE < off[2] < height - grasp.point[2])
 
     def _carry(self, thing: str, target: str, grasp: Grasp) -> Motion:
         """Over the middle of a container and down to its edge."""

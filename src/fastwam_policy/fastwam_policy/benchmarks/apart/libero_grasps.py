@@ -25,11 +25,15 @@ _FORTH = np.array([-0.2, 0.0])  # where the arm's hand is at home, so that its o
 
 @dataclass(frozen=True)
 class Grasp:
-    """Where the fingertips are when they close: a point [3], and the direction in which they close, rad from x."""
+    """Where the fingertips are when they close: a point [3], and the direction in which they close, rad from x.
+
+    With `is_there` they have closed already.
+    """
 
     score: float
     point: Vectors
     yaw: float
+    is_there: bool = False
 
     @property
     def axes(self) -> Vectors:
@@ -90,6 +94,11 @@ def at_the_rim(scene: Scene, name: str, target: Vectors) -> list[Grasp]:
             )  # fmt: skip
             found.append(Grasp(float(score), place, float(now + turn)))
     return _sorted(found)
+
+
+def in_the_hand(scene: Scene) -> Grasp:
+    """That of a thing which the fingers hold."""
+    return Grasp(0.0, scene.tool, _yaw(scene), is_there=True)
 
 
 def _room(boxes: list[Box], place: Vectors, along: NDArray[np.float64], hand: tuple[float, ...]) -> float:

@@ -61,6 +61,11 @@ class Scene:
         """Whether one of the goals is reached, as LIBERO's own test says."""
         return bool(self._env._eval_predicate(goal))  # noqa: SLF001  of which the public test is made
 
+    def is_held(self, name: str) -> bool:
+        """Whether both fingers touch a thing."""
+        thing, robot = self._env.objects_dict.get(name), self._env.robots[0]
+        return thing is not None and bool(self._env._check_grasp(robot.gripper, thing))  # noqa: SLF001  robosuite's own
+
     def position(self, name: str) -> Vectors:
         """Where a thing or a place is."""
         body = self._env.obj_body_id.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from fastwam_policy.policies.base import ActionKind, Channel, Unit
 from fastwam_policy.policies.fastwam.normalizer import Normalization
 from galaxea_r1lite_bridge.robot.yaml_model import StrictModel
 
+Number = TypeVar("Number", np.float32, np.float64)
 _NAMES = 1024  # most in a policy.yaml
 
 
@@ -72,7 +74,7 @@ class Vector(StrictModel):
         rows[:, places] = np.sign(grippers) if self.binarise else grippers
         return rows
 
-    def untoggle(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def untoggle(self, rows: NDArray[Number]) -> NDArray[Number]:
         """The way back, from what the robot takes [steps, D]."""
         if not self.toggled:
             return rows

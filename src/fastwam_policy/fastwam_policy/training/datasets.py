@@ -1,0 +1,59 @@
+"""The datasets of a training, read as its policy is to be fed: by a robot of ours, or by a benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastwam_policy.data.body import Body
+from fastwam_policy.data.lerobot_reader import Reader
+from fastwam_policy.policies.fastwam.bundle import BundleConfig
+from fastwam_policy.policies.fastwam.embodiments import BENCHMARKS
+from fastwam_policy.policies.robot_check import check_robot
+from fastwam_policy.training.config import TrainingConfig
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+
+def open_datasets(config: TrainingConfig, robot: Path | None = None) -> list[Reader]:
+    """Readers of the datasets, without the episodes that cannot be used; their notes say which.
+
+    `robot` is another robot file than the installed one.
+
+    Raises:
+        ConfigError: the policy does not fit the robot or benchmark that its `robot_type` names, or a dataset does not
+            fit the policy.
+    """
+    policy = config.policy
+    body = _body(policy, robot)
+    readers = [Reader(folder, body, policy.fps, _cameras(policy)) for folder in config.datasets]
+    for reader in readers:
+        reader.leave_out_unusable()
+    return readers
+
+
+def _body(policy: BundleConfig, robot_file: Path | None) -> RobotConfig | Body:
+    if policy.robot_type not in BENCHMARKS:
+        robot = RobotConfig.load(robot_file)
+        check_robot(policy.info(), robot, "policy")
+        return robot
+    own = BENCHMARKS[policy.robot_type]
+    problems = [f"action.kind: {policy.action.kind}, not {own.action.kind}"] * (policy.action.kind != own.action.kind)
+    known = {"state": own.state.channels, "action": own.action.channels}
+    problems += [
+        f"{kind}: {channel.name} ({channel.unit}) is unknown; there are "
+        + ", ".join(f"{each.name} ({each.unit})" for each in known[kind])
+        for kind, vector in (("state", policy.state), ("action", policy.action))
+        for channel in vector.channels
+        if channel not in known[kind]
+    ]
+    if missing := [name for name in own.action.names if name not in policy.action.names]:
+        problems.append(f"action: {', '.join(missing)} missing")
+    cameras = [tile.camera for tile in own.layout.tiles]
+    problems += [f"cameras: {name}; there are {', '.join(cameras)}" for name in _cameras(policy) if name not in cameras]
+    if problems:
+        raise ConfigError(f"policy does not fit {policy.robot_type}:\n  " + "\n  ".join(problems))
+    return Body.plain(policy.robot_type, policy.state.names, policy.action.names, cameras)
+
+
+def _cameras(policy: BundleConfig) -> list[str]:
+    return [tile.camera for tile in policy.layout.tiles]
