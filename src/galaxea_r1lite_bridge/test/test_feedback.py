@@ -184,6 +184,16 @@ def test_two_publishers_are_refused_within_a_second(line, offset):
     assert line.newest.usable(0.1), "one of them has ended"
 
 
+def test_two_publishers_stay_refused_while_their_messages_come_slowly(line):
+    for k in range(12):
+        line.send(delay=0.002 + 0.4 * (k % 2))
+    line.wait(S * 2 // 5)
+    for k in range(8):
+        line.wait(S // 5)
+        line.send(delay=0.002 + 0.4 * (k % 2))
+        assert line.newest.refused == Reason.FEEDBACK_INTERLEAVED
+
+
 def test_memory_is_bounded(line):
     line.send(200 * 100, growth=1e-7)
     assert len(line.stream._stamps._least) <= 32

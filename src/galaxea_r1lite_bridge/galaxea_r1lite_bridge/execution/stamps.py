@@ -14,7 +14,7 @@ _STEP_NS = _SECOND // 20  # by which a delay may seem to grow faster than time: 
 _CATCH_UP_NS = _SECOND  # the same where the node's clock is simulated, and makes up for a stall
 _EARLY_NS = _SECOND // 4  # for which messages may come before their time, where our clock is simulated and has stalled
 _RELEARN_NS = _SECOND  # after a step of a clock
-_BACKWARDS = 3  # stamps that go back within _RELEARN_NS: one may be a clock that was set, more are two publishers
+_BACKWARDS = 3  # stamps that go back, each within _RELEARN_NS: one may be a clock that was set, more are two publishers
 
 
 class LeastDelay(deque[tuple[int, int]]):
@@ -65,7 +65,8 @@ class Stamps:
     _stamp_ns: int | None = None
     _early: _Early | None = None
     _stepped_ns: int | None = None
-    _backwards: deque[int] = field(default_factory=lambda: deque(maxlen=_BACKWARDS))
+    _backwards: int = 0
+    _back_ns: int = 0
 
     def lateness(self, stamp_ns: int, now_ns: int, steady_ns: int) -> float:
         """How much later than usual the message with this stamp came, s.
@@ -77,7 +78,8 @@ class Stamps:
         """
         delay = now_ns - stamp_ns
         if self._stamp_ns is not None and stamp_ns < self._stamp_ns:
-            self._backwards.append(steady_ns)
+            self._backwards = self._backwards + 1 if steady_ns - self._back_ns < _RELEARN_NS else 1
+            self._back_ns = steady_ns
         self._stamp_ns = stamp_ns
         if self._before is not None:
             if delay < self._before.least_ns - _STEP_NS or self._late_among_early(delay, steady_ns):
@@ -112,7 +114,7 @@ class Stamps:
 
     def refusal(self, steady_ns: int) -> Reason:
         """Why the stream must not be used now, however fresh it is; NONE: it may."""
-        if len(self._backwards) == _BACKWARDS and steady_ns - self._backwards[0] < _RELEARN_NS:
+        if self._backwards >= _BACKWARDS and steady_ns - self._back_ns < _RELEARN_NS:
             return Reason.FEEDBACK_INTERLEAVED
         if self._stepped_ns is not None and steady_ns - self._stepped_ns < _RELEARN_NS:
             return Reason.FEEDBACK_CLOCK_STEPPED
