@@ -209,6 +209,7 @@ def test_contacts_are_kept_with_the_figures(tmp_path, told):
 
 
 @pytest.mark.nodes
+@pytest.mark.slow
 def test_a_bundle_is_evaluated_in_parallel_and_failures_are_filmed(random_bundle, tmp_path, capsys):
     figures = tmp_path / "figures.json"
     with pytest.raises(SystemExit) as ended:

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.nodes
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.slow
 def test_run_a_policy(tmp_path):
     command = ["examples/run_a_policy.py", "bundles/towel_small", "examples/images", tmp_path / "chunk.png"]
     done = subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True, text=True)

@@ -165,6 +165,7 @@ def test_a_strip_is_published_recorded_and_reported(ros, small_bundle, tmp_path)
     assert page.read_text().count("data:image/jpeg") == len(data.imagined)
 
 
+@pytest.mark.slow
 def test_what_is_pending_is_dropped(ros, small_bundle):
     policy, sensors = Running(ros), Sensors(ros)
     sensors.stamp_ns = policy.now

@@ -159,7 +159,7 @@ def test_a_person_takes_over_in_a_task_and_the_policy_goes_on(world):
         world.until(lambda: terminal.shows("TAKEOVER, 220 a person has taken over"))
         taken, inferred = world.bridge[-1], world.policy[-1].chunks
         world.until(lambda: world.policy[-1].chunks > inferred + 1)
-        assert any(drop.reason == Reason.CHUNK_WHILE_TAKEOVER for drop in world.bridge[-1].drops)
+        world.until(lambda: any(drop.reason == Reason.CHUNK_WHILE_TAKEOVER for drop in world.bridge[-1].drops))
         before = len(world.bridge)
         terminal.press("t")
         world.until(lambda: terminal.shows("give back: given back to the policy"))

@@ -487,6 +487,7 @@ def test_wrong_entries_are_named(data, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path):
     pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
     from fastwam_policy.simulation.compare import compare, table
