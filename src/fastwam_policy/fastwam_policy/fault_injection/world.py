@@ -133,10 +133,7 @@ class World(Rig):
 
     def end(self) -> None:
         """Undo the fault: everything that was hurt is started again, and the bridge is disarmed."""
-        self._over.set()
-        for source in self._sources:
-            source.stop()
-        self._sources.clear()
+        self._silence()
         if self._operator is not None:
             self._operator.close()
             self._operator = None
@@ -155,6 +152,18 @@ class World(Rig):
         self.estop.publish(Bool(data=False))
         self.arm(wanted=False)
         self.until(lambda: self.state is not None and not self.state.armed, "the end of a fault")
+
+    def close(self) -> None:
+        """End everything, also in the middle of a fault."""
+        self._silence()
+        super().close()
+
+    def _silence(self) -> None:
+        """End what publishes from threads of its own, before its publishers do."""
+        self._over.set()
+        for source in self._sources:
+            source.stop()
+        self._sources.clear()
 
     # What faults are made of
 
