@@ -102,7 +102,7 @@ def simulate(folder, seed, *options):
 @pytest.mark.slow
 def test_the_simulator_runs_to_the_report(tmp_path):
     """Whether a towel is folded in time depends on the machine; test_evaluate.py folds one on a made-up clock."""
-    assert simulate(tmp_path, 3, "--duration", "20")["corner_distance_cm"] > 0
+    assert simulate(tmp_path, 3, "--duration", "20")["distance_cm"] > 0
 
 
 @NEEDS_SIMULATOR
@@ -113,7 +113,7 @@ def test_the_shipped_policy_folds_the_simulated_towel(tmp_path):
     for seed in (3, 0, 2):
         simulation = simulate(tmp_path, seed)
         if simulation["success"]:
-            assert simulation["corner_distance_cm"] < 4
+            assert simulation["distance_cm"] < 4
             return
         factors.append(simulation["real_time_factor"])
     if max(factors) < REAL_TIME:

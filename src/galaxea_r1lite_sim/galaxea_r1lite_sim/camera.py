@@ -1,4 +1,4 @@
-"""The robot's cameras without a GPU: a small rasteriser for the scene's primitives and the cloth.
+"""The robot's cameras without a GPU: a small rasteriser for the scene's primitives and a cloth.
 
 It needs no OpenGL, so the images are the same on every machine. There are no shadows and no reflections; triangles
 nearer than 2 cm are left out. A little noise, as of a sensor, depends on the time alone: no two pictures in a row are
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.kinematics import rpy_rotation
-from galaxea_r1lite_sim.scene import TABLE_CENTER, TABLE_HALF, TIMESTEP, VERTICES
+from galaxea_r1lite_sim.scene import TABLE_CENTER, TABLE_HALF, TIMESTEP
 from galaxea_r1lite_sim.shapes import Visual, link_visuals
 from galaxea_r1lite_sim.simulation import Simulation
 
@@ -31,6 +31,7 @@ _THICKNESS = 0.03  # m of the table top
 _NOISE = 1.5  # of 255, standard deviation
 _SHIFTS = (61, 64)  # pixels, rows and columns by which one field of noise is moved from one time to another
 _PLAIN, _CHECKED, _STRIPED = 0, 1, 2
+_WORLD = ""  # where a body would be named: it stands still
 
 
 @dataclass(frozen=True)
@@ -51,26 +52,27 @@ class Cameras:
         self._mounts = simulation.robot.mounts
         self.names = list(self._mounts)
         """Of the cameras that can be rendered."""
-        conditions = simulation.conditions
-        meshes = _robot_meshes(simulation.robot)
-        self._links = list(meshes)
-        rigid = [*meshes.values(), _table(simulation.robot.workspace.table_height, conditions.table_color[0])]
+        conditions, table = simulation.conditions, simulation.robot.workspace.table_height
+        self._cloth_seen = seen = conditions.task.cloth
+        meshes, solids = _robot_meshes(simulation.robot), conditions.task.solids(table)
+        self._bodies = [*meshes, _WORLD, *(body for body, _ in solids)]
+        top = len(meshes)
+        rigid = [*meshes.values(), _table(table, conditions.table_color[0]), *(_mesh(visual) for _, visual in solids)]
         self._points = np.concatenate([mesh.points for mesh in rigid])
         self._body = np.repeat(np.arange(len(rigid)), [len(mesh.points) for mesh in rigid])
         starts = np.cumsum([0, *(len(mesh.points) for mesh in rigid)])
-        cloth = _cloth_faces() + starts[-1]
+        cloth = _cloth_faces(seen.vertices) + starts[-1]
         self._faces = np.concatenate([*(m.faces + s for m, s in zip(rigid, starts, strict=False)), cloth])
+        ends = np.cumsum([len(mesh.faces) for mesh in rigid])
         count = len(self._faces)
-        self._cloth = slice(count - len(cloth), count)
+        self._cloth = slice(ends[-1], count)
         self._texture = np.zeros(count, np.int64)
-        table = slice(count - len(cloth) - len(rigid[-1].faces), count - len(cloth))
-        self._texture[table] = _CHECKED if conditions.table_texture else _PLAIN
+        self._texture[ends[top - 1] : ends[top]] = _CHECKED if conditions.table_texture else _PLAIN
         self._texture[self._cloth] = _STRIPED
-        towel = np.tile(conditions.towel_color[0], (len(cloth), 1))
-        self._color = np.concatenate([*(mesh.color for mesh in rigid), towel])
+        self._color = np.concatenate([*(mesh.color for mesh in rigid), np.tile(seen.color[0], (len(cloth), 1))])
         self._second = np.tile(np.array(conditions.table_color[1]), (count, 1))
-        self._second[self._cloth] = conditions.towel_color[1]
-        flat = np.stack(np.meshgrid(*[np.linspace(0, conditions.towel_size, VERTICES)] * 2, indexing="ij"), axis=-1)
+        self._second[self._cloth] = seen.color[1]
+        flat = np.stack(np.meshgrid(*[np.linspace(0, seen.size, seen.vertices)] * 2, indexing="ij"), axis=-1)
         self._coordinates = np.concatenate([*(mesh.coordinates for mesh in rigid), flat.reshape(-1, 2)])
         direction, share = conditions.light
         field = (height + _SHIFTS[0], width + _SHIFTS[1], 3)
@@ -102,7 +104,7 @@ class Cameras:
             width / 2 + focal * seen[:, 0] * inverse, height / 2 + focal * seen[:, 1] * inverse, inverse,
             self._coordinates, self._faces[drawn], self._color[drawn] * shade[drawn, None],
             self._second[drawn] * shade[drawn, None], self._texture[drawn],
-            max(conditions.table_texture, 1e-3), conditions.towel_stripes, conditions.towel_size, image,
+            max(conditions.table_texture, 1e-3), self._cloth_seen.stripes, self._cloth_seen.size, image,
         )  # fmt: skip
         step = round(self._simulation.time / TIMESTEP)
         down, right = (step * 37 + self.names.index(camera)) % _SHIFTS[0], step * 29 % _SHIFTS[1]
@@ -110,10 +112,11 @@ class Cameras:
         return (255 * image + noise).clip(0, 255).astype(np.uint8)
 
     def _world(self) -> NDArray[np.float64]:
-        poses = [self._simulation.pose(link) for link in self._links] + [(np.zeros(3), np.eye(3))]
+        still = np.zeros(3), np.eye(3)
+        poses = [still if body == _WORLD else self._simulation.pose(body) for body in self._bodies]
         positions, turns = (np.array(values) for values in zip(*poses, strict=True))
         rigid = np.einsum("nij,nj->ni", turns[self._body], self._points) + positions[self._body]
-        return np.concatenate([rigid, self._simulation.towel().reshape(-1, 3)])
+        return np.concatenate([rigid, self._simulation.things[: self._cloth_seen.vertices**2]])
 
     def _pose(self, camera: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         position, turn = self._simulation.pose(self._mounts[camera].link)
@@ -191,8 +194,8 @@ def _table(height: float, color: tuple[float, float, float]) -> Mesh:
     return Mesh(points, faces, colors, points[:, :2])
 
 
-def _cloth_faces() -> NDArray[np.int64]:
-    return _grid_faces(np.arange(VERTICES**2).reshape(VERTICES, VERTICES))
+def _cloth_faces(vertices: int) -> NDArray[np.int64]:
+    return _grid_faces(np.arange(vertices**2).reshape(vertices, vertices))
 
 
 def _grid_faces(index: NDArray[np.int64]) -> NDArray[np.int64]:

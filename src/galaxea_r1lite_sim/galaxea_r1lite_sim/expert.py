@@ -1,7 +1,8 @@
-"""A scripted fold with both arms: the near corners onto the far ones, by inverse kinematics."""
+"""What scripted experts have in common: both arms' inverse kinematics, and the motions that plans are made of."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,18 +13,14 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.kinematics import BatchKinematics
 
 STEP = 1 / 15  # s between two targets
-_CLOSED, _OPENED = 0.0, 70.0  # mm of stroke
-_ABOVE, _GRASP = 0.10, 0.012  # m of the tool over the table
-_NEAR, _FAR = 0.03, 0.15  # m from a corner: next to it, and so far that the way takes its full time
-_SHORTEST = 0.3  # of a segment's full time
+OPENED = 70.0  # mm of stroke before something is grasped, and after
+ABOVE = 0.10  # m of the tool over the table, on its way to and from things
 _DAMPING, _TURN_WEIGHT = 0.02, 0.1  # of the inverse kinematics
 _ITERATIONS, _LONGEST = 12, 0.25  # rad, largest step of one iteration
+_GRIP_TIME, _HOME_TIME = 0.35, 1.3  # s
 _MISS = 0.01  # m by which a waypoint may be missed
 _MARGIN = 0.02  # rad to the joint limits
 _DIFFERENCE = 1e-5  # rad
-_ARC = 0.40  # height of the arc over its length
-_ARC_TIME, _ARC_FULL = 2.2, 0.25  # s of the arc, and m from which on it takes its full time
-_ARC_SHORTEST = 0.1  # of that time: a towel that is held over its place is put down at once
 _PITCH = ((0.28, np.deg2rad(82)), (0.72, np.deg2rad(42)))  # x of the tool and how steeply the gripper looks down
 # Next to the torso an arm that reaches towards the middle looks back, so that its elbow stays clear of it.
 _BACK = ((0.12, 0.0), (0.24, np.deg2rad(33)))  # m inwards from the tool's y at home, and how much steeper, rad
@@ -31,7 +28,7 @@ _BACK_NEAR = (0.38, 0.50)  # x of the tool up to which it does so, and from whic
 
 
 class UnreachableError(ValueError):
-    """The towel lies where the arms cannot fold it."""
+    """Something lies where the arms cannot do what is to be done with it."""
 
 
 @dataclass(frozen=True)
@@ -74,89 +71,36 @@ class Arm:
 
 
 class Expert:
-    """Plans the fold from the towel's corners; the plan is a table of targets, one row a step of 1/15 s.
+    """Plans a task; the plan is a table of targets, one row a step of 1/15 s.
 
     Raises:
         UnreachableError: a waypoint is out of reach by more than 1 cm.
     """
 
-    def __init__(
-        self, robot: RobotConfig, joints: NDArray[np.float64], towel: NDArray[np.float64], *, held: bool = False
-    ) -> None:
-        """`joints` [D] is where the robot stands, `towel` [n, n, 3] where the cloth lies.
-
-        With `held` both arms hold their corners already: the plan begins with the arc.
-        """
-        self._robot, self._held = robot, held
+    def __init__(self, robot: RobotConfig, thing: str) -> None:
+        """`thing` is what the error names."""
+        self._robot, self._thing = robot, thing
         names = [joint for group in robot.standing.values() for joint in group.joints]
         torso = np.array([value for group in robot.standing.values() for value in group.home])
-        self._arms, self._corners = {}, {}
-        for side, (arm, shape) in enumerate(robot.workspace.arms.items()):
+        self._arms: dict[str, Arm] = {}
+        for arm, shape in robot.workspace.arms.items():
             limits = robot.groups[arm].limits
             lower, upper = np.array(limits.position).T
             batch = robot.kinematics().batch([shape.tool.link], [*names, *robot.groups[arm].joints])
             solver = Arm(batch, shape.tool.link, np.array(shape.tool.point), lower, upper, torso, 0.0)
             home = solver.forward(robot.home[None, robot.slices[arm]])[0][0]
             self._arms[arm] = replace(solver, beside=float(home[1]))
-            # The left arm takes the corner on the left (larger y).
-            column = int(np.argmax(towel[0, [0, -1], 1])) if side == 0 else int(np.argmin(towel[0, [0, -1], 1]))
-            self._corners[arm] = (towel[0, -column], towel[-1, -column])
-        self.targets = self._plan(joints)
-
-    def _plan(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
-        table = self._robot.workspace.table_height
-        begin = joints.copy()
-        for arm in self._arms:
-            self._set_gripper(begin, arm, _CLOSED if self._held else _OPENED)
-        rows = [begin] if self._held else self._take(begin)
-        rows += self._arc(rows[-1])
-        rows += self._grip(rows[-1], _OPENED, 0.35)
-        goals = {arm: np.array([*far[:2], table + _ABOVE]) for arm, (_, far) in self._corners.items()}
-        rows += self._line(rows[-1], goals, 0.7)
-        rows += list(minimum_jerk(rows[-1], self._robot.home, round(1.3 / STEP))[1:])
-        return np.array(rows)
-
-    def _take(self, begin: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """Both arms over their near corners, down, and closed."""
-        table = self._robot.workspace.table_height
-        rows = [begin]
-        above, share = {}, 0.0
-        for arm, (near, _) in self._corners.items():
-            tool = self._tool(arm, rows[0])
-            away = float(np.linalg.norm(tool[:2] - near[:2]))
-            # From next to the corner the arm continues as it would have, not up and down again.
-            height = _ABOVE if away > _NEAR else float(np.clip(tool[2] - table, _GRASP, _ABOVE))
-            above[arm] = np.array([*near[:2], table + height])
-            share = max(share, float(np.linalg.norm(tool - above[arm])) / _FAR)
-        rows += self._line(rows[-1], above, 1.4 * float(np.clip(share, _SHORTEST, 1.0)))
-        down = max(float(goal[2]) - table - _GRASP for goal in above.values()) / (_ABOVE - _GRASP)
-        goals = {arm: np.array([*near[:2], table + _GRASP]) for arm, (near, _) in self._corners.items()}
-        rows += self._line(rows[-1], goals, 0.7 * max(_SHORTEST, down))
-        return rows + self._grip(rows[-1], _CLOSED, 0.35)
 
     def _line(
         self, start: NDArray[np.float64], goals: dict[str, NDArray[np.float64]], seconds: float
     ) -> list[NDArray[np.float64]]:
+        """Rows after `start` [D] on which the tools of these arms go straight to their goals [3]."""
         steps = round(seconds / STEP)
         paths = {arm: minimum_jerk(self._tool(arm, start), goal, steps) for arm, goal in goals.items()}
         return self._follow(start, paths)
 
-    def _arc(self, start: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """From where the near corners are held to the far ones, over the towel."""
-        table = self._robot.workspace.table_height
-        begins = {arm: self._tool(arm, start) for arm in self._corners}
-        goals = {arm: np.array([*far[:2], table + _GRASP]) for arm, (_, far) in self._corners.items()}
-        longest = max(float(np.linalg.norm(goals[arm] - begin)) for arm, begin in begins.items())
-        steps = round(_ARC_TIME * float(np.clip(longest / _ARC_FULL, _ARC_SHORTEST, 1.0)) / STEP)
-        share = minimum_jerk(np.zeros(1), np.ones(1), steps)[:, 0]
-        paths = {}
-        for arm, begin in begins.items():
-            path = begin + share[:, None] * (goals[arm] - begin)
-            path[:, 2] += 4 * share * (1 - share) * _ARC * np.linalg.norm((goals[arm] - begin)[:2])
-            paths[arm] = path
-        return self._follow(start, paths)
-
     def _follow(self, start: NDArray[np.float64], paths: dict[str, NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+        """Rows after `start` [D] on which the tools follow equally long paths [K, 3], which begin where they are."""
         rows, row = [], start
         steps = len(next(iter(paths.values()))) - 1
         turned = minimum_jerk(np.zeros(1), np.ones(1), steps)[:, 0]
@@ -171,16 +115,21 @@ class Expert:
                 if missed > _MISS:
                     place_text = ", ".join(f"{value:.2f}" for value in goal)
                     raise UnreachableError(
-                        f"the towel is out of reach: {arm} misses ({place_text}) m by {100 * missed:.1f} cm"
+                        f"the {self._thing} is out of reach: {arm} misses ({place_text}) m by {100 * missed:.1f} cm"
                     )
             rows.append(row)
         return rows
 
-    def _grip(self, start: NDArray[np.float64], stroke: float, seconds: float) -> list[NDArray[np.float64]]:
+    def _grip(self, start: NDArray[np.float64], arms: Iterable[str], stroke: float) -> list[NDArray[np.float64]]:
+        """Rows after `start` [D] on which the grippers of these arms go to a stroke, mm."""
         goal = start.copy()
-        for arm in self._arms:
+        for arm in arms:
             self._set_gripper(goal, arm, stroke)
-        return [*minimum_jerk(start, goal, round(seconds / STEP))[1:], goal]
+        return [*minimum_jerk(start, goal, round(_GRIP_TIME / STEP))[1:], goal]
+
+    def _home(self, start: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Rows after `start` [D] to the start pose."""
+        return list(minimum_jerk(start, self._robot.home, round(_HOME_TIME / STEP))[1:])
 
     def _set_gripper(self, row: NDArray[np.float64], arm: str, stroke: float) -> None:
         row[self._robot.slices[arm.replace("_arm", "_gripper")]] = stroke

@@ -8,10 +8,12 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from galaxea_r1lite_sim.shapes import Color, shaded
+from galaxea_r1lite_sim.tasks import TASKS, Task, TaskName
+from galaxea_r1lite_sim.tasks.fold import Fold
+
 Level = Literal["none", "towel", "full"]
 LEVELS: tuple[Level, ...] = get_args(Level)
-
-Color = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -19,25 +21,17 @@ class Conditions:
     """One drawing: lengths in m, angles in rad, colours in 0..1.
 
     Attributes:
-        towel_center: x, y in base_link.
-        towel_yaw: about z.
-        towel_size: edge length.
-        towel_color: and that of its hem.
-        towel_stripes: width of stripes, 0: none.
+        task: what is to be done, with its things.
         table_color: two colours of its texture.
         table_texture: edge length of the texture's squares, 0: plain.
         light: direction the light comes from, and its share; the rest is ambient light.
         camera_shift: of each camera in its own frame, [3, 6] m and rad; a fourth camera has the first one's, and so on.
-        friction: of towel and table.
+        friction: of the table and what lies on it.
         servo_lag: s, time constant of the joints' controller.
         start_noise: rad, added to the start pose of each arm joint, [12].
     """
 
-    towel_center: tuple[float, float] = (0.50, 0.0)
-    towel_yaw: float = 0.0
-    towel_size: float = 0.28
-    towel_color: tuple[Color, Color] = ((0.85, 0.3, 0.25), (0.5, 0.15, 0.12))
-    towel_stripes: float = 0.0
+    task: Task = Fold()
     table_color: tuple[Color, Color] = ((0.72, 0.62, 0.48), (0.66, 0.56, 0.43))
     table_texture: float = 0.0
     light: tuple[Color, float] = ((0.3, 0.2, 0.93), 0.55)
@@ -47,19 +41,17 @@ class Conditions:
     start_noise: NDArray[np.float64] | None = None
 
 
-def draw(seed: int, level: Level = "full") -> Conditions:
+def draw(seed: int, level: Level = "full", task: TaskName = "fold") -> Conditions:
     """The conditions of a seed.
 
-    `none` varies nothing, `towel` its place and the arms' start, `full` also size, colours, texture, light, cameras,
-    friction and the servos. A seed's towel lies in the same place in `towel` and `full`.
+    `none` varies nothing, `towel` the places of things and the arms' start, `full` also their look, the table's, light,
+    cameras, friction and the servos. A seed's things lie in the same places in `towel` and `full`.
     """
     if level == "none":
-        return Conditions()
+        return Conditions(TASKS[task]())
     random = np.random.default_rng(seed)
-    center = np.array([0.50, 0.0]) + random.uniform(-0.05, 0.05, 2)
-    yaw = np.deg2rad(random.uniform(-15, 15))
-    noise = random.normal(0, 0.02, 12).clip(-0.05, 0.05)
-    placed = Conditions(towel_center=(float(center[0]), float(center[1])), towel_yaw=float(yaw), start_noise=noise)
+    things = TASKS[task].placed(random)
+    placed = Conditions(things, start_noise=random.normal(0, 0.02, 12).clip(-0.05, 0.05))
     if level == "towel":
         return placed
     color = _color(random, 0.25, 0.95)
@@ -69,10 +61,8 @@ def draw(seed: int, level: Level = "full") -> Conditions:
     shift = random.normal(0, 1, (3, 6)) * [0.004, 0.004, 0.004, 0.01, 0.01, 0.01]
     return replace(
         placed,
-        towel_size=float(random.uniform(0.26, 0.30)),
-        towel_color=(color, _scaled(color, 0.6)),
-        towel_stripes=float(random.choice([0.0, 0.0, 0.028, 0.056])),
-        table_color=(table, _scaled(table, random.uniform(0.8, 1.0))),
+        task=things.varied(random, color),
+        table_color=(table, shaded(table, random.uniform(0.8, 1.0))),
         table_texture=float(random.choice([0.0, 0.03, 0.08])),
         light=((float(direction[0]), float(direction[1]), float(direction[2])), float(random.uniform(0.35, 0.65))),
         camera_shift=shift,
@@ -84,7 +74,3 @@ def draw(seed: int, level: Level = "full") -> Conditions:
 def _color(random: np.random.Generator, low: float, high: float) -> Color:
     red, green, blue = random.uniform(low, high, 3)
     return float(red), float(green), float(blue)
-
-
-def _scaled(color: Color, by: float) -> Color:
-    return color[0] * by, color[1] * by, color[2] * by

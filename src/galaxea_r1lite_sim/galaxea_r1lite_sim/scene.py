@@ -1,4 +1,4 @@
-"""The scene as MJCF: the R1 Lite from its URDF, a table and a cloth."""
+"""The scene as MJCF: the R1 Lite from its URDF, a table, and what the task puts on it."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from numpy.typing import NDArray
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.kinematics import axis_rotation, origin
 from galaxea_r1lite_sim.randomization import Conditions
-from galaxea_r1lite_sim.shapes import Shape, Visual, link_collisions, link_visuals
+from galaxea_r1lite_sim.shapes import Shape, Visual, link_collisions, link_visuals, numbers
+from galaxea_r1lite_sim.tasks import Task
 
 TIMESTEP = 1 / 240  # s
-VERTICES = 11  # along each edge of the towel
 TABLE_CENTER, TABLE_HALF = (0.56, 0.0), (0.30, 0.60)  # m
 _BOARD = 0.02  # m, half the thickness of the table's top
-_TOWEL_RADIUS, _TOWEL_MASS = 0.003, 0.08  # m, kg
 _GAINS = (400, 500, 400, 200, 120, 80)  # Nm/rad of joints 1 to 6
 ARM_JOINTS = len(_GAINS)
 _DAMPING = 0.08  # s, of the gains
 _FINGER_GAIN = 300  # N/m
 _ARMATURE = 0.02  # kg m^2: what a geared motor adds
-# Who pushes whom: links push links (2) and the table's top (16), fingers only links, none the towel (12 and 9). Without
-# friction: simulated servos are weak, and would be held fast where the real ones slide.
+# Who pushes whom: links push links (2) and the table's top (16), fingers only links, none what lies on it (1, 4, 8).
+# Without friction: simulated servos are weak, and would be held fast where the real ones slide.
 _PUSHES, _FINGER_PUSHES, _BOARD_PUSHES = (
     f'contype="{bits}" conaffinity="{bits}" condim="1" solref="0.01 1" group="3"' for bits in (18, 2, 16)
 )
 _MASS, _INERTIA = 0.5, 0.002  # kg, kg m^2 of a link; gravity is compensated, so only inertia matters
 
-_HEAD = """<mujoco model="r1lite_towel">
+_HEAD = """<mujoco model="r1lite">
   <compiler angle="radian" balanceinertia="true"/>
   <option timestep="{timestep}" integrator="discrete" solver="CG" iterations="40" tolerance="1e-6"/>
   <size memory="64M"/>
@@ -39,13 +38,6 @@ _HEAD = """<mujoco model="r1lite_towel">
     <geom name="table" type="plane" pos="{x} {y} {z}" size="{half_x} {half_y} 0.01" contype="4" conaffinity="4"
           friction="{friction}" condim="3" rgba="{color} 1"/>
     <geom name="board" type="box" pos="{x} {y} {board_z}" size="{half_x} {half_y} {board}" {pushes}/>
-"""
-_TOWEL = """    <flexcomp name="towel" type="grid" dim="2" count="{n} {n} 1" spacing="{spacing} {spacing} {spacing}"
-              pos="{x} {y} {z}" euler="0 0 {yaw}" mass="{mass}" radius="{radius}" rgba="{color} 1">
-      <contact condim="3" friction="{friction}" solref="0.01 1" selfcollide="auto" contype="12" conaffinity="9"/>
-      <elasticity young="2e4" poisson="0" damping="0.02" thickness="0.002" elastic2d="both"/>
-    </flexcomp>
-  </worldbody>
 """
 
 
@@ -63,20 +55,17 @@ def build(robot: RobotConfig, conditions: Conditions) -> str:
     parts = [
         _HEAD.format(
             timestep=TIMESTEP, x=TABLE_CENTER[0], y=TABLE_CENTER[1], z=table, half_x=TABLE_HALF[0],
-            half_y=TABLE_HALF[1], friction=conditions.friction, color=_text(np.array(conditions.table_color[0])),
+            half_y=TABLE_HALF[1], friction=conditions.friction, color=numbers(conditions.table_color[0]),
             board_z=table - _BOARD, board=_BOARD, pushes=_BOARD_PUSHES,
         ),
         _link(urdf, "base_link", standing, geoms),
-        _TOWEL.format(
-            n=VERTICES, spacing=conditions.towel_size / (VERTICES - 1), x=conditions.towel_center[0],
-            y=conditions.towel_center[1], z=table + 2 * _TOWEL_RADIUS, yaw=conditions.towel_yaw, mass=_TOWEL_MASS,
-            radius=_TOWEL_RADIUS, friction=conditions.friction, color=_text(np.array(conditions.towel_color[0])),
-        ),
+        conditions.task.mjcf(table, conditions.friction),
+        "  </worldbody>\n",
         "  <contact>\n",
         _never_touching(robot, urdf, collisions),
         *(_noticed(f"{finger}_{k}") for finger in fingers for k in range(len(collisions[finger]))),
         "  </contact>\n",
-        _grasps(robot),
+        _grasps(robot, conditions.task),
         _actuators(robot),
         "</mujoco>\n",
     ]  # fmt: skip
@@ -97,10 +86,10 @@ def _link(urdf: ElementTree.Element, name: str, fixed: dict[str, float], geoms: 
             limit = _attributes(joint, "limit")
             kind = "hinge" if joint.attrib["type"] == "revolute" else "slide"
             hinge = (
-                f'<joint name="{joint.attrib["name"]}" type="{kind}" axis="{_text(axis)}" limited="true" '
+                f'<joint name="{joint.attrib["name"]}" type="{kind}" axis="{numbers(axis)}" limited="true" '
                 f'range="{limit["lower"]} {limit["upper"]}" armature="{_ARMATURE}"/>'
             )
-        pose = f' pos="{_text(position)}" quat="{_text(_quaternion(turn))}"'
+        pose = f' pos="{numbers(position)}" quat="{numbers(_quaternion(turn))}"'
     inertia = f'<inertial pos="0 0 0" mass="{_MASS}" diaginertia="{_INERTIA} {_INERTIA} {_INERTIA}"/>' if hinge else ""
     children = [
         _attributes(j, "child")["link"] for j in urdf.iterfind("joint") if _attributes(j, "parent")["link"] == name
@@ -111,7 +100,7 @@ def _link(urdf: ElementTree.Element, name: str, fixed: dict[str, float], geoms: 
 
 def _seen(visual: Visual) -> str:
     """In the window, and touching nothing."""
-    return f'<geom {_placed(visual)} rgba="{_text(np.array(visual.color))} 1" contype="0" conaffinity="0"/>'
+    return f'<geom {_placed(visual)} rgba="{numbers(visual.color)} 1" contype="0" conaffinity="0"/>'
 
 
 def _touching(link: str, shapes: list[Shape], *, pushes_table: bool) -> list[str]:
@@ -121,8 +110,8 @@ def _touching(link: str, shapes: list[Shape], *, pushes_table: bool) -> list[str
 
 
 def _placed(shape: Shape) -> str:
-    turn = _text(_quaternion(shape.place[:3, :3]))
-    return f'type="{shape.kind}" size="{_text(shape.half)}" pos="{_text(shape.place[:3, 3])}" quat="{turn}" mass="0"'
+    turn = numbers(_quaternion(shape.place[:3, :3]))
+    return f'type="{shape.kind}" size="{numbers(shape.half)}" pos="{numbers(shape.place[:3, 3])}" quat="{turn}" mass="0"'
 
 
 def _never_touching(robot: RobotConfig, urdf: ElementTree.Element, collisions: dict[str, list[Shape]]) -> str:
@@ -161,13 +150,13 @@ def _fingers(robot: RobotConfig, urdf: ElementTree.Element) -> list[list[str]]:
     return [[moved_by[joint] for joint in robot.urdf_positions(name, np.zeros(1))] for name in grippers]
 
 
-def _grasps(robot: RobotConfig) -> str:
-    """One connection, off at first, from each tool to each vertex of the towel."""
+def _grasps(robot: RobotConfig, task: Task) -> str:
+    """One connection, off at first, from each tool to each body that can be taken hold of."""
     lines = [
-        f'<connect name="{arm}_{vertex}" body1="{shape.tool.link}" body2="towel_{vertex}" '
-        f'anchor="{_text(np.array(shape.tool.point))}" active="false" solref="0.01 1"/>'
+        f'<connect name="{arm}_{k}" body1="{shape.tool.link}" body2="{body}" '
+        f'anchor="{numbers(shape.tool.point)}" active="false" solref="0.01 1"/>'
         for arm, shape in robot.workspace.arms.items()
-        for vertex in range(VERTICES**2)
+        for k, body in enumerate(task.bodies)
     ]
     return "  <equality>\n" + "\n".join(lines) + "\n  </equality>\n"
 
@@ -205,7 +194,3 @@ def _quaternion(turn: NDArray[np.float64]) -> NDArray[np.float64]:
         q[1 + b] = turn[b, a] + turn[a, b]
         q[1 + c] = turn[c, a] + turn[a, c]
     return q / np.linalg.norm(q)
-
-
-def _text(values: NDArray[np.float64]) -> str:
-    return " ".join(f"{value:.9g}" for value in values)

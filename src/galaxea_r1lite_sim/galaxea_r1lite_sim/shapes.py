@@ -1,14 +1,18 @@
-"""The boxes and cylinders that the URDF gives of each link."""
+"""Boxes and cylinders, their colours, and those that the URDF gives of each link."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.robot.kinematics import origin
+
+Color = tuple[float, float, float]
+"""Red, green, blue in 0..1."""
 
 _GREY = "0.5 0.5 0.5 1"
 
@@ -38,9 +42,19 @@ class Shape:
 
 @dataclass(frozen=True)
 class Visual(Shape):
-    """One that is seen; its color is red, green, blue in 0..1."""
+    """One that is seen."""
 
-    color: tuple[float, ...]
+    color: Color
+
+
+def shaded(color: Color, by: float) -> Color:
+    """A colour with each share multiplied."""
+    return color[0] * by, color[1] * by, color[2] * by
+
+
+def numbers(values: Iterable[float]) -> str:
+    """As MJCF has them."""
+    return " ".join(f"{value:.9g}" for value in values)
 
 
 def link_visuals(urdf: ElementTree.Element) -> dict[str, list[Visual]]:
@@ -58,7 +72,8 @@ def link_collisions(urdf: ElementTree.Element) -> dict[str, list[Shape]]:
 def _visual(visual: ElementTree.Element, colors: dict[str, str]) -> Visual:
     shape, material = _shape(visual), visual.find("material")
     rgba = colors[material.attrib["name"]] if material is not None else _GREY
-    return Visual(shape.half, shape.place, tuple(float(v) for v in rgba.split()[:3]))
+    red, green, blue = (float(v) for v in rgba.split()[:3])
+    return Visual(shape.half, shape.place, (red, green, blue))
 
 
 def _shape(element: ElementTree.Element) -> Shape:

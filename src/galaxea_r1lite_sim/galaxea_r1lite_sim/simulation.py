@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import mujoco
@@ -13,46 +12,20 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.contacts import TABLE, Contact, ContactLog, RobotParts
 from galaxea_r1lite_sim.randomization import Conditions
-from galaxea_r1lite_sim.scene import ARM_JOINTS, TIMESTEP, VERTICES, build
+from galaxea_r1lite_sim.scene import ARM_JOINTS, TIMESTEP, build
+from galaxea_r1lite_sim.tasks import Progress
 
-SETTLED = 0.5  # s that the towel must lie folded before the task is called done
-_CLOSED, _OPEN = 24.0, 36.0  # mm of stroke: a gripper grasps below the one and lets go above the other
-_REACH = 0.03  # m from a tool point to the nearest vertex of the towel
-_FOLDED = 0.04  # m, largest mean distance between the corners that should meet
-_FOOTPRINT = (0.45, 0.65)  # share of the flat towel's area on the table
-_CELL, _FINE = 0.005, 7  # m, and points along a square of the cloth, to measure its footprint
+SETTLED = 0.5  # s for which a success must last before the task is called done
 _MM = 1000.0  # in a metre
-_SETTLE = 0.3  # s that the cloth falls onto the table before time begins
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the fold is.
-
-    Attributes:
-        corner_distance: m, mean distance of the two near corners to the far corners they should lie on.
-        footprint: area that the towel covers, as a share of the flat towel.
-        held: arms that hold the towel.
-        grasps: how often each arm has taken hold so far.
-    """
-
-    corner_distance: float
-    footprint: float
-    held: tuple[str, ...]
-    grasps: dict[str, int]
-
-    @property
-    def success(self) -> bool:
-        """Folded once, and let go of."""
-        return self.corner_distance < _FOLDED and _FOOTPRINT[0] < self.footprint < _FOOTPRINT[1] and not self.held
+_SETTLE = 0.3  # s that things fall onto the table before time begins
 
 
 class Simulation:
     """One scene. Deterministic: equal conditions and targets give equal motion.
 
-    Grasp rule: when a gripper closes (stroke below 24 mm, commanded so as well) within 3 cm of the nearest vertex of
-    the towel, that vertex sticks to the point between its fingers until the stroke exceeds 36 mm. There is one try for
-    each closing. Nothing else of the robot touches the towel.
+    Grasp rule: when a gripper closes near a thing of the task (see its `grip`), the nearest of them sticks to the point
+    between its fingers until the gripper opens again. There is one try for each closing. Nothing else of the robot
+    touches the things.
     The robot collides with itself and with the table; `contacts` says where it did.
     """
 
@@ -60,7 +33,7 @@ class Simulation:
         _check(robot)
         self.robot, self.conditions = robot, conditions
         self.model = mujoco.MjModel.from_xml_string(build(robot, conditions))
-        self.model.eq_data[:, 3:6] = 0.0  # a vertex is held at itself, wherever it was when this was compiled
+        self.model.eq_data[:, 3:6] = 0.0  # a thing is held at itself, wherever it was when this was compiled
         self.data = mujoco.MjData(self.model)
         limits = limit_arrays(robot.commanded)
         self._lower, self._upper, self.speed_limit = limits.lower, limits.upper, limits.velocity.copy()
@@ -76,10 +49,10 @@ class Simulation:
         self._tools = {arm: (self._body(shape.tool.link), np.array(shape.tool.point)) for arm, shape in arms.items()}
         grippers = [name for name, group in robot.commanded.items() if group.unit == "mm"]
         self._gripper_of = dict(zip(self._tools, grippers, strict=True))
-        self._vertices = np.array([self._body(f"towel_{k}") for k in range(VERTICES**2)])
+        self._things = np.array([self._body(name) for name in conditions.task.bodies])
         self._names = [self.model.body(k).name for k in range(self.model.nbody)]
         self._names[0] = TABLE  # nothing else of the world touches the robot
-        self._held: dict[str, int] = {}
+        self._grip, self._held = conditions.task.grip, dict[str, int]()
         self._tried = dict.fromkeys(self._tools, True)
         self._grasps = dict.fromkeys(self._tools, 0)
         self.target = start.copy()
@@ -124,9 +97,20 @@ class Simulation:
             self._grasp()
             self._physics()
 
-    def towel(self) -> NDArray[np.float64]:
-        """Vertices [11, 11, 3] of the towel, m in base_link; the first index runs along its x."""
-        return self.data.xpos[self._vertices].reshape(VERTICES, VERTICES, 3).copy()
+    @property
+    def things(self) -> NDArray[np.float64]:
+        """Where the task's bodies are, [K, 3] m in base_link."""
+        return self.data.xpos[self._things].copy()
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Arms that hold something."""
+        return tuple(self._held)
+
+    @property
+    def grasps(self) -> dict[str, int]:
+        """How often each arm has taken hold since the start."""
+        return dict(self._grasps)
 
     def pose(self, link: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Position [3] and rotation matrix [3, 3] of a link."""
@@ -139,11 +123,12 @@ class Simulation:
         return self.data.xpos[body] + self.data.xmat[body].reshape(3, 3) @ point
 
     def progress(self) -> Progress:
-        """How far the fold is."""
-        towel = self.towel()
-        near, far = towel[0, [0, -1]], towel[-1, [0, -1]]
-        distance = float(np.linalg.norm((near - far)[:, :2], axis=1).mean())
-        return Progress(distance, _covered(towel, self.conditions.towel_size), tuple(self._held), dict(self._grasps))
+        """How far the task is."""
+        return self.conditions.task.progress(self)
+
+    def plan(self) -> NDArray[np.float64] | None:
+        """The scripted expert's targets from here on, as :meth:`Task.plan` gives them."""
+        return self.conditions.task.plan(self)
 
     def _physics(self) -> None:
         begin = self.data.time
@@ -153,7 +138,7 @@ class Simulation:
     def _touching(self) -> list[tuple[str, str, float]]:
         """What of the robot touches what, and by how many mm they overlap, as the last step began."""
         found, body = self.data.contact, self.model.geom_bodyid
-        robots = np.flatnonzero(found.geom.min(axis=1) >= 0)  # a contact of the towel has one geom, or none
+        robots = np.flatnonzero(found.geom.min(axis=1) >= 0)  # a contact of a cloth has one geom, or none
         return [(*(self._names[body[geom]] for geom in found.geom[k]), -_MM * float(found.dist[k])) for k in robots]
 
     def _parts(self) -> RobotParts:
@@ -193,21 +178,21 @@ class Simulation:
         return np.array(ids), matrix
 
     def _grasp(self) -> None:
-        """Take hold of the nearest vertex, or let go."""
-        joints = self.joints
+        """Take hold of the nearest thing, or let go."""
+        joints, grip = self.joints, self._grip
         for arm, gripper in self._gripper_of.items():
             at = self.robot.slices[gripper].start
             if arm in self._held:
-                if joints[at] > _OPEN:
+                if joints[at] > grip.opened:
                     self.data.eq_active[self._held.pop(arm)] = 0
                 continue
-            if joints[at] > _OPEN:
+            if joints[at] > grip.opened:
                 self._tried[arm] = False
-            elif joints[at] < _CLOSED and self._servo[at] < _CLOSED and not self._tried[arm]:
+            elif joints[at] < grip.closed and self._servo[at] < grip.closed and not self._tried[arm]:
                 self._tried[arm] = True
-                distances = np.linalg.norm(self.data.xpos[self._vertices] - self.tool(arm), axis=1)
+                distances = np.linalg.norm(self.data.xpos[self._things] - self.tool(arm), axis=1)
                 nearest = int(distances.argmin())
-                if distances[nearest] < _REACH:
+                if distances[nearest] < grip.reach:
                     connection = self._id(mujoco.mjtObj.mjOBJ_EQUALITY, f"{arm}_{nearest}")
                     self.data.eq_active[connection] = 1
                     self._held[arm] = connection
@@ -226,14 +211,3 @@ def _check(robot: RobotConfig) -> None:
     for name in grippers:
         if missing := [finger for finger in robot.urdf_positions(name, np.zeros(1)) if finger not in known]:
             raise ConfigError(f"groups.{name}.joints: the simulator moves {missing[0]}, which is not in {robot.urdf}")
-
-
-def _covered(towel: NDArray[np.float64], size: float) -> float:
-    """Share of the flat towel's area that the towel covers seen from above, counted in cells of 5 mm."""
-    u = np.linspace(0, 1, _FINE)[:, None, None, None, None]
-    v = np.linspace(0, 1, _FINE)[None, :, None, None, None]
-    flat = towel[..., :2]
-    a, b, c, d = flat[:-1, :-1], flat[1:, :-1], flat[:-1, 1:], flat[1:, 1:]
-    points = (1 - u) * (1 - v) * a + u * (1 - v) * b + (1 - u) * v * c + u * v * d
-    cells = np.unique((points.reshape(-1, 2) // _CELL).astype(int), axis=0)
-    return len(cells) * _CELL**2 / size**2

@@ -16,7 +16,6 @@ from galaxea_r1lite_bridge.execution.reasons import Reason
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings
 from galaxea_r1lite_bridge.execution.workspace import Workspace
 from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
-from galaxea_r1lite_sim.expert import Expert
 from galaxea_r1lite_sim.randomization import draw
 from galaxea_r1lite_sim.simulation import Simulation
 
@@ -144,7 +143,7 @@ def folds(count):
     found = [ROBOT.home[None]]
     for seed in range(count):
         simulation = Simulation(ROBOT, draw(seed, "towel"))
-        found.append(Expert(ROBOT, simulation.joints, simulation.towel()).targets)
+        found.append(simulation.plan())
     return np.concatenate(found)
 
 

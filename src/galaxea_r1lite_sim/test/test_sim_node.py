@@ -89,8 +89,9 @@ def test_the_expert_reports_success(ros, status):
     start(ros, seed=3, expert=True, real_time_factor=5.0)
     ros.until(lambda: done and done[-1].data)
     assert status[-1].success
-    assert status[-1].corner_distance < 0.04
+    assert status[-1].distance < 0.04
     assert list(status[-1].grasps) == [1, 1]
+    assert status[-1].task == "fold"
     assert status[-1].real_time_factor > 0
     assert {contact.kind for contact in status[-1].contacts} == {"finger-table"}
     assert all(contact.depth > 0 and contact.count > 0 for contact in status[-1].contacts)

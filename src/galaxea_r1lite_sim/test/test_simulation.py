@@ -7,9 +7,10 @@ pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
 from galaxea_r1lite_bridge.robot.config import RobotConfig, share_directory
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.camera import Cameras, not_rendered
-from galaxea_r1lite_sim.expert import STEP, Expert, UnreachableError
+from galaxea_r1lite_sim.expert import STEP, UnreachableError
 from galaxea_r1lite_sim.randomization import Conditions, draw
 from galaxea_r1lite_sim.simulation import Simulation
+from galaxea_r1lite_sim.tasks.fold import Fold, FoldExpert, vertices
 
 pytestmark = pytest.mark.integration
 ROBOT = RobotConfig.load()
@@ -30,7 +31,7 @@ def folded():
     cameras = Cameras(simulation)
     before = {name: cameras.render(name) for name in cameras.names}
     flat = simulation.progress()
-    run_expert(simulation, Expert(ROBOT, simulation.joints, simulation.towel()).targets)
+    run_expert(simulation, simulation.plan())
     return simulation, before, {name: cameras.render(name) for name in cameras.names}, flat
 
 
@@ -59,8 +60,8 @@ def test_it_starts_at_the_start_pose_with_a_flat_towel():
     progress = simulation.progress()
     assert not progress.success
     assert progress.footprint == pytest.approx(1.0, abs=0.06)
-    assert progress.corner_distance == pytest.approx(conditions.towel_size, abs=0.01)
-    np.testing.assert_allclose(simulation.towel().mean(axis=(0, 1))[:2], conditions.towel_center, atol=5e-3)
+    assert progress.distance == pytest.approx(conditions.task.size, abs=0.01)
+    np.testing.assert_allclose(vertices(simulation).mean(axis=(0, 1))[:2], conditions.task.center, atol=5e-3)
 
 
 def test_joints_follow_their_targets_with_a_lag_and_a_speed_limit():
@@ -85,9 +86,9 @@ def test_the_expert_folds(folded):
     progress = simulation.progress()
     assert not flat.success
     assert progress.success
-    assert progress.corner_distance < 0.02
+    assert progress.distance < 0.02
     assert progress.grasps == {"left_arm": 1, "right_arm": 1}
-    towel = simulation.towel()
+    towel = vertices(simulation)
     assert (towel[0, [0, -1], 2] > towel[-1, [0, -1], 2]).all(), "the folded corners lie on top of the others"
     assert towel[..., 2].min() > ROBOT.workspace.table_height - 2e-3
     assert {contact.kind for contact in simulation.contacts} == {"finger-table"}, "it does not touch itself"
@@ -97,22 +98,22 @@ def test_the_expert_folds(folded):
 @pytest.mark.parametrize("steps", [45, 70])
 def test_the_expert_goes_on_with_a_towel_in_its_grippers(steps):
     simulation = Simulation(ROBOT, draw(4, "towel"))
-    targets = Expert(ROBOT, simulation.joints, simulation.towel()).targets
+    targets = simulation.plan()
     for row in targets[:steps]:
         simulation.target = row
         simulation.step(STEP)
     assert set(simulation.progress().held) == {"left_arm", "right_arm"}
-    left = Expert(ROBOT, simulation.joints, simulation.towel(), held=True).targets
+    left = simulation.plan()
     assert len(left) < len(targets) - 30
     progress = run_expert(simulation, left)
     assert progress.success
-    assert progress.corner_distance < 0.02
+    assert progress.distance < 0.02
     assert progress.grasps == {"left_arm": 1, "right_arm": 1}, "it did not let go in between"
 
 
 def test_the_expert_stays_inside_the_robots_limits(folded):
     simulation = Simulation(ROBOT, draw(3))
-    targets = Expert(ROBOT, simulation.joints, simulation.towel()).targets
+    targets = simulation.plan()
     speed = np.abs(np.diff(targets, axis=0)) / STEP
     assert speed[:, np.array(ROBOT.units) == "rad"].max() < 2.5
     for name, place in ROBOT.slices.items():
@@ -125,11 +126,11 @@ def test_equal_seeds_give_equal_motion_and_others_do_not():
     ends = []
     for seed in (1, 1, 2):
         simulation = Simulation(ROBOT, draw(seed))
-        targets = Expert(ROBOT, simulation.joints, simulation.towel()).targets
+        targets = simulation.plan()
         for row in targets[:45]:
             simulation.target = row
             simulation.step(STEP)
-        ends.append(simulation.towel())
+        ends.append(vertices(simulation))
     np.testing.assert_array_equal(ends[0], ends[1])
     assert np.abs(ends[0] - ends[2]).max() > 1e-3
 
@@ -137,7 +138,7 @@ def test_equal_seeds_give_equal_motion_and_others_do_not():
 @pytest.mark.parametrize("offset", [0.0, 0.05])
 def test_a_gripper_takes_only_what_is_near(offset):
     simulation = Simulation(ROBOT, Conditions())
-    targets = Expert(ROBOT, simulation.joints, simulation.towel() - [offset, 0, 0]).targets
+    targets = FoldExpert(ROBOT, simulation.joints, vertices(simulation) - [offset, 0, 0]).targets
     for row in targets[:40]:
         simulation.target = row
         simulation.step(STEP)
@@ -146,9 +147,9 @@ def test_a_gripper_takes_only_what_is_near(offset):
 
 
 def test_a_towel_out_of_reach_is_named():
-    simulation = Simulation(ROBOT, Conditions(towel_center=(0.95, 0.0)))
+    simulation = Simulation(ROBOT, Conditions(Fold(center=(0.95, 0.0))))
     with pytest.raises(UnreachableError, match=r"out of reach: \w+_arm misses \(.*\) m by"):
-        Expert(ROBOT, simulation.joints, simulation.towel())
+        simulation.plan()
 
 
 def test_cameras_see_the_towel_and_the_fold(folded):
@@ -157,7 +158,7 @@ def test_cameras_see_the_towel_and_the_fold(folded):
         assert before[name].shape == (180, 320, 3)
         assert before[name].dtype == np.uint8
     assert np.abs(before["head"].astype(int) - after["head"]).max() > 60
-    color = 255 * np.array(simulation.conditions.towel_color[0])
+    color = 255 * np.array(simulation.conditions.task.color[0])
 
     def towel_pixels(image):
         unit = image / np.maximum(np.linalg.norm(image, axis=2, keepdims=True), 1)
@@ -233,7 +234,7 @@ def test_another_torso_is_simulated_and_another_arm_refused(robot_file):
 
     simulation = Simulation(robot_file(rename), draw(3))
     np.testing.assert_array_equal(simulation.torso, ROBOT.groups["torso"].home)
-    Expert(simulation.robot, simulation.joints, simulation.towel())
+    simulation.plan()
 
     def shorten(data):
         group = data["groups"]["left_arm"]
@@ -253,11 +254,11 @@ def test_another_torso_is_simulated_and_another_arm_refused(robot_file):
 def test_seeds_vary_what_their_level_says():
     none, towel, full = (draw(4, level) for level in ("none", "towel", "full"))
     assert none == Conditions()
-    assert towel.towel_center == full.towel_center != none.towel_center
-    assert towel.towel_color == none.towel_color != full.towel_color
+    assert towel.task.center == full.task.center != none.task.center
+    assert towel.task.color == none.task.color != full.task.color
     assert draw(5).friction != draw(4).friction
     for seed in range(200):
         drawn = draw(seed)
-        assert max(abs(drawn.towel_center[0] - 0.5), abs(drawn.towel_center[1])) <= 0.05
-        assert abs(drawn.towel_yaw) <= np.deg2rad(15)
+        assert max(abs(drawn.task.center[0] - 0.5), abs(drawn.task.center[1])) <= 0.05
+        assert abs(drawn.task.yaw) <= np.deg2rad(15)
         assert 0.6 <= drawn.friction <= 1.0

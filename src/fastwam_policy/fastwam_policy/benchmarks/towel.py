@@ -135,7 +135,7 @@ class _Plan:
         joints = tuple(Channel(name, unit) for name, unit in zip(robot.joint_names, robot.units, strict=True))
         name = NOOP if simulation is None else EXPERT
         self.info = PolicyInfo(name, (), joints, joints, 1 / expert.STEP, _HORIZON)
-        self._plan = None if simulation is None else expert.Expert(robot, simulation.joints, simulation.towel()).targets
+        self._plan = None if simulation is None else simulation.plan()
         self._begin: int | None = None
 
     def prepare(self, instruction: str) -> None:
@@ -159,4 +159,4 @@ class _Plan:
 
 
 def _scene(simulation: Simulation) -> str:
-    return fingerprint(simulation.data.qpos, simulation.data.qvel, simulation.towel())
+    return fingerprint(simulation.data.qpos, simulation.data.qvel, simulation.things)

@@ -17,6 +17,7 @@ from fastwam_policy.runtime.reasons import CAMERA_WATCHDOGS, PolicyReason
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_sim import contacts
+from galaxea_r1lite_sim.tasks import TASKS
 
 _LONGEST = 1000  # letters of a text: those of messages may have any length
 _UNARMED = (State.INACTIVE, State.DISARMED)
@@ -54,7 +55,7 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
         "instruction": status.instruction if status else None,
         "chunks": len(session.chunks),
         "start_state": _start_state(session),
-        "simulation": _fold(session.simulation),
+        "simulation": _task(session.simulation),
         "contacts": _contacts(session.simulation),
         "latency": {
             stage: {"p50": float(np.percentile(column, 50)), "p99": float(np.percentile(column, 99))}
@@ -112,17 +113,19 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
-def _fold(statuses: Sequence[Any]) -> dict[str, Any]:
-    """Whether and when the simulated towel was folded; empty without a simulator."""
+def _task(statuses: Sequence[Any]) -> dict[str, Any]:
+    """Whether and when the simulated task was done; empty without a simulator."""
     if not statuses:
         return {}
-    folded = next((float(status.time) for status in statuses if status.success), None)
+    done = next((float(status.time) for status in statuses if status.success), None)
     last = statuses[-1]
+    distance = last.distance if hasattr(last, "distance") else last.corner_distance  # as version 0.1 called it at first
     return {
-        "success": folded is not None,
-        "fold_time_s": folded,
+        "task": getattr(last, "task", "fold"),
+        "success": done is not None,
+        "time_s": done,
         "seed": int(last.seed),
-        "corner_distance_cm": 100 * float(last.corner_distance),
+        "distance_cm": 100 * float(distance),
         "real_time_factor": float(np.median([status.real_time_factor for status in statuses])),
     }
 
@@ -209,13 +212,14 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         lines.insert(1, ("weights", f"{origin}, {source}, sha256 {policy.get('sha256') or 'not known'}"))
     if start := summary.get("start_state"):
         lines.append(("joints at arming", str(Familiarity(**start))))
-    if fold := summary["simulation"]:
-        text = f"yes, after {fold['fold_time_s']:.1f} s" if fold["success"] else "no"
+    if done := summary["simulation"]:
+        text = f"yes, after {done['time_s']:.1f} s" if done["success"] else "no"
+        task = TASKS.get(done["task"])
         lines.append(
             (
-                "towel folded",
-                f"{text}; corners {fold['corner_distance_cm']:.1f} cm apart; seed {fold['seed']}, "
-                f"{fold['real_time_factor']:.2f} of real time",
+                f"{task.thing} {task.done}" if task else f"task {done['task']}",
+                f"{text}; {done['distance_cm']:.1f} cm from its place; seed {done['seed']}, "
+                f"{done['real_time_factor']:.2f} of real time",
             )
         )
     if touched := summary["contacts"]:

@@ -19,7 +19,7 @@ from fastwam_policy.policies.loading import inspect_policy
 from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.simulation.episode import EpisodeSettings, drive
 from fastwam_policy.simulation.evaluate import check_rendered, ready_policy
-from fastwam_policy.simulation.takeover import REST, continuation, corrected
+from fastwam_policy.simulation.takeover import REST, corrected
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.camera import Cameras
@@ -99,7 +99,7 @@ def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int
 
 
 def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode | None:
-    """One episode of the expert with noise; None where the towel was not folded in the end."""
+    """One episode of the expert with noise; None where the task was not done in the end."""
     simulation = Simulation(robot, draw(seed, settings.level))
     cameras = Cameras(simulation, settings.height, settings.height * 16 // 9)
     random = np.random.default_rng((seed, 2))
@@ -110,7 +110,7 @@ def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode 
     if settings.policy:
         seconds = float(random.uniform(*_DRIVES))
         drive(ready_policy(settings.policy), robot, simulation, cameras, driving, seconds)
-    targets = continuation(robot, simulation)
+    targets = simulation.plan()
     if targets is None:
         return None
     images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in cameras.names}

@@ -63,12 +63,12 @@ def of_variant(config: TrainingConfig, name: VariantName) -> TrainingConfig:
 def table(rows: Sequence[dict[str, Any]]) -> Table:
     """The comparison for a terminal; p is of equal success with the first row, on the same seeds (McNemar)."""
     shown = Table(title="Variants, trained and evaluated alike")
-    columns = ("variant", "mode", "success (95 %)", "p", "time to fold", "inference", "open-loop error", "training")
+    columns = ("variant", "mode", "success (95 %)", "p", "time to success", "inference", "open-loop error", "training")
     for name in columns:
         shown.add_column(name)
     for row in rows:
         low, high = row["success_interval"]
-        training, time = row["training"], row["fold_time_mean"]
+        training, time = row["training"], row["time_mean"]
         shown.add_row(
             row["variant"], row["mode"], f"{100 * row['success']:.0f} % ({100 * low:.0f} to {100 * high:.0f})",
             "-" if row is rows[0] else f"{_equal(rows[0], row):.2f}",

@@ -23,7 +23,7 @@ from galaxea_r1lite_sim.camera import Cameras
 from galaxea_r1lite_sim.contacts import Contact
 from galaxea_r1lite_sim.randomization import Level, draw
 from galaxea_r1lite_sim.simulation import SETTLED, Simulation
-from galaxea_r1lite_sim.simulation import Progress as FoldProgress
+from galaxea_r1lite_sim.tasks import Progress
 
 _NS = 1_000_000_000
 _CAMERA_PERIOD = 0.07  # s between two images: 15 Hz, about, in whole control ticks
@@ -58,11 +58,11 @@ class EpisodeResult:
 
     Attributes:
         seed: of its scene.
-        success: folded and let go of, in time.
+        success: done and let go of, in time.
         time: s of simulated time until then, or until it was given up.
         failure: class of the failure, empty with success.
-        grasps: arms that took hold of the towel.
-        corner_distance: m, at the end.
+        grasps: arms that took hold of something.
+        distance: m, at the end, of things from where they should be.
         inference_ms: median time of an inference.
         contacts: of the robot with itself and with the table.
     """
@@ -72,7 +72,7 @@ class EpisodeResult:
     time: float
     failure: str
     grasps: int
-    corner_distance: float
+    distance: float
     inference_ms: float
     contacts: tuple[Contact, ...] = ()
 
@@ -150,20 +150,20 @@ class ClosedLoop:
         return self.bridge.period_ns / _NS
 
     def run(self, seed: int, watch: Callable[[Cameras], None]) -> EpisodeResult:
-        """From the beginning until the towel is folded, or the time is over; `watch` is called at the cameras' rate."""
+        """From the beginning until the task is done, or the time is over; `watch` is called at the cameras' rate."""
         simulation, settings, period = self._simulation, self._settings, self.period
         self.begin()
-        progress, folded_since = simulation.progress(), None
+        progress, done_since = simulation.progress(), None
         for tick in range(round(settings.time_limit / period) + 1):
             if self._shows(tick):
                 watch(self._cameras)
             self.tick(tick)
             if tick % round(_PROGRESS_PERIOD / period) == 0:
                 progress = simulation.progress()
-                folded_since = None if not progress.success else tick if folded_since is None else folded_since
-                if folded_since is not None and (tick - folded_since) * period >= SETTLED:
+                done_since = None if not progress.success else tick if done_since is None else done_since
+                if done_since is not None and (tick - done_since) * period >= SETTLED:
                     return self._outcome(seed, tick * period, progress, "")
-        return self._outcome(seed, settings.time_limit, progress, failure_class(progress))
+        return self._outcome(seed, settings.time_limit, progress, progress.failure)
 
     def begin(self) -> None:
         """Arm, before the first tick."""
@@ -232,16 +232,8 @@ class ClosedLoop:
         actions = np.array([plan.sample(now_ns + k * step_ns)[0] for k in range(count)])
         return RunningPlan(actions[:, self._order], min(count, -(-latency_ns // step_ns) + 1)) if count else None
 
-    def _outcome(self, seed: int, at: float, progress: FoldProgress, failure: str) -> EpisodeResult:
+    def _outcome(self, seed: int, at: float, progress: Progress, failure: str) -> EpisodeResult:
         grasps = sum(count > 0 for count in progress.grasps.values())
         inference = float(np.median(self._inference_ms))
         touched = self._simulation.contacts
-        return EpisodeResult(seed, not failure, at, failure, grasps, progress.corner_distance, inference, touched)
-
-
-def failure_class(progress: FoldProgress) -> str:
-    """Class of an episode that ran out of time."""
-    grasped = sum(count > 0 for count in progress.grasps.values())
-    if grasped < len(progress.grasps):
-        return "no corner grasped" if not grasped else "one corner grasped"
-    return "not released" if progress.held else "misplaced"
+        return EpisodeResult(seed, not failure, at, failure, grasps, progress.distance, inference, touched)

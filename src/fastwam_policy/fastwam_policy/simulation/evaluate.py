@@ -1,4 +1,4 @@
-"""`fastwam eval-sim`: how often a policy folds the towel, in the simulator, through the bridge's own state machine.
+"""`fastwam eval-sim`: how often a policy does a task in the simulator, through the bridge's own state machine.
 
 Everything runs in one process, faster than real time and with a fixed latency, so that equal seeds give equal results.
 What the ROS nodes add is left out; `--nodes` runs the same episodes through them.
@@ -34,6 +34,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim import contacts
 from galaxea_r1lite_sim.camera import Cameras, not_rendered
+from galaxea_r1lite_sim.tasks.fold import Fold
 
 _OUTCOMES = TypeAdapter(list[EpisodeResult])  # fields of other versions are ignored
 
@@ -121,8 +122,8 @@ def gather(
             outcomes.sort(key=lambda each: each.seed)
             if figures is not None:
                 write_json(figures, {"how": about, **summarise(outcomes)})
-            folded = sum(outcome.success for outcome in outcomes)
-            progress.update(task, advance=1, description=f"folded {folded} of {len(outcomes)}")
+            successes = sum(outcome.success for outcome in outcomes)
+            progress.update(task, advance=1, description=f"{successes} of {len(outcomes)} succeeded")
     return {"how": about, **summarise(outcomes)}
 
 
@@ -130,7 +131,9 @@ def _known(figures: Path | None, how: Evaluation) -> list[EpisodeResult]:
     """Outcomes of `how.seeds` in a file of :func:`gather`; none where it is of another evaluation, which is printed."""
     try:
         known = json.loads(figures.read_text(encoding="utf-8")) if figures else {}
-        about, outcomes = known["how"], _OUTCOMES.validate_python(known["outcomes"])
+        about = known["how"]
+        # As version 0.1 called it at first.
+        outcomes = _OUTCOMES.validate_python([{"distance": o.get("corner_distance"), **o} for o in known["outcomes"]])
         if "bundle" in about:  # as version 0.1 called it
             about["policy"] = about.pop("bundle")
         changed = list(changes(about, how))
@@ -142,18 +145,21 @@ def _known(figures: Path | None, how: Evaluation) -> list[EpisodeResult]:
     return [outcome for outcome in outcomes if outcome.seed in how.seeds]
 
 
-def summarise(outcomes: Sequence[EpisodeResult]) -> dict[str, Any]:
-    """Success with its Wilson interval (95 %), time to fold, grasps, classes of failure, contacts of the robot."""
-    folded = [outcome for outcome in outcomes if outcome.success]
-    times = [outcome.time for outcome in folded]
+def summarise(outcomes: Sequence[EpisodeResult], hands: int = Fold.hands) -> dict[str, Any]:
+    """Success with its Wilson interval (95 %), time to it, grasps, classes of failure, contacts of the robot.
+
+    `hands` arms must take hold in the task.
+    """
+    done = [outcome for outcome in outcomes if outcome.success]
+    times = [outcome.time for outcome in done]
     return {
         "episodes": len(outcomes),
-        "success": len(folded) / len(outcomes),
-        "success_interval": success_interval(len(folded), len(outcomes)),
-        "fold_time_mean": float(np.mean(times)) if times else None,
-        "fold_time_quartiles": quartiles(times),
-        "both_grasped": float(np.mean([outcome.grasps == 2 for outcome in outcomes])),
-        "corner_distance_median": float(np.median([outcome.corner_distance for outcome in outcomes])),
+        "success": len(done) / len(outcomes),
+        "success_interval": success_interval(len(done), len(outcomes)),
+        "time_mean": float(np.mean(times)) if times else None,
+        "time_quartiles": quartiles(times),
+        "grasped": float(np.mean([outcome.grasps >= hands for outcome in outcomes])),
+        "distance_median": float(np.median([outcome.distance for outcome in outcomes])),
         "failures": dict(Counter(outcome.failure for outcome in outcomes if not outcome.success)),
         "inference_ms_median": float(np.median([outcome.inference_ms for outcome in outcomes])),
         "contacts": contacts.summarise([outcome.contacts for outcome in outcomes]),
@@ -164,14 +170,14 @@ def summarise(outcomes: Sequence[EpisodeResult]) -> dict[str, Any]:
 def table(summary: dict[str, Any], title: str) -> Table:
     """The figures for a terminal."""
     low, high = summary["success_interval"]
-    quartiles = summary["fold_time_quartiles"]
+    quartiles = summary["time_quartiles"]
     shown = Table(title=title, show_header=False)
     rows = {
         "success": f"{100 * summary['success']:.0f} % of {summary['episodes']} ({100 * low:.0f} to {100 * high:.0f} %)",
-        "time to fold": "never" if quartiles is None
-        else f"mean {summary['fold_time_mean']:.1f} s, quartiles {' / '.join(f'{value:.1f}' for value in quartiles)} s",
-        "both corners grasped": f"{100 * summary['both_grasped']:.0f} %",
-        "corner distance": f"{100 * summary['corner_distance_median']:.1f} cm (median)",
+        "time to success": "never" if quartiles is None
+        else f"mean {summary['time_mean']:.1f} s, quartiles {' / '.join(f'{value:.1f}' for value in quartiles)} s",
+        "grasped": f"{100 * summary['grasped']:.0f} %",
+        "distance at the end": f"{100 * summary['distance_median']:.1f} cm (median)",
         "failures": ", ".join(f"{name}: {count}" for name, count in summary["failures"].items()) or "none",
         **contacts.texts(summary["contacts"]),
         "inference": f"{summary['inference_ms_median']:.0f} ms (median)",

@@ -13,30 +13,13 @@ from fastwam_policy.simulation.episode import ClosedLoop, EpisodeSettings
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_sim.camera import Cameras
-from galaxea_r1lite_sim.expert import STEP, Expert
+from galaxea_r1lite_sim.expert import STEP
 from galaxea_r1lite_sim.simulation import SETTLED, Simulation
 
 REST: Final = 8
-"""Steps of 1/15 s after the expert's plan, for the cloth to settle before success is judged."""
-_STALLED: Final = 1.0  # s in which hardly anything moves and the towel is not folded: somebody who watches takes over
+"""Steps of 1/15 s after the expert's plan, for things to settle before success is judged."""
+_STALLED: Final = 1.0  # s in which hardly anything moves and the task is not done: somebody who watches takes over
 _STILL, _STILL_MM = 0.2, 8.0  # rad and mm that are hardly a motion in that time: hovering arms creep
-_HOLDING: Final = 8.0  # mm of stroke: more means that a gripper still closes, or opens already
-
-
-def continuation(robot: RobotConfig, simulation: Simulation) -> NDArray[np.float64] | None:
-    """The expert's targets [T, D] from where things are now, one a step of 1/15 s.
-
-    None where it cannot go on: the towel is in one gripper, or was let go of, or grippers are in motion.
-
-    Raises:
-        UnreachableError: the towel is out of reach.
-    """
-    progress = simulation.progress()
-    strokes = simulation.joints[[unit == "mm" for unit in robot.units]]
-    held = len(progress.held) == len(progress.grasps) and strokes.max() < _HOLDING
-    if any(progress.grasps.values()) and not held:
-        return None
-    return Expert(robot, simulation.joints, simulation.towel(), held=held).targets
 
 
 def corrected(
@@ -44,26 +27,26 @@ def corrected(
 ) -> Episode | None:
     """One episode of a prepared policy; where it stalls, the expert takes over as a person would, and finishes.
 
-    Rows are what a recording has: the action is what the bridge commanded, whoever it followed. None where the towel is
-    not folded in the end, or the expert cannot go on from where the policy stalled.
+    Rows are what a recording has: the action is what the bridge commanded, whoever it followed. None where the task is
+    not done in the end, or the expert cannot go on from where the policy stalled.
 
     Raises:
-        UnreachableError: the towel is out of the expert's reach.
+        UnreachableError: something is out of the expert's reach.
     """
     loop, rows = ClosedLoop(policy, robot, simulation, cameras, settings), _Rows(robot, simulation, cameras)
     loop.begin()
     plan: NDArray[np.float64] | None = None
-    begun, folded_since = 0, None
+    begun, done_since = 0, None
     for tick in range(round(settings.time_limit / loop.period) + 1):
         shows = tick * loop.period > len(rows) * STEP - 1e-6
         if shows:
             rows.see()
-            folded = simulation.progress().success
-            folded_since = None if not folded else tick if folded_since is None else folded_since
-            if plan is None and folded_since is not None and (tick - folded_since) * loop.period >= SETTLED:
+            done = simulation.progress().success
+            done_since = None if not done else tick if done_since is None else done_since
+            if plan is None and done_since is not None and (tick - done_since) * loop.period >= SETTLED:
                 break
-            if plan is None and not folded and rows.stalled():
-                plan, begun = continuation(robot, simulation), tick
+            if plan is None and not done and rows.stalled():
+                plan, begun = simulation.plan(), tick
                 loop.bridge.person = simulation.joints
                 if plan is None or loop.bridge.takeover(True) != Reason.NONE:
                     return None

@@ -17,11 +17,10 @@ from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.processes import processes
 from fastwam_policy.launching.task_rig import TaskRig
 from fastwam_policy.policies.loading import inspect_policy
-from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, failure_class
+from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings
 from fastwam_policy.simulation.evaluate import Evaluation, check_rendered, gather
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_sim.contacts import Contact, of_messages
-from galaxea_r1lite_sim.simulation import Progress as FoldProgress
+from galaxea_r1lite_sim.contacts import of_messages
 
 _RESET_TIME = 60.0  # s for a new scene
 
@@ -97,32 +96,18 @@ class _Trials(TaskRig):
         policy = self._policy
         latency = float(policy.latency_p50[-1]) if policy is not None and len(policy.latency_p50) else 0.0
         success = result.code == RunTask.Result.SUCCEEDED
-        progress = fold_progress(self)
-        failure = "" if success else task_failure(result, progress)
-        grasped = sum(count > 0 for count in progress.grasps.values())
-        contacts = robot_contacts(self)
-        return EpisodeResult(seed, success, self.elapsed, failure, grasped, progress.corner_distance, latency, contacts)
+        failure, status = "" if success else task_failure(result, self), self.simulation
+        assert status is not None
+        grasped, contacts = sum(count > 0 for count in status.grasps), of_messages(status.contacts)
+        return EpisodeResult(seed, success, self.elapsed, failure, grasped, status.distance, latency, contacts)
 
     def _on_policy(self, status: PolicyStatus) -> None:
         self._policy = status
 
 
-def fold_progress(rig: TaskRig) -> FoldProgress:
-    """The towel's state, as the simulator publishes it."""
-    status = rig.simulation
-    assert status is not None
-    grasps = dict(zip(rig.robot.workspace.arms, status.grasps, strict=True))
-    return FoldProgress(status.corner_distance, status.footprint, tuple(status.held), grasps)
-
-
-def robot_contacts(rig: TaskRig) -> tuple[Contact, ...]:
-    """What the robot touched since the reset, as the simulator publishes it."""
-    assert rig.simulation is not None
-    return of_messages(rig.simulation.contacts)
-
-
-def task_failure(result: RunTask.Result, progress: FoldProgress) -> str:
-    """Class of a failed task."""
+def task_failure(result: RunTask.Result, rig: TaskRig) -> str:
+    """Class of a failed task, as the simulator sees it where the time was over."""
     if result.code == RunTask.Result.TIME_LIMIT:
-        return failure_class(progress)
+        assert rig.simulation is not None
+        return str(rig.simulation.failure)
     return f"task ended with {result.code}: {result.message}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fastwam_msgs.action import RunTask
-from fastwam_policy.simulation.through_nodes import fold_progress, task_failure
+from fastwam_policy.simulation.through_nodes import task_failure
 from fastwam_policy.trials.plan import Trial, TrialOutcome, TrialSettings
 from fastwam_policy.trials.rig import TrialRig
+from galaxea_r1lite_sim.tasks.fold import Fold
 
 
 class SimTrial(TrialRig):
@@ -30,5 +31,4 @@ class SimTrial(TrialRig):
         result = self.run_task(settings.time_limit, settings.instruction)
         self.arm(wanted=False)
         success = result.code == RunTask.Result.SUCCEEDED
-        failure = task_failure(result, fold_progress(self))
-        return TrialOutcome(success, self.elapsed, "folded" if success else failure)
+        return TrialOutcome(success, self.elapsed, Fold.done if success else task_failure(result, self))

@@ -31,7 +31,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.joint_gate import JointsRefusedError
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim.camera import Cameras, not_rendered
-from galaxea_r1lite_sim.expert import STEP, Expert, UnreachableError
+from galaxea_r1lite_sim.expert import STEP, UnreachableError
 from galaxea_r1lite_sim.randomization import LEVELS, draw
 from galaxea_r1lite_sim.scene import TIMESTEP
 from galaxea_r1lite_sim.simulation import SETTLED, Simulation
@@ -42,6 +42,7 @@ _STATUS_PERIOD = 0.1  # s
 _EXTRA = 0.0  # the 7th entry that the robot's arm messages may carry
 _WINDOW_PERIOD = 1 / 30  # s
 _WINDOW_END = 0.5  # s for the window's own thread, which aborts the process when it is cut off
+_TASK = "fold"
 _ANOTHER = "choose another seed, or switch the expert off"
 _BEHIND = 0.5  # s by which simulated time may lag before it is given up to catch up
 
@@ -114,12 +115,12 @@ class SimNode(ManagedNode):
         cameras = Cameras(simulation, self._values["image_height"], self._values["image_height"] * 16 // 9)
         for camera in cameras.names:
             cameras.render(camera)  # compiled before time begins
-        plan = Expert(self._robot, simulation.joints, simulation.towel()).targets if self._values["expert"] else None
+        plan = simulation.plan() if self._values["expert"] else None
         if self._values["window"]:
             self._open_window(simulation)
         self._simulation, self._cameras, self._plan = simulation, cameras, plan
         self._seed, self._level, self._step = seed, level, 0
-        self._folded_since: float | None = None
+        self._done_since: float | None = None
         self._delayed: deque[tuple[float, slice, np.ndarray, np.ndarray | None]] = deque()
 
     def _open_window(self, simulation: Simulation) -> None:
@@ -248,11 +249,12 @@ class SimNode(ManagedNode):
         simulation, progress = self._simulation, self._simulation.progress()
         (wall, begin), (wall_now, now) = recent[0], recent[-1]
         message = SimulationStatus(
+            task=_TASK,
             seed=self._seed,
             time=simulation.time,
             success=progress.success,
-            corner_distance=progress.corner_distance,
-            footprint=progress.footprint,
+            distance=progress.distance,
+            failure=progress.failure,
             held=list(progress.held),
             grasps=list(progress.grasps.values()),
             contacts=[RobotContact(**asdict(contact)) for contact in simulation.contacts],
@@ -261,15 +263,15 @@ class SimNode(ManagedNode):
         message.header.stamp = time_message(now_ns)
         self._status.publish(message)
         if not progress.success:
-            self._folded_since = None
-        elif self._folded_since is None:
-            self._folded_since = simulation.time
-        done = self._folded_since is not None and simulation.time - self._folded_since > SETTLED
+            self._done_since = None
+        elif self._done_since is None:
+            self._done_since = simulation.time
+        done = self._done_since is not None and simulation.time - self._done_since > SETTLED
         if done:
             self._success.publish(Bool(data=True))
         duration = self._values["duration"]
         if duration and (done or simulation.time > duration) and not self.finished.is_set():
-            self.get_logger().info(f"{'folded' if done else 'not folded'} after {simulation.time:.1f} s")
+            self.get_logger().info(f"{'' if done else 'not '}{simulation.conditions.task.done} after {simulation.time:.1f} s")
             self.finished.set()
 
 
