@@ -281,20 +281,22 @@ def test_official_moved_and_blind_stand_side_by_side(benchmark):
     assert "1 of 4: 25 % (5 to 70)" in shown.getvalue()
 
 
-def test_the_towel_in_the_same_frame(tmp_path, monkeypatch, capsys):
+def test_our_simulator_in_the_same_frame(tmp_path, monkeypatch, capsys):
     pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
-    from fastwam_policy.benchmarks.towel import Towel
+    from fastwam_policy.benchmarks.sim import Sim
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
     figures = tmp_path / "figures.json"
-    assert status_of("benchmark", "towel", "expert", "--suite", "none", "--trials", "1", "--json", figures) == 0
+    assert status_of("benchmark", "sim", "expert", "--suite", "none", "--tasks", "1", "--trials", "1",
+                     "--json", figures) == 0  # fmt: skip
     (episode,) = json.loads(figures.read_text())["episodes"]
     assert episode["success"]
+    assert episode["task"] == 1
     assert 60 < episode["steps"] < 130
     assert "1 of 1: 100 %" in capsys.readouterr().out
-    assert (tmp_path / "output" / "benchmark" / "towel" / "expert" / "report.html").exists()
-    short = Towel(time_limit=0.4)
+    assert (tmp_path / "output" / "benchmark" / "sim" / "expert" / "report.html").exists()
+    short = Sim(time_limit=0.4)
     task = short.tasks(["full"])[0]
     opened = short.open(task, short.policy("noop"), tmp_path / LOG, film=True)
     one, other = opened.play(7, tmp_path / "failure.mp4"), opened.play(7, None)
@@ -308,11 +310,11 @@ def test_the_towel_in_the_same_frame(tmp_path, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["chess", "noop"], "argument benchmark: invalid choice"),
-        (["towel", "noop", "--suite", "silk"], "--suite silk: Simulated towel has none, towel, full"),
-        (["towel", "noop", "--tasks", "0-3"], "--tasks 1: the last task is 0"),
-        (["towel", "noop", "--tasks", "3-1"], "argument --tasks: must be numbers such as 0,3-5, got '3-1'"),
-        (["towel", "noop", "--protocol", "openpi"], "--protocol is for libero and libero-pro, not for towel"),
-        (["towel", "noop", "--blind"], "--blind: noop looks at no pictures anyway"),
+        (["sim", "noop", "--suite", "silk"], "--suite silk: Simulated R1 Lite has none, towel, full"),
+        (["sim", "noop", "--tasks", "0-3"], "--tasks 2: the last task is 1"),
+        (["sim", "noop", "--tasks", "3-1"], "argument --tasks: must be numbers such as 0,3-5, got '3-1'"),
+        (["sim", "noop", "--protocol", "openpi"], "--protocol is for libero and libero-pro, not for sim"),
+        (["sim", "noop", "--blind"], "--blind: noop looks at no pictures anyway"),
         (["libero", "noop"], "FASTWAM_LIBERO_PYTHON: /nowhere: no such file"),
         (["libero", "noop", "--robot", __file__], "--robot is for towel, not for libero"),
     ],

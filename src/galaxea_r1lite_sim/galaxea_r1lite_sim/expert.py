@@ -44,26 +44,31 @@ class Arm:
     beside: float
 
     def forward(self, joints: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Tool point [K, 3] and direction the gripper looks [K, 3] for joints [K, 6]."""
+        """Tool point [K, 3] and orientation of the gripper [K, 3, 3] for joints [K, 6].
+
+        Columns of the latter: where it looks, along its fingers' motion, and the third.
+        """
         torso = np.broadcast_to(self.torso, (len(joints), len(self.torso)))
         pose = self.kinematics.poses(np.concatenate([torso, joints], axis=1))[self.link]
-        return pose[:, :3, :3] @ self.point + pose[:, :3, 3], pose[:, :3, 0]
+        return pose[:, :3, :3] @ self.point + pose[:, :3, 3], pose[:, :3, :3]
 
     def solve(
-        self, goal: NDArray[np.float64], look: NDArray[np.float64], start: NDArray[np.float64]
+        self, goal: NDArray[np.float64], axes: NDArray[np.float64], start: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Joints [6] near `start` that bring the tool to `goal` and let the gripper look along `look`.
+        """Joints [6] near `start` that bring the tool to `goal` [3] and turn the gripper.
 
-        Damped least squares from `start`.
+        Damped least squares from `start`; `axes` [N, 3] are the first columns of its orientation.
         """
         joints = start.copy()
         for _ in range(_ITERATIONS):
             around = joints + np.concatenate([np.zeros((1, 6)), _DIFFERENCE * np.eye(6)])
-            points, looks = self.forward(around)
-            error = np.concatenate([goal - points[0], _TURN_WEIGHT * (look - looks[0])])
-            jacobian = np.concatenate([points[1:] - points[0], _TURN_WEIGHT * (looks[1:] - looks[0])], axis=1).T
-            jacobian = jacobian / _DIFFERENCE
-            square = jacobian @ jacobian.T + _DAMPING**2 * np.eye(6)
+            points, turns = self.forward(around)
+            errors, slopes = [goal - points[0]], [points[1:] - points[0]]
+            for k, axis in enumerate(axes):
+                errors.append(_TURN_WEIGHT * (axis - turns[0, :, k]))
+                slopes.append(_TURN_WEIGHT * (turns[1:, :, k] - turns[0, :, k]))
+            error, jacobian = np.concatenate(errors), np.concatenate(slopes, axis=1).T / _DIFFERENCE
+            square = jacobian @ jacobian.T + _DAMPING**2 * np.eye(len(error))
             step = jacobian.T @ np.linalg.solve(square, error)
             step *= min(1.0, _LONGEST / max(1e-9, np.abs(step).max()))
             joints = np.clip(joints + step, self.lower + _MARGIN, self.upper - _MARGIN)
@@ -92,25 +97,36 @@ class Expert:
             self._arms[arm] = replace(solver, beside=float(home[1]))
 
     def _line(
-        self, start: NDArray[np.float64], goals: dict[str, NDArray[np.float64]], seconds: float
-    ) -> list[NDArray[np.float64]]:
+        self, start: NDArray[np.float64], goals: dict[str, NDArray[np.float64]], seconds: float,
+        facing: NDArray[np.float64] | None = None,
+    ) -> list[NDArray[np.float64]]:  # fmt: skip
         """Rows after `start` [D] on which the tools of these arms go straight to their goals [3]."""
         steps = round(seconds / STEP)
         paths = {arm: minimum_jerk(self._tool(arm, start), goal, steps) for arm, goal in goals.items()}
-        return self._follow(start, paths)
+        return self._follow(start, paths, facing)
 
-    def _follow(self, start: NDArray[np.float64], paths: dict[str, NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-        """Rows after `start` [D] on which the tools follow equally long paths [K, 3], which begin where they are."""
+    def _follow(
+        self, start: NDArray[np.float64], paths: dict[str, NDArray[np.float64]],
+        facing: NDArray[np.float64] | None = None,
+    ) -> list[NDArray[np.float64]]:  # fmt: skip
+        """Rows after `start` [D] on which the tools follow equally long paths [K, 3], which begin where they are.
+
+        Meanwhile the grippers turn to look as :func:`look_at` says, or to `facing` [2, 3]: where they look, and along
+        their fingers' motion.
+        """
         rows, row = [], start
         steps = len(next(iter(paths.values()))) - 1
         turned = minimum_jerk(np.zeros(1), np.ones(1), steps)[:, 0]
-        looks = {arm: self._arms[arm].forward(start[None, self._robot.slices[arm]])[1][0] for arm in paths}
+        count = 1 if facing is None else len(facing)
+        begins = {arm: self._arms[arm].forward(start[None, self._robot.slices[arm]])[1][0].T[:count] for arm in paths}
         for step in range(1, steps + 1):
             row = row.copy()
             for arm, path in paths.items():
                 place, goal = self._robot.slices[arm], path[step]
-                look = (1 - turned[step]) * looks[arm] + turned[step] * _look(goal, self._arms[arm].beside)
-                row[place] = self._arms[arm].solve(goal, look / np.linalg.norm(look), row[place])
+                end = look_at(goal, self._arms[arm].beside)[None] if facing is None else facing
+                axes = (1 - turned[step]) * begins[arm] + turned[step] * end
+                axes = np.array([axis / np.linalg.norm(axis) for axis in axes])
+                row[place] = self._arms[arm].solve(goal, axes, row[place])
                 missed = float(np.linalg.norm(self._tool(arm, row) - goal))
                 if missed > _MISS:
                     place_text = ", ".join(f"{value:.2f}" for value in goal)
@@ -138,7 +154,7 @@ class Expert:
         return self._arms[arm].forward(row[None, self._robot.slices[arm]])[0][0]
 
 
-def _look(tool: NDArray[np.float64], beside: float) -> NDArray[np.float64]:
+def look_at(tool: NDArray[np.float64], beside: float) -> NDArray[np.float64]:
     """Direction the gripper looks in at a place: steeply down near the robot, flatter further away."""
     (near, steep), (far, flat) = _PITCH
     (begin, none), (end, full) = _BACK

@@ -14,6 +14,7 @@ from galaxea_r1lite_sim.tasks.fold import Fold
 
 Level = Literal["none", "towel", "full"]
 LEVELS: tuple[Level, ...] = get_args(Level)
+_FOLD = Fold()
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Conditions:
         start_noise: rad, added to the start pose of each arm joint, [12].
     """
 
-    task: Task = Fold()
+    task: Task = _FOLD
     table_color: tuple[Color, Color] = ((0.72, 0.62, 0.48), (0.66, 0.56, 0.43))
     table_texture: float = 0.0
     light: tuple[Color, float] = ((0.3, 0.2, 0.93), 0.55)

@@ -111,7 +111,9 @@ def _touching(link: str, shapes: list[Shape], *, pushes_table: bool) -> list[str
 
 def _placed(shape: Shape) -> str:
     turn = numbers(_quaternion(shape.place[:3, :3]))
-    return f'type="{shape.kind}" size="{numbers(shape.half)}" pos="{numbers(shape.place[:3, 3])}" quat="{turn}" mass="0"'
+    return (
+        f'type="{shape.kind}" size="{numbers(shape.half)}" pos="{numbers(shape.place[:3, 3])}" quat="{turn}" mass="0"'
+    )
 
 
 def _never_touching(robot: RobotConfig, urdf: ElementTree.Element, collisions: dict[str, list[Shape]]) -> str:
@@ -152,9 +154,10 @@ def _fingers(robot: RobotConfig, urdf: ElementTree.Element) -> list[list[str]]:
 
 def _grasps(robot: RobotConfig, task: Task) -> str:
     """One connection, off at first, from each tool to each body that can be taken hold of."""
+    kind = {"connect": 'connect anchor="{}"', "weld": "weld"}[task.hold]
     lines = [
-        f'<connect name="{arm}_{k}" body1="{shape.tool.link}" body2="{body}" '
-        f'anchor="{numbers(shape.tool.point)}" active="false" solref="0.01 1"/>'
+        f'<{kind.format(numbers(shape.tool.point))} name="{arm}_{k}" body1="{shape.tool.link}" body2="{body}" '
+        'active="false" solref="0.01 1"/>'
         for arm, shape in robot.workspace.arms.items()
         for k, body in enumerate(task.bodies)
     ]

@@ -33,7 +33,8 @@ class Simulation:
         _check(robot)
         self.robot, self.conditions = robot, conditions
         self.model = mujoco.MjModel.from_xml_string(build(robot, conditions))
-        self.model.eq_data[:, 3:6] = 0.0  # a thing is held at itself, wherever it was when this was compiled
+        if conditions.task.hold == "connect":
+            self.model.eq_data[:, 3:6] = 0.0  # a thing is held at itself, wherever it was when this was compiled
         self.data = mujoco.MjData(self.model)
         limits = limit_arrays(robot.commanded)
         self._lower, self._upper, self.speed_limit = limits.lower, limits.upper, limits.velocity.copy()
@@ -50,6 +51,7 @@ class Simulation:
         grippers = [name for name, group in robot.commanded.items() if group.unit == "mm"]
         self._gripper_of = dict(zip(self._tools, grippers, strict=True))
         self._things = np.array([self._body(name) for name in conditions.task.bodies])
+        self._of_robot = ~np.isin(self.model.geom_bodyid, self._things)
         self._names = [self.model.body(k).name for k in range(self.model.nbody)]
         self._names[0] = TABLE  # nothing else of the world touches the robot
         self._grip, self._held = conditions.task.grip, dict[str, int]()
@@ -93,7 +95,7 @@ class Simulation:
             )
             most = self.speed_limit * TIMESTEP
             self._servo = self._servo + np.clip(goal - self._servo, -most, most)
-            self.data.ctrl[:] = self._from_robot @ self._servo
+            self.data.ctrl[:] = self._from_robot @ self._stopped(self._servo)
             self._grasp()
             self._physics()
 
@@ -135,10 +137,30 @@ class Simulation:
         mujoco.mj_step(self.model, self.data)
         self._contacts.add(begin, TIMESTEP, self._touching())
 
+    def _stopped(self, servo: NDArray[np.float64]) -> NDArray[np.float64]:
+        """With the fingers that hold something stopped by it."""
+        if not self._held or not self._grip.width:
+            return servo
+        stopped = servo.copy()
+        for arm in self._held:
+            at = self.robot.slices[self._gripper_of[arm]].start
+            stopped[at] = max(stopped[at], self._grip.width)
+        return stopped
+
+    def _in_hand(self, arm: str, thing: int) -> NDArray[np.float64]:
+        """Position and quaternion [7] of a body in the frame of an arm's tool."""
+        hand, _ = self._tools[arm]
+        position, quaternion, back = np.empty(3), np.empty(4), np.empty(4)
+        mujoco.mju_negQuat(back, self.data.xquat[hand])
+        mujoco.mju_rotVecQuat(position, self.data.xpos[thing] - self.data.xpos[hand], back)
+        mujoco.mju_mulQuat(quaternion, back, self.data.xquat[thing])
+        return np.concatenate([position, quaternion])
+
     def _touching(self) -> list[tuple[str, str, float]]:
         """What of the robot touches what, and by how many mm they overlap, as the last step began."""
         found, body = self.data.contact, self.model.geom_bodyid
-        robots = np.flatnonzero(found.geom.min(axis=1) >= 0)  # a contact of a cloth has one geom, or none
+        # A contact of a cloth has one geom, or none; one of a thing with the table is none of the robot.
+        robots = np.flatnonzero((found.geom.min(axis=1) >= 0) & self._of_robot[found.geom].all(axis=1))
         return [(*(self._names[body[geom]] for geom in found.geom[k]), -_MM * float(found.dist[k])) for k in robots]
 
     def _parts(self) -> RobotParts:
@@ -194,6 +216,8 @@ class Simulation:
                 nearest = int(distances.argmin())
                 if distances[nearest] < grip.reach:
                     connection = self._id(mujoco.mjtObj.mjOBJ_EQUALITY, f"{arm}_{nearest}")
+                    if self.conditions.task.hold == "weld":
+                        self.model.eq_data[connection, 3:10] = self._in_hand(arm, self._things[nearest])
                     self.data.eq_active[connection] = 1
                     self._held[arm] = connection
                     self._grasps[arm] += 1

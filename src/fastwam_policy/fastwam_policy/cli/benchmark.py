@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NAME, GROUP = "benchmark", "evaluate"
 HELP = "how often a policy succeeds in a benchmark's tasks, by the benchmark's own protocol; an interrupted run goes on"
 EXAMPLE = "./fastwam benchmark libero noop --suite libero_object --tasks 0-1 --trials 2"
-_NAMES = ("libero", "libero-pro", "robotwin", "towel")
+_NAMES = ("libero", "libero-pro", "robotwin", "sim")
 _PROTOCOLS = ("fastwam", "openpi", "lerobot")
 
 
@@ -89,14 +89,14 @@ def _benchmark(given: argparse.Namespace) -> Benchmark:
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
     name, libero_names = given.benchmark, ("libero", "libero-pro")
-    own = {"--protocol": libero_names, "--assets": ("robotwin",), "--robot": ("towel",)}
+    own = {"--protocol": libero_names, "--assets": ("robotwin",), "--robot": ("sim",)}
     for option, value in (("--protocol", given.protocol), ("--assets", given.assets), ("--robot", given.robot)):
         if value is not None and name not in own[option]:
             raise ConfigError(f"{option} is for {' and '.join(own[option])}, not for {name}")
-    if name == "towel":
-        from fastwam_policy.benchmarks.towel import Towel
+    if name == "sim":
+        from fastwam_policy.benchmarks.sim import Sim
 
-        return Towel(given.robot)
+        return Sim(given.robot)
     if name == "robotwin":
         from fastwam_policy.benchmarks.robotwin import RoboTwin
 

@@ -12,6 +12,7 @@ from fastwam_policy.common.arguments import (
     add_policy,
     add_randomization,
     add_robot,
+    add_task,
     add_workers,
     number,
     numbers,
@@ -24,8 +25,8 @@ NAME, GROUP = "collect", "data"
 HELP = "episodes of a scripted expert in a simulator, as a LeRobot dataset: of our own, or of a benchmark's"
 EXAMPLE = "./fastwam collect data/towel --episodes 20"
 _NOISE = 0.015, 0.3  # our own simulator, and a benchmark
-_TOWEL = {
-    "task": "fold the towel", "randomization": "full", "height": 180, "takeover": False, "format": "v2.1",
+_OURS = {
+    "task": None, "instruction": None, "randomization": "full", "height": 180, "takeover": False, "format": "v2.1",
     "robot": None,
 }  # fmt: skip
 """Options of our own simulator only, with what they are where they are left out."""
@@ -38,13 +39,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--benchmark", choices=["libero"], help="whose expert, and in whose simulator")
     parser.add_argument("--suite", action="append", metavar="NAME", help="of --benchmark (default libero_object)")
     parser.add_argument("--tasks", type=numbers, metavar="LIST", help="of --suite, such as 0,3-5; all by default")
-    parser.add_argument("--task", type=sentence, default=_TOWEL["task"])
+    add_task(parser)
+    parser.add_argument("--instruction", type=sentence, help="of all episodes (default: the task's)")
     add_randomization(parser)
     parser.add_argument(
         "--noise", type=number(float, least=0),
         help="rad, of the executed targets (default 0.015); with --benchmark a share of their speed (default 0.3)",
     )  # fmt: skip
-    parser.add_argument("--height", type=_height, default=_TOWEL["height"], help="of the 16:9 images (default 180)")
+    parser.add_argument("--height", type=_height, default=_OURS["height"], help="of the 16:9 images (default 180)")
     parser.add_argument(
         "--first-seed", type=number(int, least=0), default=10_000, help="evaluations use seeds below 10000"
     )
@@ -69,22 +71,24 @@ def _height(text: str) -> int:
 def run(given: argparse.Namespace) -> int:
     """Write the episodes that are missing."""
     source = policy_source(given.policy) if given.policy else ""
-    failures = (_of_benchmark if given.benchmark else _of_towel)(given, source)
+    failures = (_of_benchmark if given.benchmark else _of_ours)(given, source)
     print(f"wrote {given.folder}: {given.episodes} episodes; the expert failed on {failures} other seeds")
     write_figures(given.json, {"folder": str(given.folder), "episodes": given.episodes, "failed_seeds": failures})
     return 0
 
 
-def _of_towel(given: argparse.Namespace, source: str) -> int:
+def _of_ours(given: argparse.Namespace, source: str) -> int:
     from fastwam_policy.common.processes import require_simulator
 
     if given.suite or given.tasks:
         _refuse("--suite and --tasks need --benchmark")
     require_simulator()
     from fastwam_policy.simulation.collect import CollectSettings, collect
+    from galaxea_r1lite_sim.tasks import TASKS
 
+    task = given.task or "fold"
     settings = CollectSettings(
-        given.task,
+        given.instruction or TASKS[task].instruction,
         given.randomization,
         _NOISE[0] if given.noise is None else given.noise,
         given.height,
@@ -92,6 +96,7 @@ def _of_towel(given: argparse.Namespace, source: str) -> int:
         given.format,
         source,
         takeover=given.takeover,
+        simulated=task,
     )
     return collect(given.folder, given.episodes, settings, given.workers, given.robot)
 
@@ -100,7 +105,7 @@ def _of_benchmark(given: argparse.Namespace, source: str) -> int:
     from fastwam_policy.benchmarks.collect import LIBERO, collect
     from fastwam_policy.cli.benchmark import chosen_tasks
 
-    if own := [name for name, value in _TOWEL.items() if getattr(given, name) != value]:
+    if own := [name for name, value in _OURS.items() if getattr(given, name) != value]:
         _refuse(f"--{own[0]} is for our own simulator, not for {given.benchmark}")
     given.suite = given.suite or ["libero_object"]
     noise = _NOISE[1] if given.noise is None else given.noise

@@ -11,6 +11,7 @@ from fastwam_policy.common.arguments import (
     add_policy,
     add_randomization,
     add_robot,
+    add_task,
     number,
     policy_source,
     write_figures,
@@ -27,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--mode", help="sim (default) or replay (default with --bag); for real see launch/towel_fold.launch.py"
     )
     parser.add_argument("--seed", type=number(int, least=0), default=0, help="scene of mode sim")
+    add_task(parser)
     add_randomization(parser, "towel")
     parser.add_argument(
         "--duration",
@@ -66,6 +68,7 @@ def run(given: argparse.Namespace) -> int:
         given.seed,
         given.randomization,
         given.duration,
+        task=given.task or "",
         robot_file=given.robot,
         view=given.view,
         imagine=given.imagine,

@@ -12,6 +12,7 @@ from fastwam_policy.common.arguments import (
     add_policy,
     add_randomization,
     add_robot,
+    add_task,
     add_workers,
     new_file,
     number,
@@ -20,7 +21,7 @@ from fastwam_policy.common.arguments import (
 )
 
 NAME, GROUP = "eval-sim", "evaluate"
-HELP = "how often a policy folds the towel in the simulator"
+HELP = "how often a policy does a task in the simulator"
 EXAMPLE = "./fastwam eval-sim bundles/towel_small --randomization towel --episodes 10"
 
 
@@ -28,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_policy(parser)
     add_mapping(parser)
+    add_task(parser)
     parser.add_argument("--episodes", type=number(int, least=1), default=100)
     parser.add_argument("--first-seed", type=number(int, least=0), default=0, help="training uses seeds from 10000")
     add_randomization(parser)
@@ -69,11 +71,15 @@ def run(given: argparse.Namespace) -> int:
     from fastwam_policy.simulation.evaluate import evaluate, table
     from galaxea_r1lite_bridge.execution.settings import BridgeSettings
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+    from galaxea_r1lite_sim.tasks import TASKS
 
     oldest = BridgeSettings.load().watchdog.chunk_age.limit
     if given.latency >= oldest:
         raise ConfigError(f"--latency must be below {oldest:g} s, from which on the bridge drops a chunk")
-    settings = EpisodeSettings(given.randomization, given.latency, given.replan, given.blending, given.time_limit)
+    settings = EpisodeSettings(
+        given.randomization, given.latency, given.replan, given.blending, given.time_limit, task=given.task or "fold",
+        instruction=TASKS[given.task].instruction if given.task else "",
+    )  # fmt: skip
     seeds = range(given.first_seed, given.first_seed + given.episodes)
     source = policy_source(given.policy, given.mapping)
     if given.nodes and given.videos:
@@ -93,7 +99,8 @@ def run(given: argparse.Namespace) -> int:
             summary = evaluate_nodes(source, seeds, settings, given.log, figures, given.robot)
     else:
         summary = evaluate(source, seeds, settings, given.workers, given.videos, figures=figures, robot=given.robot)
-    PlainConsole().print(table(summary, f"{Path(source).name}, randomization {given.randomization}"))
+    title = f"{Path(source).name}, task {settings.task}, randomization {settings.level}"
+    PlainConsole().print(table(summary, title))
     if given.json == STDOUT:
         write_figures(STDOUT, summary)
     return 0

@@ -164,13 +164,18 @@ def policy_source(text: str, mapping: Path | None = None) -> str:
     return str(Path(text).absolute()) if Path(text).exists() or not colon else text
 
 
+def add_task(parser: argparse.ArgumentParser) -> None:
+    """`--task` of the simulator; None where it is left out, which is fold."""
+    parser.add_argument("--task", choices=["fold", "cube"], help="fold the towel (default), or put the cube on the mat")
+
+
 def add_randomization(parser: argparse.ArgumentParser, default: str = "full") -> None:
     """`--randomization` of simulated scenes."""
     parser.add_argument(
         "--randomization",
         choices=["none", "towel", "full"],
         default=default,
-        help="what a scene's seed varies; towel: its place and the arms' start (default %(default)s)",
+        help="what a scene's seed varies; towel: places of things and the arms' start (default %(default)s)",
     )
 
 

@@ -23,6 +23,7 @@ from fastwam_policy.reports.report import report_session
 from fastwam_policy.reports.summary import table
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+from galaxea_r1lite_sim.tasks import TASKS
 
 
 def run_demo(
@@ -34,14 +35,15 @@ def run_demo(
     randomization: str,
     duration: float,
     *,
+    task: str = "",
     robot_file: Path | None = None,
     view: bool = False,
     imagine: bool = False,
 ) -> dict[str, Any]:
     """Run the demo to its end, write the report, and return the figures.
 
-    Mode replay plays `bag`; mode sim runs `seed` until the towel is folded, for `duration` s at most. Bag and policy
-    are checked before anything starts.
+    Mode replay plays `bag`; mode sim runs `seed` of a `task` until it is done, for `duration` s at most: empty is the
+    fold, with the policy's own instruction. Bag and policy are checked before anything starts.
 
     Raises:
         ConfigError: bag or policy do not fit.
@@ -66,6 +68,7 @@ def run_demo(
         "seed": seed,
         "randomization": randomization,
         "duration": duration,
+        **({"task": task, "instruction": TASKS[task].instruction} if task else {}),
         "policy": policy,
         "arm": True,
         "imagine": imagine,

@@ -15,6 +15,7 @@ from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.data.filling import fill
 from fastwam_policy.data.lerobot_layout import Version
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
+from fastwam_policy.policies.base import Policy
 from fastwam_policy.policies.loading import inspect_policy
 from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.simulation.episode import EpisodeSettings, drive
@@ -26,6 +27,7 @@ from galaxea_r1lite_sim.camera import Cameras
 from galaxea_r1lite_sim.expert import STEP, UnreachableError
 from galaxea_r1lite_sim.randomization import LEVELS, Level, draw
 from galaxea_r1lite_sim.simulation import Simulation
+from galaxea_r1lite_sim.tasks import TaskName
 
 FPS = round(1 / STEP)
 _ATTEMPTS = 50  # seeds tried for one episode before it is given up
@@ -56,6 +58,7 @@ class CollectSettings:
             bridge and without noise.
         policy_sha256: of its weights, or its source where that is not known; :func:`collect` fills it in.
         robot: file that describes the robot, which :func:`collect` fills in; empty for the installed one.
+        simulated: the simulator's task.
     """
 
     task: str
@@ -68,6 +71,7 @@ class CollectSettings:
     policy_sha256: str = ""
     takeover: bool = False
     robot: str = ""
+    simulated: TaskName = "fold"
 
 
 def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int = 0, robot: Path | None = None) -> int:
@@ -100,16 +104,19 @@ def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int
 
 def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode | None:
     """One episode of the expert with noise; None where the task was not done in the end."""
-    simulation = Simulation(robot, draw(seed, settings.level))
+    simulation = Simulation(robot, draw(seed, settings.level, settings.simulated))
     cameras = Cameras(simulation, settings.height, settings.height * 16 // 9)
     random = np.random.default_rng((seed, 2))
-    driving = EpisodeSettings(settings.level, latency=random.choice(_LATENCIES), height=settings.height)
+    driving = EpisodeSettings(
+        settings.level, random.choice(_LATENCIES), height=settings.height, task=settings.simulated,
+        instruction=settings.task,
+    )  # fmt: skip
     if settings.takeover:
         often = replace(driving, replan=driving.latency)  # it is asked again at once: what hovers, hovers longer
-        return corrected(ready_policy(settings.policy), robot, simulation, cameras, often, settings.task)
+        return corrected(_driver(settings), robot, simulation, cameras, often, settings.task)
     if settings.policy:
         seconds = float(random.uniform(*_DRIVES))
-        drive(ready_policy(settings.policy), robot, simulation, cameras, driving, seconds)
+        drive(_driver(settings), robot, simulation, cameras, driving, seconds)
     targets = simulation.plan()
     if targets is None:
         return None
@@ -132,6 +139,10 @@ def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode 
         {name: targets[:, place] for name, place in robot.slices.items()},
         np.full(len(targets), bool(settings.policy)),
     )
+
+
+def _driver(settings: CollectSettings) -> Policy:
+    return ready_policy(settings.policy, instruction=settings.task)
 
 
 def _collect_one(index: int, folder: Path, settings: CollectSettings, robot_file: Path | None) -> int:

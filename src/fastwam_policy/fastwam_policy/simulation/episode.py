@@ -23,7 +23,7 @@ from galaxea_r1lite_sim.camera import Cameras
 from galaxea_r1lite_sim.contacts import Contact
 from galaxea_r1lite_sim.randomization import Level, draw
 from galaxea_r1lite_sim.simulation import SETTLED, Simulation
-from galaxea_r1lite_sim.tasks import Progress
+from galaxea_r1lite_sim.tasks import Progress, TaskName
 
 _NS = 1_000_000_000
 _CAMERA_PERIOD = 0.07  # s between two images: 15 Hz, about, in whole control ticks
@@ -42,6 +42,8 @@ class EpisodeSettings:
         blending: of the bridge; `rtc` uses the policy's guidance.
         time_limit: s of simulated time for an episode.
         height: of the camera images, pixels.
+        task: what is on the table, and when it is done.
+        instruction: what the policy is told; empty: its default.
     """
 
     level: Level = "full"
@@ -50,6 +52,8 @@ class EpisodeSettings:
     blending: Blending = "switch"
     time_limit: float = 20.0
     height: int = 360
+    task: TaskName = "fold"
+    instruction: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def run_episode(
     watch: Callable[[Cameras], None] = lambda _: None,
 ) -> EpisodeResult:  # fmt: skip
     """One episode with a prepared policy; `watch` is called at the cameras' rate."""
-    return run_in(Simulation(robot, draw(seed, settings.level)), policy, robot, seed, settings, watch)
+    return run_in(Simulation(robot, draw(seed, settings.level, settings.task)), policy, robot, seed, settings, watch)
 
 
 def run_in(
@@ -136,6 +140,7 @@ class ClosedLoop:
         self._policy, self._info, self._robot, self._settings = policy, policy.info, robot, settings
         self._sees = [camera.name for camera in self._info.cameras if camera.name in cameras.names]
         self._looks_back = bool(self._info.history) or isinstance(policy, StatefulPolicy)
+        self._instruction = settings.instruction or self._info.default_instruction
         self._frames: list[Frame] = []
         self._commanded: list[NDArray[np.float64]] = []
         self._simulation, self._cameras = simulation, cameras
@@ -195,14 +200,14 @@ class ClosedLoop:
     def _observe(self) -> None:
         """One inference; its chunk arrives after the latency."""
         frame, latency_ns = self._frame(), round(self._settings.latency * _NS)
-        now_ns, instruction = frame.stamp_ns, self._info.default_instruction
+        now_ns = frame.stamp_ns
         earlier = self._seen([now_ns - round(age * _NS) for age in self._info.history])
         if self._chunks and isinstance(self._policy, StatefulPolicy):
             self._policy.executed(*self._executed(now_ns))
         self._observed_ns = now_ns
         running = self._running(now_ns, latency_ns)
         begin = time.perf_counter()
-        chunk = self._policy.infer(Observation(now_ns, frame.images, frame.joints, instruction, running, earlier))
+        chunk = self._policy.infer(Observation(now_ns, frame.images, frame.joints, self._instruction, running, earlier))
         self._inference_ms.append(1e3 * (time.perf_counter() - begin))
         self._chunks += 1
         self._order = [self._robot.joint_names.index(name) for name in chunk.names]

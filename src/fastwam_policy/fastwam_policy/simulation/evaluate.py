@@ -34,7 +34,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from galaxea_r1lite_sim import contacts
 from galaxea_r1lite_sim.camera import Cameras, not_rendered
-from galaxea_r1lite_sim.tasks.fold import Fold
+from galaxea_r1lite_sim.tasks import TASKS
 
 _OUTCOMES = TypeAdapter(list[EpisodeResult])  # fields of other versions are ignored
 
@@ -57,7 +57,7 @@ def evaluate(
     Raises:
         ConfigError: the policy cannot be loaded, does not fit the robot, or cannot do what the settings ask for.
     """
-    policy = ready_policy(source, mode)  # a bad policy is refused here, not in a worker
+    policy = ready_policy(source, mode, settings.instruction)  # a bad policy is refused here, not in a worker
     config = RobotConfig.load(robot)
     check_robot(policy.info, config, source)
     check_rendered(policy.info, config, source)
@@ -108,23 +108,23 @@ def gather(
 
     They are in the file `figures` from the first outcome on, as JSON; what it has already is not done again.
     """
-    seeds, outcomes, about = how.seeds, _known(figures, how), asdict(how)
+    seeds, outcomes, about, hands = how.seeds, _known(figures, how), asdict(how), TASKS[how.task].hands
     done = {outcome.seed for outcome in outcomes}
     if done:
         print(f"{len(done)} of {len(seeds)} episodes are in {figures} already")
     missing = [seed for seed in seeds if seed not in done]
     if not missing:
-        return {"how": about, **summarise(outcomes)}
+        return {"how": about, **summarise(outcomes, hands)}
     with counted() as progress, closing(run(missing)) as arriving:
         task = progress.add_task("episodes", total=len(seeds), completed=len(done))
         for outcome in arriving:
             outcomes.append(outcome)
             outcomes.sort(key=lambda each: each.seed)
             if figures is not None:
-                write_json(figures, {"how": about, **summarise(outcomes)})
+                write_json(figures, {"how": about, **summarise(outcomes, hands)})
             successes = sum(outcome.success for outcome in outcomes)
             progress.update(task, advance=1, description=f"{successes} of {len(outcomes)} succeeded")
-    return {"how": about, **summarise(outcomes)}
+    return {"how": about, **summarise(outcomes, hands)}
 
 
 def _known(figures: Path | None, how: Evaluation) -> list[EpisodeResult]:
@@ -145,7 +145,7 @@ def _known(figures: Path | None, how: Evaluation) -> list[EpisodeResult]:
     return [outcome for outcome in outcomes if outcome.seed in how.seeds]
 
 
-def summarise(outcomes: Sequence[EpisodeResult], hands: int = Fold.hands) -> dict[str, Any]:
+def summarise(outcomes: Sequence[EpisodeResult], hands: int = 2) -> dict[str, Any]:
     """Success with its Wilson interval (95 %), time to it, grasps, classes of failure, contacts of the robot.
 
     `hands` arms must take hold in the task.
@@ -188,21 +188,21 @@ def table(summary: dict[str, Any], title: str) -> Table:
 
 
 @cache  # one for each worker process
-def ready_policy(source: str, mode: str = "") -> Policy:
-    """A policy that is ready for its default instruction; `mode` is of a bundle with several ways to infer.
+def ready_policy(source: str, mode: str = "", instruction: str = "") -> Policy:
+    """A policy that is ready for an instruction, empty for its default; `mode` is of one with several ways to infer.
 
     Raises:
-        ConfigError: it cannot be loaded.
+        ConfigError: it cannot be loaded, or does not know the instruction.
     """
     policy = load_policy(source, {"mode": mode} if mode else {})
-    policy.prepare(policy.info.default_instruction)
+    policy.prepare(instruction or policy.info.default_instruction)
     return policy
 
 
 def _episode_of(
     source: str, seed: int, settings: EpisodeSettings, videos: Path | None, mode: str, robot_file: Path | None
 ) -> EpisodeResult:
-    robot, policy = RobotConfig.load(robot_file), ready_policy(source, mode)
+    robot, policy = RobotConfig.load(robot_file), ready_policy(source, mode, settings.instruction)
     frames: list[Pixels] = []
 
     def keep(cameras: Cameras) -> None:

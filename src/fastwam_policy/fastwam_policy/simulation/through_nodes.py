@@ -69,7 +69,7 @@ class _Trials(TaskRig):
 
     def start_all(self, source: str, settings: EpisodeSettings, robot: Path | None) -> None:
         """The processes of mode sim; nothing moves yet."""
-        for process in processes("sim", {"policy": source, "robot_config": str(robot or "")}):
+        for process in processes("sim", {"policy": source, "robot_config": str(robot or ""), "task": settings.task}):
             command = process.command()
             if process.name == "sim_node":
                 command += ["-p", f"image_height:={settings.height}"]
@@ -92,7 +92,7 @@ class _Trials(TaskRig):
         self.simulation = None
         self.until(lambda: self.simulation is not None and self.simulation.seed == seed, "the new scene")
         self.arm()
-        result = self.run_task(settings.time_limit)
+        result = self.run_task(settings.time_limit, settings.instruction)
         policy = self._policy
         latency = float(policy.latency_p50[-1]) if policy is not None and len(policy.latency_p50) else 0.0
         success = result.code == RunTask.Result.SUCCEEDED

@@ -76,7 +76,7 @@ def test_a_place_that_cannot_be_written(monkeypatch, capsys, tmp_path, code):
         ["export", "FOLDER", "OUT"],
         ["convert", "MISSING", "--output", "OUT", "--task", " "],
         ["convert", "MISSING", "--output", "OUT", "--height", "20000"],
-        ["collect", "OUT", "--task", ""],
+        ["collect", "OUT", "--instruction", ""],
         ["collect", "OUT", "--height", "18000"],
         ["check-dataset", "MISSING", "--fix", "OUT"],
         ["check-dataset", "MISSING", "--fix", "FILE"],

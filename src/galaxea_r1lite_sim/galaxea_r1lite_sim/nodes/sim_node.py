@@ -42,7 +42,6 @@ _STATUS_PERIOD = 0.1  # s
 _EXTRA = 0.0  # the 7th entry that the robot's arm messages may carry
 _WINDOW_PERIOD = 1 / 30  # s
 _WINDOW_END = 0.5  # s for the window's own thread, which aborts the process when it is cut off
-_TASK = "fold"
 _ANOTHER = "choose another seed, or switch the expert off"
 _BEHIND = 0.5  # s by which simulated time may lag before it is given up to catch up
 
@@ -93,7 +92,7 @@ class SimNode(ManagedNode):
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="physics", daemon=True)
         self._thread.start()
-        self.get_logger().info(f"simulating seed {self._seed}, randomization {self._level}")
+        self.get_logger().info(f"task {self._values['task']}, seed {self._seed}, randomization {self._level}")
 
     def deactivate(self) -> None:
         """Stop the physics."""
@@ -111,7 +110,7 @@ class SimNode(ManagedNode):
 
     def _begin(self, seed: int, level: str) -> None:
         """A new scene, ready to step."""
-        simulation = Simulation(self._robot, draw(seed, level))  # type: ignore[arg-type]
+        simulation = Simulation(self._robot, draw(seed, level, self._values["task"]))  # type: ignore[arg-type]
         cameras = Cameras(simulation, self._values["image_height"], self._values["image_height"] * 16 // 9)
         for camera in cameras.names:
             cameras.render(camera)  # compiled before time begins
@@ -249,7 +248,7 @@ class SimNode(ManagedNode):
         simulation, progress = self._simulation, self._simulation.progress()
         (wall, begin), (wall_now, now) = recent[0], recent[-1]
         message = SimulationStatus(
-            task=_TASK,
+            task=self._values["task"],
             seed=self._seed,
             time=simulation.time,
             success=progress.success,
@@ -271,7 +270,8 @@ class SimNode(ManagedNode):
             self._success.publish(Bool(data=True))
         duration = self._values["duration"]
         if duration and (done or simulation.time > duration) and not self.finished.is_set():
-            self.get_logger().info(f"{'' if done else 'not '}{simulation.conditions.task.done} after {simulation.time:.1f} s")
+            what = simulation.conditions.task.done if done else f"not {simulation.conditions.task.done}"
+            self.get_logger().info(f"{what} after {simulation.time:.1f} s")
             self.finished.set()
 
 

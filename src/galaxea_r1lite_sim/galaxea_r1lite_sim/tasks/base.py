@@ -94,7 +94,7 @@ class Task(ABC):
 
     @abstractmethod
     def varied(self, random: np.random.Generator, color: Color) -> Self:
-        """This one as randomization `full` varies it besides: in a `color`, and whatever else."""
+        """As randomization `full` varies it besides: in a `color`, and whatever else."""
 
     @abstractmethod
     def mjcf(self, table: float, friction: float) -> str:

@@ -1,10 +1,11 @@
-"""Our own simulator as a benchmark: the R1 Lite folds a towel, through the bridge, as `eval-sim` does it."""
+"""Our own simulator as a benchmark: tasks of the R1 Lite, through the bridge, as `eval-sim` does one of them."""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,18 @@ from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.simulation.episode import CAMERA_FPS, EpisodeSettings, run_in
 from fastwam_policy.simulation.evaluate import check_rendered
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_sim import expert
+from galaxea_r1lite_sim import expert, tasks
 from galaxea_r1lite_sim.camera import Cameras
 from galaxea_r1lite_sim.randomization import LEVELS, draw
 from galaxea_r1lite_sim.simulation import Simulation
+from galaxea_r1lite_sim.tasks import TASK_NAMES, TASKS
 
 _TRIALS = 100  # seeds 0 to 99; training uses seeds from 10000
 _HORIZON = 32  # steps of a chunk, as a policy's
-_INSTRUCTION = "fold the towel"
 
 
 @dataclass(frozen=True)
-class Towel:
+class Sim:
     """See :class:`Benchmark`; the suites are what varies from seed to seed.
 
     Args:
@@ -43,22 +44,25 @@ class Towel:
 
     robot: Path | None = None
     time_limit: float = EpisodeSettings.time_limit
-    name: str = "towel"
-    title: str = "Simulated towel"
+    name: str = "sim"
+    title: str = "Simulated R1 Lite"
     note: str = ""
     suites: tuple[str, ...] = LEVELS
     official: tuple[str, ...] = ("full",)
     published: tuple[Published, ...] = ()
 
     def protocol(self) -> dict[str, Any]:
-        """See :class:`Benchmark`; the level is the suite."""
-        settings = {key: value for key, value in asdict(self._settings("full")).items() if key != "level"}
+        """See :class:`Benchmark`; without what the suite and the task say."""
+        settings = asdict(EpisodeSettings(time_limit=self.time_limit))
+        for name in ("level", "task", "instruction"):
+            del settings[name]
         return settings | {"robot": str(self.robot or "")}
 
     def tasks(self, suites: Sequence[str]) -> list[Task]:
         """See :class:`Benchmark`."""
         require_simulator()
-        return [Task(suite, 0, _INSTRUCTION, _TRIALS) for suite in suites]
+        numbered = list(enumerate(TASKS.values()))
+        return [Task(suite, number, task.instruction, _TRIALS) for suite in suites for number, task in numbered]
 
     def policy(self, source: str) -> Policy | None:
         """See :class:`Benchmark`."""
@@ -74,38 +78,40 @@ class Towel:
 
     def expert_identity(self) -> str:
         """See :class:`Benchmark`."""
-        return sha256(Path(expert.__file__))[:12]
+        files = [Path(expert.__file__), *sorted(Path(tasks.__file__).parent.glob("*.py"))]
+        return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:12]
 
-    def open(self, task: Task, policy: Policy | None, log: Path, *, film: bool) -> OpenTowel:
+    def open(self, task: Task, policy: Policy | None, log: Path, *, film: bool) -> OpenSim:
         """See :class:`Benchmark`; this simulator runs in this process, and prints nothing."""
-        return OpenTowel(RobotConfig.load(self.robot), task, policy, self._settings(task.suite))
+        level: Any = task.suite  # one of LEVELS
+        settings = EpisodeSettings(
+            level, time_limit=self.time_limit, task=TASK_NAMES[task.number], instruction=task.instruction
+        )
+        return OpenSim(RobotConfig.load(self.robot), task, policy, settings)
 
     def remarks(self, episodes: Sequence[Episode]) -> list[str]:
         """See :class:`Benchmark`."""
         return []
 
-    def _settings(self, level: str) -> EpisodeSettings:
-        return replace(EpisodeSettings(time_limit=self.time_limit), level=level)  # type: ignore[arg-type]
 
-
-class OpenTowel:
-    """The task of one level; each trial is a seed."""
+class OpenSim:
+    """A task at one level; each trial is a seed."""
 
     def __init__(self, robot: RobotConfig, task: Task, policy: Policy | None, settings: EpisodeSettings) -> None:
         self._robot, self._task, self._policy, self._settings = robot, task, policy, settings
         if policy is not None:
-            policy.prepare(policy.info.default_instruction)
+            policy.prepare(task.instruction)
 
     def play(self, trial: int, film: Path | None) -> Episode:
         """See :class:`OpenTask`."""
         started = time.perf_counter()
-        simulation = Simulation(self._robot, draw(trial, self._settings.level))
+        simulation = Simulation(self._robot, draw(trial, self._settings.level, self._settings.task))
         initial, frames, targets = _scene(simulation), list[Pixels](), list[NDArray[np.float64]]()
         try:
             policy = self._policy or _Plan(self._robot, simulation)
         except expert.UnreachableError as error:
             return Episode(
-                suite=self._task.suite, task=0, trial=trial, success=False, failure=str(error), steps=0,
+                suite=self._task.suite, task=self._task.number, trial=trial, success=False, failure=str(error), steps=0,
                 seconds=time.perf_counter() - started, initial=initial, final=initial,
             )  # fmt: skip
 
@@ -118,7 +124,7 @@ class OpenTowel:
         if film is not None and not result.success:
             write_video(film, frames, CAMERA_FPS)
         return Episode(
-            suite=self._task.suite, task=0, trial=trial, success=result.success, failure=result.failure,
+            suite=self._task.suite, task=self._task.number, trial=trial, success=result.success, failure=result.failure,
             steps=round(result.time * policy.info.fps), seconds=time.perf_counter() - started,
             inference_ms=result.inference_ms, initial=initial, actions=fingerprint(*targets),
             final=_scene(simulation), simulator="galaxea_r1lite_sim",
@@ -139,7 +145,7 @@ class _Plan:
         self._begin: int | None = None
 
     def prepare(self, instruction: str) -> None:
-        """There is one task."""
+        """It knows the scene."""
 
     def reset(self) -> None:
         """Begin the plan again."""
