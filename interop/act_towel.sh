@@ -2,7 +2,7 @@
 # ACT by LeRobot's own trainer on simulated towels, then served: interop/act_towel.sh PYTHON FOLDER EPISODES STEPS
 # PYTHON is that of an environment with lerobot[dataset,training], websockets and msgpack. Called again with more steps it
 # continues. Ctrl-C ends the server; meanwhile, elsewhere:
-#   ./fastwam eval-sim ws://127.0.0.1:8000 --randomization towel --episodes 50 --workers 1
+#   ./fastwam eval-sim ws://127.0.0.1:8000 --randomization objects --episodes 50 --workers 1
 set -euo pipefail
 [ $# = 4 ] || { sed -n '2,5s/^# //p' "$0"; exit 2; }
 python=$1 data=$2/data head=$2/head run=$2/act episodes=$3 steps=$4
@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # One thread: on a machine with other work, two wait for each other more than they compute.
 export HF_HUB_OFFLINE=1 WANDB_MODE=disabled OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
-./fastwam collect "$data" --episodes "$episodes" --randomization towel --height 90 --format v3.0 --workers 1
+./fastwam collect "$data" --episodes "$episodes" --randomization objects --height 90 --format v3.0 --workers 1
 
 # What the head camera sees alone: each camera more costs as much again, in decoding and in the backbone.
 if [ ! -e "$head/meta/info.json" ]; then

@@ -310,7 +310,7 @@ def test_our_simulator_in_the_same_frame(tmp_path, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["chess", "noop"], "argument benchmark: invalid choice"),
-        (["sim", "noop", "--suite", "silk"], "--suite silk: Simulated R1 Lite has none, towel, full"),
+        (["sim", "noop", "--suite", "silk"], "--suite silk: Simulated R1 Lite has none, objects, full"),
         (["sim", "noop", "--tasks", "0-3"], "--tasks 2: the last task is 1"),
         (["sim", "noop", "--tasks", "3-1"], "argument --tasks: must be numbers such as 0,3-5, got '3-1'"),
         (["sim", "noop", "--protocol", "openpi"], "--protocol is for libero and libero-pro, not for sim"),

@@ -69,7 +69,7 @@ def test_a_perfect_policy_folds_through_the_bridge(blending):
 def test_the_shipped_policy_folds_the_towel():
     policy = load_policy(shipped_bundle())
     policy.prepare(policy.info.default_instruction)
-    outcome = run_episode(policy, ROBOT, 3, EpisodeSettings(level="towel"))
+    outcome = run_episode(policy, ROBOT, 3, EpisodeSettings(level="objects"))
     assert outcome.success
     assert outcome.grasps == 2
 
@@ -111,7 +111,7 @@ class Stalling(Oracle):
 
 def test_the_expert_takes_over_where_a_policy_stalls(tmp_path, capsys):
     """Within the limits and without a leap; the rows say who commanded them."""
-    simulation = Simulation(ROBOT, draw(3, "towel"))
+    simulation = Simulation(ROBOT, draw(3, "objects"))
     episode = corrected(Stalling(3), ROBOT, simulation, Cameras(simulation, 90, 160), EpisodeSettings(), "fold")
     assert simulation.progress().success
     first = int(episode.intervention.argmax())

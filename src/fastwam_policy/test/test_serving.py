@@ -85,8 +85,8 @@ def test_an_episode_is_the_same_as_in_process(random_bundle):
     def end(source):
         with closing(load_policy(source)) as policy:
             policy.prepare("fold the towel")
-            simulation = Simulation(ROBOT, draw(0, "towel"))
-            settings = EpisodeSettings("towel", 0.15, 0.3, "rtc", height=90)
+            simulation = Simulation(ROBOT, draw(0, "objects"))
+            settings = EpisodeSettings("objects", 0.15, 0.3, "rtc", height=90)
             drive(policy, ROBOT, simulation, Cameras(simulation, 90, 160), settings, 1.0)
             return simulation.data.qpos
 

@@ -28,6 +28,18 @@ class Flat:
     device: Uncompared[str] = "cpu"
 
 
+def test_a_value_that_was_renamed_is_no_change():
+    @dataclass(frozen=True)
+    class How:
+        level: str = "objects"
+        name: str = "objects"
+
+    assert list(changes({"level": "towel"}, How())) == []
+    assert list(changes({"level": "full", "name": "towel"}, How())) == [
+        "level: full -> objects", "name: towel -> objects",
+    ]  # fmt: skip
+
+
 def test_what_was_not_written_had_its_default():
     now = Whole(path=Path("data"), parts=[Part(size=1), Part(size=2)], first=Part(size=3), workers=5)
     before = {"path": "data", "parts": [{"size": 1}, {"size": 2}], "first": {"size": 3}, "workers": 2}

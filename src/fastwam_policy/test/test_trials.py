@@ -28,7 +28,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 from .pseudo_terminal import Terminal
 
 ROBOT = RobotConfig.load()
-TWO = TrialSettings(("/bundles/one", "/bundles/other"), ("1 byte", "2 bytes"), 10, "sim", "", 20.0, "towel", 100)
+TWO = TrialSettings(("/bundles/one", "/bundles/other"), ("1 byte", "2 bytes"), 10, "sim", "", 20.0, "objects", 100)
 # Two shared cores are not a robot's: what is tested here is not its timing.
 PATIENT = {
     "watchdog.feedback_age.limit": 2.0, "watchdog.overrun.limit": 1.0, "watchdog.feedback_jump.limit": 3.0,

@@ -12,7 +12,7 @@ from galaxea_r1lite_sim.shapes import Color, shaded
 from galaxea_r1lite_sim.tasks import TASKS, Task, TaskName
 from galaxea_r1lite_sim.tasks.fold import Fold
 
-Level = Literal["none", "towel", "full"]
+Level = Literal["none", "objects", "full"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 _FOLD = Fold()
 
@@ -45,15 +45,15 @@ class Conditions:
 def draw(seed: int, level: Level = "full", task: TaskName = "fold") -> Conditions:
     """The conditions of a seed.
 
-    `none` varies nothing, `towel` the places of things and the arms' start, `full` also their look, the table's, light,
-    cameras, friction and the servos. A seed's things lie in the same places in `towel` and `full`.
+    `none` varies nothing, `objects` their places and the arms' start, `full` also their look, the table's, light,
+    cameras, friction and the servos. A seed's objects lie in the same places in `objects` and `full`.
     """
     if level == "none":
         return Conditions(TASKS[task]())
     random = np.random.default_rng(seed)
     things = TASKS[task].placed(random)
     placed = Conditions(things, start_noise=random.normal(0, 0.02, 12).clip(-0.05, 0.05))
-    if level == "towel":
+    if level == "objects":
         return placed
     color = _color(random, 0.25, 0.95)
     table = _color(random, 0.35, 0.8)

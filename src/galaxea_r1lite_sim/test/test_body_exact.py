@@ -142,7 +142,7 @@ def used():
 def folds(count):
     found = [ROBOT.home[None]]
     for seed in range(count):
-        simulation = Simulation(ROBOT, draw(seed, "towel"))
+        simulation = Simulation(ROBOT, draw(seed, "objects"))
         found.append(simulation.plan())
     return np.concatenate(found)
 

@@ -48,7 +48,7 @@ def test_the_arm_on_its_side_places_the_cube(seed):
 
 
 def test_the_expert_goes_on_with_the_cube_in_its_gripper():
-    simulation = Simulation(ROBOT, draw(1, "towel", "cube"))
+    simulation = Simulation(ROBOT, draw(1, "objects", "cube"))
     targets = simulation.plan()
     follow(simulation, targets[:60])
     assert simulation.held
@@ -84,10 +84,10 @@ def test_cameras_see_the_cube_and_the_mat():
 
 
 def test_seeds_vary_what_their_level_says():
-    none, towel, full = (draw(4, level, "cube").task for level in ("none", "towel", "full"))
+    none, placed, full = (draw(4, level, "cube").task for level in ("none", "objects", "full"))
     assert none == Cube()
-    assert towel.center == full.center != none.center
-    assert towel.color == none.color != full.color
+    assert placed.center == full.center != none.center
+    assert placed.color == none.color != full.color
     sides = {np.sign(draw(seed, "full", "cube").task.center[1]) for seed in range(20)}
     assert sides == {-1, 1}
 

@@ -43,7 +43,7 @@ def test_it_speaks_as_the_robot_does(ros, status):
     }
     clock = ros.collect(Clock, "/clock", 10)
     target = ros.node.create_publisher(JointState, LEFT.target, 1)
-    start(ros, seed=7, randomization="towel")
+    start(ros, seed=7, randomization="objects")
     ros.until(lambda: all(feedback.values()) and all(images.values()) and status and clock)
     assert len(feedback["left_arm"][0].position) == 7, "the 7th entry, as on the robot"
     assert len(feedback["right_gripper"][0].position) == 1
@@ -68,7 +68,7 @@ def test_it_speaks_as_the_robot_does(ros, status):
     ros.until(lambda: status[-1].seed == 8 and status[-1].time < 5)
     answer = ros.call(ResetSimulation, ROBOT.interfaces.reset, ResetSimulation.Request(seed=1, randomization="wild"))
     assert not answer.success
-    assert "randomization must be one of none, towel, full" in answer.message
+    assert "randomization must be one of none, objects, full" in answer.message
     stamps = [nanoseconds(message.clock) for message in clock]
     assert stamps == sorted(stamps), "a reset does not move the clock back"
 

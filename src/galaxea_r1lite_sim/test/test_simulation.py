@@ -51,7 +51,7 @@ def test_links_are_where_the_kinematics_say():
 
 
 def test_it_starts_at_the_start_pose_with_a_flat_towel():
-    conditions = draw(5, "towel")
+    conditions = draw(5, "objects")
     simulation = Simulation(ROBOT, conditions)
     home = np.array([value for group in ROBOT.commanded.values() for value in group.home])
     arms = np.array([unit == "rad" for unit in ROBOT.units])
@@ -97,7 +97,7 @@ def test_the_expert_folds(folded):
 
 @pytest.mark.parametrize("steps", [45, 70])
 def test_the_expert_goes_on_with_a_towel_in_its_grippers(steps):
-    simulation = Simulation(ROBOT, draw(4, "towel"))
+    simulation = Simulation(ROBOT, draw(4, "objects"))
     targets = simulation.plan()
     for row in targets[:steps]:
         simulation.target = row
@@ -252,10 +252,10 @@ def test_another_torso_is_simulated_and_another_arm_refused(robot_file):
 
 
 def test_seeds_vary_what_their_level_says():
-    none, towel, full = (draw(4, level) for level in ("none", "towel", "full"))
+    none, placed, full = (draw(4, level) for level in ("none", "objects", "full"))
     assert none == Conditions()
-    assert towel.task.center == full.task.center != none.task.center
-    assert towel.task.color == none.task.color != full.task.color
+    assert placed.task.center == full.task.center != none.task.center
+    assert placed.task.color == none.task.color != full.task.color
     assert draw(5).friction != draw(4).friction
     for seed in range(200):
         drawn = draw(seed)

@@ -17,7 +17,7 @@ from fastwam_policy.common.arguments import (
 
 NAME, GROUP = "compare", "train"
 HELP = "train and evaluate every variant alike: hours, resumable"
-EXAMPLE = "./fastwam compare config/training/towel.yaml output/compare --randomization towel --episodes 20"
+EXAMPLE = "./fastwam compare config/training/towel.yaml output/compare --randomization objects --episodes 20"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

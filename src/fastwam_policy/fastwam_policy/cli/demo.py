@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=number(int, least=0), default=0, help="scene of mode sim")
     add_task(parser)
-    add_randomization(parser, "towel")
+    add_randomization(parser, "objects")
     parser.add_argument(
         "--duration",
         type=number(float, least=0),

@@ -22,7 +22,7 @@ from fastwam_policy.common.arguments import (
 
 NAME, GROUP = "eval-sim", "evaluate"
 HELP = "how often a policy does a task in the simulator"
-EXAMPLE = "./fastwam eval-sim bundles/towel_small --randomization towel --episodes 10"
+EXAMPLE = "./fastwam eval-sim bundles/towel_small --randomization objects --episodes 10"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--first-seed", type=number(int, least=0), default=0, help="scene of the first trial, mode sim (default 0)"
     )
-    add_randomization(parser, "towel")
+    add_randomization(parser, "objects")
     add_robot(parser)
     add_json(parser)
 

@@ -173,10 +173,15 @@ def add_randomization(parser: argparse.ArgumentParser, default: str = "full") ->
     """`--randomization` of simulated scenes."""
     parser.add_argument(
         "--randomization",
-        choices=["none", "towel", "full"],
+        type=_level,
+        choices=["none", "objects", "full"],
         default=default,
-        help="what a scene's seed varies; towel: places of things and the arms' start (default %(default)s)",
+        help="what a scene's seed varies; objects: their places and the arms' start (default %(default)s)",
     )
+
+
+def _level(text: str) -> str:
+    return "objects" if text == "towel" else text  # its name while the towel was the only object
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

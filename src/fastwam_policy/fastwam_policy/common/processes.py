@@ -32,7 +32,7 @@ ARGUMENTS: dict[str, tuple[Argument, str]] = {
     "record_images": (False, "with `record`, the camera images as well"),
     "seed": (0, "what the simulated scene is drawn from, mode sim"),
     "task": ("fold", "what is on the simulated table and to be done, mode sim: fold or cube"),
-    "randomization": ("towel", "what the seed varies, mode sim: none, towel (places and the arms' start) or full"),
+    "randomization": ("objects", "what the seed varies, mode sim: none, objects (places and the arms' start) or full"),
     "duration": (0.0, "simulated seconds, or success before, after which mode sim ends; 0 for never"),
     "robot_config": ("", "description of the robot for all nodes; empty for the installed config/r1lite.yaml"),
     "session": ("", "folder of that recording; empty for ~/fastwam_sessions/TIME"),

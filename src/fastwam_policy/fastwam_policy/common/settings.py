@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 T = TypeVar("T")
 _UNCOMPARED = "uncompared"
 _NOTHING = "nothing"
+_FORMERLY = {"level": {"towel": "objects"}, "randomization": {"towel": "objects"}}  # values that were renamed, by key
 _PLAIN = TypeAdapter(Any)
 
 Uncompared = Annotated[T, _UNCOMPARED]
@@ -42,6 +43,8 @@ def changes(before: object, now: object, key: str = "") -> Iterator[str]:
             yield from changes(old, new, f"{key}[{index}]")
     else:
         old, new = (_PLAIN.dump_python(value, mode="json") for value in (before, now))
+        if isinstance(old, str):
+            old = _FORMERLY.get(key.rpartition(".")[2], {}).get(old, old)
         if old != new and str(old) != str(new):
             yield f"{key}: {old} -> {new}"
 
