@@ -164,6 +164,13 @@ def test_a_policy_with_a_memory_is_given_what_was_seen_and_executed():
     assert np.abs(measured - actions[1::2])[:, :6].max() < 0.15, "seen as it was executed, but for the servo's lag"
 
 
+def test_a_policy_is_told_the_task_that_is_simulated():
+    policy = Recalling(3)
+    settings = EpisodeSettings(time_limit=0.6, height=90, task="cube", instruction="put the cube on the mat")
+    assert run_episode(policy, ROBOT, 3, settings).failure == "not grasped"
+    assert {observation.instruction for observation in policy.seen} == {"put the cube on the mat"}
+
+
 def test_equal_seeds_give_equal_outcomes():
     short = EpisodeSettings(time_limit=4.0)
     one, other = (run_episode(Oracle(5), ROBOT, 5, short) for _ in range(2))
@@ -294,6 +301,7 @@ def test_episodes_run_through_the_nodes(random_bundle, tmp_path):
         (["--time-limit", "0"], "--time-limit: must be above 0"),
         (["--workers", "-1"], "--workers: must be at least 0"),
         (["--latency", "-1"], "--latency: must be at least 0, got -1; see: fastwam eval-sim --help"),
+        (["--task", "cube"], "no text embedding for the prompt"),
         (["--latency", "1.6"], "--latency must be below 1.5 s"),
         (["--videos", "/dev/null"], "--videos /dev/null: cannot be written"),
         (["--videos", "/tmp", "--nodes"], "--nodes films nothing"),

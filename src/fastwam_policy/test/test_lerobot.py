@@ -148,6 +148,17 @@ def test_collect_writes_continues_and_refuses(tmp_path, capsys):
 
 
 @NEEDS_SIMULATOR
+def test_every_task_can_be_collected():
+    """The fold is, above; here the other one, with noise."""
+    from fastwam_policy.simulation.collect import CollectSettings, record
+
+    made = record(ROBOT, 10_003, CollectSettings("put it there", height=90, simulated="cube"))
+    assert made.task == "put it there"
+    assert 100 < made.length < 140
+    assert len(made.images["head"]) == made.length
+
+
+@NEEDS_SIMULATOR
 @pytest.mark.slow
 def test_noise_is_gentle_where_it_matters():
     from fastwam_policy.simulation.collect import CollectSettings, _noise, record
