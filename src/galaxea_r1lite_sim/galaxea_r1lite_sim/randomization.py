@@ -47,7 +47,12 @@ def draw(seed: int, level: Level = "full", task: TaskName = "fold") -> Condition
 
     `none` varies nothing, `objects` their places and the arms' start, `full` also their look, the table's, light,
     cameras, friction and the servos. A seed's objects lie in the same places in `objects` and `full`.
+
+    Raises:
+        ValueError: there is no such level.
     """
+    if level not in LEVELS:
+        raise ValueError(f"randomization must be one of {', '.join(LEVELS)}, got {level!r}")
     if level == "none":
         return Conditions(TASKS[task]())
     random = np.random.default_rng(seed)

@@ -84,9 +84,9 @@ def _of_ours(given: argparse.Namespace, source: str) -> int:
         _refuse("--suite and --tasks need --benchmark")
     require_simulator()
     from fastwam_policy.simulation.collect import CollectSettings, collect
-    from galaxea_r1lite_sim.tasks import TASKS
+    from galaxea_r1lite_sim.tasks import TASKS, TaskName
 
-    task = given.task or "fold"
+    task: TaskName = given.task or "fold"
     settings = CollectSettings(
         given.instruction or TASKS[task].instruction,
         given.randomization,

@@ -10,7 +10,7 @@ from galaxea_r1lite_sim.tasks.cube import Cube
 from galaxea_r1lite_sim.tasks.fold import Fold
 
 TaskName = Literal["fold", "cube"]
-TASKS: Mapping[TaskName, type[Task]] = {"fold": Fold, "cube": Cube}
+TASKS: Mapping[str, type[Task]] = {"fold": Fold, "cube": Cube}
 TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 
 __all__ = ["TASKS", "TASK_NAMES", "Progress", "Task", "TaskName"]
