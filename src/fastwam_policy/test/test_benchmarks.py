@@ -316,7 +316,7 @@ def test_our_simulator_in_the_same_frame(tmp_path, monkeypatch, capsys):
         (["sim", "noop", "--protocol", "openpi"], "--protocol is for libero and libero-pro, not for sim"),
         (["sim", "noop", "--blind"], "--blind: noop looks at no pictures anyway"),
         (["libero", "noop"], "FASTWAM_LIBERO_PYTHON: /nowhere: no such file"),
-        (["libero", "noop", "--robot", __file__], "--robot is for towel, not for libero"),
+        (["libero", "noop", "--robot", __file__], "--robot is for sim, not for libero"),
     ],
 )
 def test_wrong_use_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
