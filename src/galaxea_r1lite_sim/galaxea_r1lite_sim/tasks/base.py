@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from galaxea_r1lite_sim.shapes import Color, Visual
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from galaxea_r1lite_sim.simulation import Simulation
 
 
@@ -89,11 +87,11 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def placed(cls, random: np.random.Generator) -> Self:
+    def placed(cls, random: np.random.Generator) -> Task:
         """What any randomization varies: the places of things."""
 
     @abstractmethod
-    def varied(self, random: np.random.Generator, color: Color) -> Self:
+    def varied(self, random: np.random.Generator, color: Color) -> Task:
         """As randomization `full` varies it besides: in a `color`, and whatever else."""
 
     @abstractmethod

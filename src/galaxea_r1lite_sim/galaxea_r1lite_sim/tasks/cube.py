@@ -15,8 +15,6 @@ from galaxea_r1lite_sim.shapes import Color, Visual, numbers
 from galaxea_r1lite_sim.tasks.base import Grip, Progress, Task
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from galaxea_r1lite_sim.simulation import Simulation
 
 _BODY = "cube"
@@ -60,7 +58,7 @@ class Cube(Task):
     mat_color: Color = (0.9, 0.9, 0.85)
 
     @classmethod
-    def placed(cls, random: np.random.Generator) -> Self:
+    def placed(cls, random: np.random.Generator) -> Cube:
         """The cube left or right of the mat, each anywhere within 15 cm by 15 cm, and 10 cm by 10 cm."""
         side = 1.0 if random.random() < 0.5 else -1.0
         x, y = random.uniform(0.42, 0.57), side * random.uniform(*_SIDE)
@@ -68,7 +66,7 @@ class Cube(Task):
         mat_x, mat_y = np.array(cls.mat) + random.uniform(-0.05, 0.05, 2)
         return cls((float(x), float(y)), float(yaw), (float(mat_x), float(mat_y)))
 
-    def varied(self, random: np.random.Generator, color: Color) -> Self:
+    def varied(self, random: np.random.Generator, color: Color) -> Cube:
         """Of another size, on a mat of another colour."""
         edge, (red, green, blue) = random.uniform(*_EDGE), random.uniform(0.25, 0.95, 3)
         return replace(self, edge=float(edge), color=color, mat_color=(float(red), float(green), float(blue)))

@@ -16,8 +16,6 @@ from galaxea_r1lite_sim.shapes import Color, numbers, shaded
 from galaxea_r1lite_sim.tasks.base import Cloth, Progress, Task
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from galaxea_r1lite_sim.simulation import Simulation
 
 _VERTICES = 11  # along each edge
@@ -76,12 +74,12 @@ class Fold(Task):
     stripes: float = 0.0
 
     @classmethod
-    def placed(cls, random: np.random.Generator) -> Self:
+    def placed(cls, random: np.random.Generator) -> Fold:
         """By up to 5 cm and 15 degrees."""
         center = np.array(cls.center) + random.uniform(-0.05, 0.05, 2)
         return cls((float(center[0]), float(center[1])), float(np.deg2rad(random.uniform(-15, 15))))
 
-    def varied(self, random: np.random.Generator, color: Color) -> Self:
+    def varied(self, random: np.random.Generator, color: Color) -> Fold:
         """Of another size, and with stripes, perhaps."""
         size, stripes = random.uniform(0.26, 0.30), random.choice([0.0, 0.0, 0.028, 0.056])
         return replace(self, size=float(size), color=(color, shaded(color, 0.6)), stripes=float(stripes))
