@@ -11,8 +11,11 @@ from fastwam_policy.model.checkpoint import load_into, load_weights
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import make_schedule
+from fastwam_policy.model.variants import Prediction
 from fastwam_policy.performance.plain import plain_inference
 from fastwam_policy.policies.base import Observation
+from fastwam_policy.policies.fastwam import engine as engine_module
+from fastwam_policy.policies.fastwam import linears
 from fastwam_policy.policies.fastwam.engine import Engine
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy, Options
 from fastwam_policy.policies.fastwam.random_bundle import write_random_bundle
@@ -32,21 +35,32 @@ def model():
     return model.eval().requires_grad_(False)
 
 
-def engine_for(model, case, kind="eager"):
+def engine_for(model, case, kind="eager", frames=1):
     height, width = case["first_frame_latents"].shape[-2:]
     schedule = make_schedule(10, float(case["sigma_shift"]), model.dtype)
     horizon = int(case["action_horizon"])
-    return Engine(model, (height // 2, width // 2), horizon, schedule, len(case["context"]), kind)
+    return Engine(model, (height // 2, width // 2), horizon, schedule, len(case["context"]), kind, frames)
 
 
 def joint_state(case):
     return batch(case["proprio"]) if "proprio" in case else None
 
 
+@pytest.fixture(params=["plain", "packed"])
+def weights(request, monkeypatch):
+    """Both ways in which the engine may keep them, whatever this machine would choose."""
+    if request.param == "packed" and not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(engine_module, "packing_pays", lambda *_: request.param == "packed")
+    monkeypatch.setattr(linears, "_LEAST_PRODUCT", 0)
+    return request.param
+
+
 @pytest.mark.parametrize(
     ("number", "kind"),
     [(0, "eager"), (1, "eager"), (2, "eager"), (3, "eager"), pytest.param(0, "compiled", marks=pytest.mark.slow)],
 )
+@pytest.mark.usefixtures("weights")
 @torch.inference_mode()
 def test_golden_chunks(model, number, kind):
     """Case 1 hides text tokens, with garbage in their rows; case 3 has no joint state."""
@@ -67,6 +81,15 @@ def test_plain_arithmetic_is_golden_too(model):
             model, torch.from_numpy(case["first_frame_latents"]), batch(case["context"]),
             batch(case["context_mask"], torch.bool), joint_state(case), torch.from_numpy(case["initial_noise"]),
             make_schedule(10, float(case["sigma_shift"])),
+        )  # fmt: skip
+        np.testing.assert_allclose(action[0], case["action"], rtol=0, atol=2e-5)
+    for name, mode in (("joint_infer_action", "joint"), ("idm_infer", "idm")):
+        case = golden(f"{name}_case0")
+        video_noise, noise = (torch.from_numpy(case[f"initial_noise_{part}"]) for part in ("video", "action"))
+        action = plain_inference(
+            model, torch.from_numpy(case["first_frame_latents"]), batch(case["context"]),
+            batch(case["context_mask"], torch.bool), joint_state(case), noise,
+            make_schedule(int(case["num_inference_steps"]), float(case["sigma_shift"])), mode, video_noise,
         )  # fmt: skip
         np.testing.assert_allclose(action[0], case["action"], rtol=0, atol=2e-5)
 
@@ -189,3 +212,50 @@ def test_options_are_all_parameters_of_the_node():
     for field in dataclasses.fields(Options):
         if field.name not in ("realtime", "seed"):  # off, for policies that cannot; for benchmarks
             assert parameters[field.name]["default"] in ("", field.default), "empty leaves it to the policy"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("name", ["joint_infer_action", "idm_infer"])
+@pytest.mark.parametrize("kind", ["eager", pytest.param("compiled", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("weights")
+@torch.inference_mode()
+def test_golden_chunks_of_the_variants_that_imagine(model, name, kind, number):
+    case = golden(f"{name}_case{number}")
+    video_noise, noise = (torch.from_numpy(case[f"initial_noise_{part}"]) for part in ("video", "action"))
+    engine = engine_for(model, case | {"action_horizon": noise.shape[1]}, kind, frames=video_noise.shape[2])
+    engine.set_prompt(batch(case["context"]), batch(case["context_mask"], torch.bool))
+    for _ in range(2):
+        engine.prefill(torch.from_numpy(case["first_frame_latents"]), joint_state(case))
+        if name == "joint_infer_action":
+            prediction = engine.imagine_and_denoise(video_noise, noise)
+        else:
+            video = engine.imagine(video_noise)
+            prediction = Prediction(engine.denoise(noise), video)
+        np.testing.assert_allclose(prediction.actions[0], case["action"], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(prediction.video, case["video_latents"], rtol=0, atol=2e-5)
+    with pytest.raises(ValueError, match="expected noise .* for the video, got"):
+        engine.imagine(video_noise[:, :, 1:])
+
+
+@torch.no_grad()
+def test_guidance_has_gradients_packed_or_not(model, weights):
+    """Packed weights have none. Steered nowhere, a chunk is the golden one."""
+    case = golden("infer_action_case0")
+    engine = engine_for(model, case)
+    engine.set_prompt(batch(case["context"]), batch(case["context_mask"], torch.bool))
+    engine.prefill(torch.from_numpy(case["first_frame_latents"]), joint_state(case))
+    noise = torch.from_numpy(case["initial_noise"])
+    action = engine.denoise_guided(noise, torch.zeros_like(noise), torch.zeros(noise.shape[1]))
+    np.testing.assert_allclose(action[0], case["action"], rtol=0, atol=2e-5)
+    assert (engine._action.layers[0].project._packed is not None) == (weights == "packed")
+
+
+def test_packing_is_chosen_by_time_and_memory(monkeypatch):
+    monkeypatch.setattr(linears, "_time_ratio", lambda *_: 1.2)
+    assert not linears.packing_pays(32, 512, 512, torch.float32)
+    monkeypatch.setattr(linears, "_time_ratio", lambda *_: 1.05)
+    assert linears.packing_pays(32, 512, 512, torch.float32), "equal is no reason to be another than elsewhere"
+    monkeypatch.undo()
+    assert linears._time_ratio(8, 64, 64, torch.float32) > 0
+    assert linears.packing_fits(2**20)
+    assert not linears.packing_fits(2**60)

@@ -9,7 +9,6 @@ from fastwam_policy.common.arguments import add_json, new_file, number, write_fi
 NAME, GROUP = "bench", "evaluate"
 HELP = "time of every stage of an inference, with random weights; see docs/model.md"
 EXAMPLE = "./fastwam bench --size tiny --dtype float32 --repeats 3"
-_PLAIN = ("fastwam", "fastwam_no_video")  # variants that the plain arithmetic has
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +42,8 @@ def run(given: argparse.Namespace) -> int:
     from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.performance.inference import Setup, plot, run_benchmark, table
     from fastwam_policy.policies.fastwam.bundle import torch_device
-    from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
     against = given.against == "plain"
-    if against and set(given.variant) - set(_PLAIN):
-        raise ConfigError(f"--against plain is for the variants {' and '.join(_PLAIN)}")
     torch.set_num_threads(given.threads)
     device, console, results = torch_device(given.device), PlainConsole(), []
     try:

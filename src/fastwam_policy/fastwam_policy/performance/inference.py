@@ -29,7 +29,7 @@ from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import initial_noise, make_schedule
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageEncoder, VideoAutoencoder
-from fastwam_policy.model.variants import VariantName, imagine_and_act, imagine_then_act
+from fastwam_policy.model.variants import VARIANTS, InferenceMode, VariantName
 from fastwam_policy.performance.plain import plain_inference
 from fastwam_policy.policies.fastwam.canvas import ROBOTWIN, to_model_input
 from fastwam_policy.policies.fastwam.engine import Engine, EngineKind
@@ -51,6 +51,11 @@ class Setup:
     dtype: torch.dtype
     steps: int
     device: torch.device
+
+    @property
+    def mode(self) -> InferenceMode:
+        """How the variant infers."""
+        return VARIANTS[self.variant].modes[0]
 
 
 class Workload:
@@ -79,14 +84,15 @@ class Workload:
             return initial_noise(shape, 0, setup.dtype, device)
 
         self.noise = random(1, _HORIZON, config.action_dim)
-        self.video_noise = random(1, config.latent_channels, _VIDEO_FRAMES, 2 * grid[0], 2 * grid[1])
+        frames = 1 if setup.mode == "first_frame" else _VIDEO_FRAMES
+        self.video_noise = random(1, config.latent_channels, frames, 2 * grid[0], 2 * grid[1])
         self.text = random(1, _TEXT_TOKENS, config.video.text_dim)
         self._visible = torch.ones(1, _TEXT_TOKENS, dtype=torch.bool)  # on the CPU: only asked whether it is all true
         self.text_mask = torch.ones(1, _TEXT_TOKENS, dtype=torch.bool, device=device)
         self.proprio = random(1, config.action_dim)
         self.image = random(1, 3, ROBOTWIN.height, ROBOTWIN.width)
         self.latents = random(1, config.latent_channels, 1, 2 * grid[0], 2 * grid[1])
-        self.engine = Engine(self.model, grid, _HORIZON, self.schedule, _TEXT_TOKENS, setup.engine)
+        self.engine = Engine(self.model, grid, _HORIZON, self.schedule, _TEXT_TOKENS, setup.engine, frames)
         self.prompt()
         self._normalizer = Normalizer.z_score(
             np.zeros(config.action_dim, np.float32), np.ones(config.action_dim, np.float32)
@@ -116,22 +122,27 @@ class Workload:
         """Everything that depends on the prompt alone; once an instruction."""
         self.engine.set_prompt(self.text, self._visible)
 
+    def prefill(self) -> None:
+        """Latents to the keys and values of the observed frame."""
+        self.engine.prefill(self.latents, self.proprio)
+
+    def denoise(self) -> Tensor:
+        """From the observed frame to actions, as the variant does."""
+        if self.setup.mode == "joint":
+            return self.engine.imagine_and_denoise(self.video_noise, self.noise).actions
+        if self.setup.mode == "idm":
+            self.engine.imagine(self.video_noise)
+        return self.engine.denoise(self.noise)
+
     def infer(self) -> Tensor:
-        """Latents to actions, as the variant does."""
-        if self.setup.variant in ("fastwam", "fastwam_no_video", "optional_idm"):
-            self.engine.prefill(self.latents, self.proprio)
-            return self.engine.denoise(self.noise)
-        context = self.model.context(self.text, self._visible, self.proprio)
-        schedules = (self.schedule, self.schedule)
-        if self.setup.variant == "joint":
-            inputs = (self.model, self.latents, self.video_noise, self.noise, *schedules, context)
-            return imagine_and_act(*inputs, action_sees_future=True).actions
-        return imagine_then_act(self.model, self.latents, self.video_noise, self.noise, *schedules, context).actions
+        """Latents to actions."""
+        self.prefill()
+        return self.denoise()
 
     def plain(self) -> Tensor:
         """Latents to actions, nothing cached."""
         inputs = (self.model, self.latents, self.text, self.text_mask, self.proprio, self.noise, self.schedule)
-        return plain_inference(*inputs)
+        return plain_inference(*inputs, self.setup.mode, self.video_noise)
 
     def encode(self) -> Tensor:
         """Canvas to latents, in two dimensions."""
@@ -153,11 +164,10 @@ def run_benchmark(setup: Setup, repeats: int, *, against_plain: bool) -> dict[st
         "preprocess": lambda: work.preprocess(images),
         "vae": work.encode,
         "prompt": work.prompt,
+        "prefill": work.prefill,
+        "denoise": work.denoise,
+        "inference": work.infer,
     }
-    if setup.variant in ("fastwam", "fastwam_no_video", "optional_idm"):
-        stages["prefill"] = lambda: work.engine.prefill(work.latents, work.proprio)
-        stages["denoise"] = lambda: work.engine.denoise(work.noise)
-    stages["inference"] = work.infer
     stages["postprocess"] = lambda: work.postprocess(work.noise)
     if against_plain:
         stages |= {"plain vae": work.plain_encode, "plain inference": work.plain}
@@ -191,8 +201,7 @@ def run_benchmark(setup: Setup, repeats: int, *, against_plain: bool) -> dict[st
         "peak_memory_bytes": _peak_memory(setup.device),
         "gflop": count_gflop(setup, against_plain=against_plain),
     }
-    if "denoise" in times:
-        result["ms"]["each step"] = {key: value / setup.steps for key, value in result["ms"]["denoise"].items()}
+    result["ms"]["each step"] = {key: value / setup.steps for key, value in result["ms"]["denoise"].items()}
     total = [
         sum(row)
         for row in zip(
@@ -217,10 +226,10 @@ def count_gflop(setup: Setup, *, against_plain: bool) -> dict[str, float]:
             Setup(setup.size, setup.variant, "eager", setup.dtype, setup.steps, torch.device("meta")),
             materialised=False,
         )
-        stages: dict[str, Callable[[], Any]] = {"vae": work.encode, "prompt": work.prompt, "inference": work.infer}
-        if setup.variant in ("fastwam", "fastwam_no_video", "optional_idm"):
-            stages["prefill"] = lambda: work.engine.prefill(work.latents, work.proprio)
-            stages["denoise"] = lambda: work.engine.denoise(work.noise)
+        stages: dict[str, Callable[[], Any]] = {
+            "vae": work.encode, "prompt": work.prompt, "prefill": work.prefill, "denoise": work.denoise,
+            "inference": work.infer,
+        }  # fmt: skip
         if against_plain:
             stages |= {"plain vae": work.plain_encode, "plain inference": work.plain}
         counted = {}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from fastwam_policy.model.fastwam import Context, FastWam, Stream, run_layers
 from fastwam_policy.model.flow import Schedule
-from fastwam_policy.model.masks import mixture_mask
+from fastwam_policy.model.layers import KeyValue
+from fastwam_policy.model.masks import mixture_mask, video_mask
+from fastwam_policy.model.variants import InferenceMode
 
 
 def plain_inference(
@@ -18,8 +23,10 @@ def plain_inference(
     proprio: Tensor | None,
     noise: Tensor,
     schedule: Schedule,
+    mode: InferenceMode = "first_frame",
+    video_noise: Tensor | None = None,
 ) -> Tensor:
-    """Normalised actions [1, H, action_dim]; arguments as in :meth:`FastWam.context` and :func:`variants.act`.
+    """Normalised actions [1, H, action_dim]; arguments as in :meth:`FastWam.context` and :mod:`variants`.
 
     As in the published code every video token has its own modulation, every layer of every step computes the keys
     and values of all context tokens again, masks are applied though all true, and the last layer is run to its end.
@@ -27,22 +34,66 @@ def plain_inference(
     if proprio is not None and model.proprio_encoder is not None:
         text = torch.cat([text, model.proprio_encoder(proprio)[:, None]], dim=1)
         text_mask = torch.cat([text_mask, text_mask.new_ones(len(text_mask), 1)], dim=1)
-    mask = text_mask[:, None, None, :]
-    frames, rows, columns = model.grid(latents)
-    tokens, horizon = rows * columns, noise.shape[1]
-    attention = mixture_mask(frames, tokens, horizon, action_sees_future=False).to(noise.device)
-
-    context = Context(model.video.context_key_values(text), [], mask)
-    stream, _ = model.video_stream(latents, latents.new_zeros(1, 1), context)
-    _, t_mod = model.video.embed_time(latents.new_zeros(1, tokens))
-    past = run_layers(
-        [Stream(stream.expert, stream.x, t_mod, stream.rotary, context.video, mask)], attention[:tokens, :tokens]
-    )
-
-    actions = noise
-    for t, delta in zip(schedule.timesteps, schedule.deltas, strict=True):
-        context = Context([], model.action.context_key_values(text), mask)
-        stream = model.action_stream(actions, t.view(1, 1), context)
-        run_layers([stream], attention[tokens:], past)
-        actions = actions + delta * model.action.head(stream.x)
+    network = _Network(model, text, text_mask[:, None, None, :])
+    steps = list(zip(schedule.timesteps, schedule.deltas, strict=True))
+    video, actions = latents, noise
+    if video_noise is not None:
+        video = torch.cat([latents, video_noise[:, :, 1:]], dim=2)
+    frames, rows, columns = model.grid(video)
+    tokens = rows * columns
+    mask = mixture_mask(frames, tokens, noise.shape[1], action_sees_future=mode != "first_frame").to(noise.device)
+    if mode == "joint":
+        for t, delta in steps:
+            velocity, action_velocity = network.velocities(video, actions, t, mask)
+            video = torch.cat([latents, (video + delta * velocity)[:, :, 1:]], dim=2)
+            actions = actions + delta * action_velocity
+        return actions
+    if mode == "idm":
+        for t, delta in steps:
+            velocity = network.video_velocity(video, t)
+            video = torch.cat([latents, (video + delta * velocity)[:, :, 1:]], dim=2)
+    past = run_layers([network.video(video, video.new_zeros(()))[0]], mask[: frames * tokens, : frames * tokens])
+    for t, delta in steps:
+        actions = actions + delta * network.action_velocity(actions, t, mask[frames * tokens :], past)
     return actions
+
+
+@dataclass(frozen=True)
+class _Network:
+    """The model with its context, of which nothing is kept."""
+
+    model: FastWam
+    text: Tensor
+    mask: Tensor
+
+    def video(self, latents: Tensor, t: Tensor) -> tuple[Stream, Tensor]:
+        """Tokens at timestep `t`, those of frame 0 at 0, and the time embedding of each."""
+        model = self.model
+        frames, rows, columns = model.grid(latents)
+        context = Context(model.video.context_key_values(self.text), [], self.mask)
+        times = model.frame_times(latents, t.view(1)).repeat_interleave(rows * columns, dim=1)
+        stream, _ = model.video_stream(latents, latents.new_zeros(1, frames), context)
+        embedding, t_mod = model.video.embed_time(times)
+        return Stream(stream.expert, stream.x, t_mod, stream.rotary, context.video, self.mask), embedding
+
+    def action(self, actions: Tensor, t: Tensor) -> Stream:
+        context = Context([], self.model.action.context_key_values(self.text), self.mask)
+        return self.model.action_stream(actions, t.view(1, 1), context)
+
+    def video_velocity(self, latents: Tensor, t: Tensor) -> Tensor:
+        stream, embedding = self.video(latents, t)
+        frames, rows, columns = self.model.grid(latents)
+        run_layers([stream], video_mask(frames, rows * columns).to(latents.device))
+        return self.model.video.velocity(stream.x, embedding, (frames, rows, columns))
+
+    def action_velocity(self, actions: Tensor, t: Tensor, mask: Tensor, past: Sequence[KeyValue]) -> Tensor:
+        stream = self.action(actions, t)
+        run_layers([stream], mask, past)
+        return self.model.action.head(stream.x)
+
+    def velocities(self, latents: Tensor, actions: Tensor, t: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Of video and actions that pass together."""
+        (video, embedding), action = self.video(latents, t), self.action(actions, t)
+        run_layers([video, action], mask)
+        velocity = self.model.video.velocity(video.x, embedding, self.model.grid(latents))
+        return velocity, self.model.action.head(action.x)

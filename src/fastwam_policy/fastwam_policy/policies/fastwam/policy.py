@@ -18,7 +18,7 @@ from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import TRAIN_TIMESTEPS, initial_noise, make_schedule
 from fastwam_policy.model.realtime import soft_mask
 from fastwam_policy.model.vae import ImageEncoder
-from fastwam_policy.model.variants import VARIANTS, InferenceMode, imagine_and_act, imagine_then_act
+from fastwam_policy.model.variants import VARIANTS, InferenceMode
 from fastwam_policy.policies.base import ActionChunk, Observation, Pixels, PolicyInfo, Timing
 from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.canvas import to_model_input
@@ -99,7 +99,7 @@ class FastWamPolicy:
                 f"{config.name} was not. realtime guidance works with any bundle"
             )
         self._schedule = make_schedule(steps, config.sigma_shift, model.dtype, model.device)
-        self._video_schedule = make_schedule(steps, config.video_sigma_shift, model.dtype, model.device)
+        video_schedule = make_schedule(steps, config.video_sigma_shift, model.dtype, model.device)
         try:
             encoder = ImageEncoder.load(bundle.vae_folder)
         except CheckpointError as error:
@@ -110,14 +110,14 @@ class FastWamPolicy:
         seed = config.seed if options.seed is None else options.seed
         self._noise = initial_noise(shape, seed, model.dtype, model.device)
         cells = (config.layout.height // _LATENT_PIXELS, config.layout.width // _LATENT_PIXELS)
-        self._video_noise: Tensor | None = None
-        self._engine: Engine | None = None
+        frames = 1 if self.mode == "first_frame" else config.latent_frames
+        video_shape = (1, config.model.latent_channels, frames, *cells)
+        self._video_noise = initial_noise(video_shape, seed, model.dtype, model.device)
         with torch.no_grad():
-            if self.mode == "first_frame":
-                self._engine = Engine(model, grid, config.horizon, self._schedule, config.prompt.length, options.engine)
-            else:
-                video_shape = (1, config.model.latent_channels, config.latent_frames, *cells)
-                self._video_noise = initial_noise(video_shape, seed, model.dtype, model.device)
+            self._engine = Engine(
+                model, grid, config.horizon, self._schedule, config.prompt.length, options.engine, frames,
+                video_schedule,
+            )  # fmt: skip
         self._prepared: str | None = None
         self._previous: tuple[int, NDArray[np.float64]] | None = None
         self._imagination: Imagination | None = None
@@ -141,11 +141,8 @@ class FastWamPolicy:
         """Take an instruction's embedding into use, and run twice, so that the first real inference is not slower."""
         context, mask = self.bundle.embedding(instruction)
         model = self.bundle.model
-        self._text = context[None].to(model.device, model.dtype)
-        self._text_mask = mask[None].to(model.device)
-        if self._engine is not None:
-            with torch.no_grad():
-                self._engine.set_prompt(self._text, self._text_mask)
+        with torch.no_grad():
+            self._engine.set_prompt(context[None].to(model.device, model.dtype), mask[None])
         self._prepared = instruction
         tiles = self.bundle.config.layout.tiles
         images = {tile.camera: np.zeros((tile.height, tile.width, 3), np.uint8) for tile in tiles}
@@ -197,13 +194,9 @@ class FastWamPolicy:
         marks.append(self._now())
         latents = self._encoder(canvas)
         marks.append(self._now())
-        if self._engine is not None:
-            self._engine.prefill(latents, proprio)
-            marks.append(self._now())
-            actions = self._denoise(self._engine, observation)
-        else:
-            marks.append(marks[-1])
-            actions = self._imagine(latents, proprio)
+        self._engine.prefill(latents, proprio)
+        marks.append(self._now())
+        actions = self._denoise(observation)
         normalised = actions[0].float().cpu().numpy()
         marks.append(self._now())
         positions = self.bundle.restore_actions(normalised, observation.joints)
@@ -216,9 +209,13 @@ class FastWamPolicy:
         names = list(config.action.names)
         return ActionChunk(observation.stamp_ns, config.step_ns, names, positions, timing, committed)
 
-    def _denoise(self, engine: Engine, observation: Observation) -> Tensor:
+    def _denoise(self, observation: Observation) -> Tensor:
         """Normalised actions [1, H, D] for the observation in use."""
-        running = observation.running
+        running, engine = observation.running, self._engine
+        if self.mode == "joint":
+            return engine.imagine_and_denoise(self._video_noise, self._noise).actions
+        if self.mode == "idm":
+            engine.imagine(self._video_noise)
         if running is None or not self._realtime:
             return engine.denoise(*self._start(observation))
         horizon = self.bundle.config.horizon
@@ -231,16 +228,6 @@ class FastWamPolicy:
             return engine.denoise_guided(self._noise, target, mask)
         prefix = min(running.committed, overlap, self.bundle.config.max_prefix, horizon - 1)
         return engine.denoise_after(self._noise, target[:, :prefix])
-
-    def _imagine(self, latents: Tensor, proprio: Tensor | None) -> Tensor:
-        """Actions of the variants that compute the future."""
-        assert self._video_noise is not None
-        model = self.bundle.model
-        context = model.context(self._text, self._text_mask, proprio)
-        inputs = (latents, self._video_noise, self._noise, self._video_schedule, self._schedule, context)
-        if self.mode == "joint":
-            return imagine_and_act(model, *inputs, action_sees_future=True).actions
-        return imagine_then_act(model, *inputs).actions
 
     def _start(self, observation: Observation) -> tuple[Tensor, int]:
         """Where denoising begins: pure noise at step 0, or with warm start the shifted last chunk, noised again."""
