@@ -56,14 +56,15 @@ def weights(request, monkeypatch):
     return request.param
 
 
-@pytest.mark.parametrize(
-    ("number", "kind"),
-    [(0, "eager"), (1, "eager"), (2, "eager"), (3, "eager"), pytest.param(0, "compiled", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
 @pytest.mark.usefixtures("weights")
-@torch.inference_mode()
-def test_golden_chunks(model, number, kind):
+def test_golden_chunks(model, number):
     """Case 1 hides text tokens, with garbage in their rows; case 3 has no joint state."""
+    check_chunks(model, number, "eager")
+
+
+@torch.inference_mode()
+def check_chunks(model, number, kind):
     case = golden(f"infer_action_case{number}")
     engine = engine_for(model, case, kind)
     engine.set_prompt(batch(case["context"]), batch(case["context_mask"], torch.bool))
@@ -216,10 +217,19 @@ def test_options_are_all_parameters_of_the_node():
 
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("name", ["joint_infer_action", "idm_infer"])
-@pytest.mark.parametrize("kind", ["eager", pytest.param("compiled", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("weights")
+def test_golden_chunks_of_the_variants_that_imagine(model, name, number):
+    check_imagining(model, name, number, "eager")
+
+
+@pytest.mark.slow  # compiles for a minute
+def test_golden_chunks_compiled(model):
+    check_chunks(model, 0, "compiled")
+    check_imagining(model, "joint_infer_action", 0, "compiled")
+
+
 @torch.inference_mode()
-def test_golden_chunks_of_the_variants_that_imagine(model, name, kind, number):
+def check_imagining(model, name, number, kind):
     case = golden(f"{name}_case{number}")
     video_noise, noise = (torch.from_numpy(case[f"initial_noise_{part}"]) for part in ("video", "action"))
     engine = engine_for(model, case | {"action_horizon": noise.shape[1]}, kind, frames=video_noise.shape[2])
