@@ -107,6 +107,12 @@ class Looker(Remembering):
         return replace(chunk, actions=np.tile(-place[::-1] / 5, (5, 1)))
 
 
+class Knowing(Center):
+    """Knows one instruction."""
+
+    info = replace(INFO, instructions=("go home 1",))
+
+
 class Killer(Center):
     """Ends its whole process."""
 

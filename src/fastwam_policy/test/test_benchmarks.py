@@ -128,6 +128,16 @@ def test_what_does_not_fit_is_named():
         assert line in text
 
 
+def test_all_instructions_that_a_policy_lacks_are_named_at_once(benchmark, tmp_path):
+    told = [Task("near", k, f"go  home {k}", TRIALS, told=True) for k in range(3)]
+    tasks = [*told, Task("near", 3, "as the scene says", TRIALS), replace(told[2], number=4)]
+    results = Results(tmp_path, how(benchmark, CENTER.replace("Center", "Knowing")))
+    with pytest.raises(ConfigError) as error:
+        run(benchmark, results, tasks, None, 1)
+    assert str(error.value).endswith("BUNDLE --file FILE`:\ngo home 0\ngo home 2")
+    assert not results.of(tasks, None), "before anything is played"
+
+
 def test_a_simulator_that_dies_is_started_again_once(benchmark, tmp_path):
     (tmp_path / "dies").write_text("1 1")
     episodes = list(play(jobs_of(benchmark, tmp_path, trials=(0, 1, 2))))

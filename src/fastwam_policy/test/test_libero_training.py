@@ -24,11 +24,12 @@ from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageAutoencoder
 from fastwam_policy.policies.base import Observation
+from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.training.config import TrainingConfig, changed
 from fastwam_policy.training.datasets import open_datasets
 from fastwam_policy.training.trainer import train
-from fastwam_policy.training.windows import cache_latents, load_samples
+from fastwam_policy.training.windows import Windows, cache_latents, load_samples
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
 
 pytestmark = pytest.mark.training
@@ -112,6 +113,26 @@ def test_the_gripper_is_learned_as_the_model_gives_it(data):
         assert sample.latents.shape == (LENGTH, 1, 48, 8, 16)
 
 
+def test_windows_begin_where_there_is_a_new_picture(data):
+    """And end at the newest of then; what happens between is learned all the same."""
+    config = configuration(data, every=4)
+    readers = open_datasets(config)
+    cached = {}
+    for every in (1, 4):
+        cache_latents(readers, config.policy, config.autoencoder, every=every)
+        cached[every] = load_samples(readers, config.policy, config.autoencoder, every)
+    assert cached[4][0].latents.shape == (LENGTH // 4, 1, 48, 8, 16)
+    np.testing.assert_allclose(cached[4][0].latents, cached[1][0].latents[::4], atol=2e-3)
+    plain = Normalizer(np.ones(8), np.zeros(8)), Normalizer(np.ones(7), np.zeros(7))
+    texts = {task.instruction: (torch.zeros(4, 16), torch.ones(4, dtype=torch.bool)) for task in TASKS}
+    windows = Windows(cached[4], config.policy, *plain, texts, every=4)
+    assert windows.places[:11] == [*((0, frame) for frame in range(0, LENGTH, 4)), (1, 0)]
+    batch = windows.batch([1, 9], torch.device("cpu"))
+    expected = torch.from_numpy(cached[1][0].latents[[4, 36, 36, 36], 0]).float()
+    torch.testing.assert_close(batch.latents.transpose(1, 2).flatten(0, 1), expected, rtol=0, atol=2e-3)
+    np.testing.assert_array_equal(batch.actions[0, :, :6], cached[1][0].action[4:36, :6])
+
+
 def test_a_bundle_that_libero_takes_comes_out(data, tmp_path):
     result = train(configuration(data), tmp_path / "out")
     assert result.unit == "opaque"
@@ -143,6 +164,17 @@ def test_a_policy_that_libero_would_not_take_is_not_trained(data):
             open_datasets(configuration(data, **entries))
 
 
+def test_a_gripper_that_the_simulator_would_not_take_is_not_learned(data, tmp_path):
+    """As the authors' datasets have it: 0 closes and 1 opens, which would be learned the wrong way round."""
+    dataset = Dataset(tmp_path / "data", BODY, 20, "v3.0")
+    seen = played(0)
+    seen["actions"][:, 6] = (1 - seen["actions"][:, 6]) / 2
+    dataset.write(0, Episode("take", seen["images"], {WHOLE: seen["state"]}, {WHOLE: seen["actions"]}))
+    dataset.finish()
+    with pytest.raises(ConfigError, match="data: action gripper is nowhere below 0; -1 is to open and 1 to close"):
+        open_datasets(configuration(data, datasets=[str(data / "data"), str(tmp_path / "data")]))
+
+
 class StandIn:
     """Answers as LIBERO's end of the pipe does; of some seeds the expert fails, or the simulator dies."""
 
@@ -155,7 +187,7 @@ class StandIn:
             if about["seed"] in self.dies:
                 self.dies.remove(about["seed"])
                 raise SimulatorDiedError("out of luck")
-            answer = {"done": about["seed"] not in self.fails, "retries": 0}
+            answer = {"done": about["seed"] not in self.fails}
             return answer | played(about["seed"], 12)
         seen = played(0, 1)
         observed = {"state": seen["state"][0], "images": {name: rows[0] for name, rows in seen["images"].items()}}
@@ -202,6 +234,15 @@ def test_what_fails_is_left_out_and_what_is_there_is_kept(stand_in, tmp_path):
         collect(tmp_path / "data", 5, TASKS, 0.1, 10_000, workers=1)
 
 
+def test_a_picture_is_repeated_until_the_next(stand_in, tmp_path):
+    simulator, _ = stand_in
+    task, settings = TASKS[0], collecting.LiberoSettings(["libero_object 0"], picture_every=4)
+    episode = collecting.record(simulator, task, 20_000, settings)
+    assert {about.get("every") for question, about in simulator.asked if question == "record"} == {4}
+    shown, made = list(episode.images["wrist"]), played(20_000, 12)["images"]["wrist"]
+    np.testing.assert_array_equal(shown, made[np.repeat([0, 1, 2], 4)])
+
+
 def test_some_episodes_begin_behind_a_push(stand_in, tmp_path):
     simulator, _ = stand_in
     collect(tmp_path / "data", 12, TASKS, 0.3, 20_000, workers=1)
@@ -246,7 +287,7 @@ def test_a_task_that_the_expert_cannot_do_is_named(stand_in, tmp_path, monkeypat
 def test_options_of_another_simulator_are_refused(tmp_path, capsys):
     for words, message in (
         (["--benchmark", "libero", "--height", "90"], "--height is for our own simulator, not for libero"),
-        (["--tasks", "0"], "--suite and --tasks need --benchmark"),
+        (["--tasks", "0"], "--suite, --tasks and --picture-every need --benchmark"),
     ):
         with pytest.raises(SystemExit) as status:
             main(["collect", str(tmp_path / "data"), *words])
@@ -259,7 +300,8 @@ def test_noise_is_a_share_of_the_speed_and_spares_the_gripper():
     disturbance = Disturbance(seed=0, noise=0.2, push=0, begins=1)
     off = np.array([disturbance.executed(fast) - fast for _ in range(2000)])
     assert not off[:, 6].any()
-    assert off[:, :6].std() == pytest.approx(0.5 * 0.2, rel=0.15)
+    assert off[:, :3].std() == pytest.approx(0.5 * 0.2, rel=0.15)
+    assert off[:, 3:6].std() == pytest.approx(0.5 * 0.2 * 0.1, rel=0.15), "a share of turning is ten times as much"
     assert np.corrcoef(off[:-1, 0], off[1:, 0])[0, 1] == pytest.approx(0.85, abs=0.05)
     assert np.abs(disturbance.executed(slow) - slow).max() < 0.01
     assert np.abs(Disturbance(0, 9.0, 0, 1).executed(fast)).max() == 1.0, "no more than the arm takes"

@@ -21,12 +21,16 @@ class SimulatorDiedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a suite: its number from 0 on, what is to be done, and how many trials the protocol has of it."""
+    """One task of a suite: its number from 0 on, what is to be done, and how many trials the protocol has of it.
+
+    With `told` the policy is told that instruction, else what the scene of a trial says.
+    """
 
     suite: str
     number: int
     instruction: str
     trials: int
+    told: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 from fastwam_policy.benchmarks.base import SimulatorDiedError, Task
 from fastwam_policy.benchmarks.libero import INTERFACE, RULES, libero, opened
 from fastwam_policy.benchmarks.lockstep import LockstepTask
-from fastwam_policy.benchmarks.run import ready_policy
+from fastwam_policy.benchmarks.run import check_instructions, ready_policy
 from fastwam_policy.benchmarks.simulator import SimulatorProcess
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in
@@ -49,6 +49,7 @@ class LiberoSettings:
         policy: source of the policy that drives until a random moment; the expert takes over where that has led
             (DAgger). Empty: the expert from the start.
         policy_sha256: of its weights, or its source where that is not known; :func:`collect` fills it in.
+        picture_every: steps from one picture to the next, which is repeated until then: pictures are what takes time.
     """
 
     tasks: list[str]
@@ -56,11 +57,12 @@ class LiberoSettings:
     first_seed: int = 10_000
     policy: Uncompared[str] = ""
     policy_sha256: str = ""
+    picture_every: int = 1
 
 
 def collect(
     folder: Path, episodes: int, tasks: Sequence[Task], noise: float, first_seed: int, policy: str = "",
-    workers: int = 0,
+    workers: int = 0, picture_every: int = 1,
 ) -> int:  # fmt: skip
     """Write `episodes` successful episodes of these tasks into the dataset at `folder`; those that are there are kept.
 
@@ -72,10 +74,12 @@ def collect(
             writes into it, or the policy does not fit.
         RunError: the expert cannot do a task, or failed too often; the simulator does not start; the disk is too small.
     """
-    settings = LiberoSettings([f"{task.suite} {task.number}" for task in tasks], noise, first_seed, policy)
+    names = [f"{task.suite} {task.number}" for task in tasks]
+    settings = LiberoSettings(names, noise, first_seed, policy, picture_every=picture_every)
     if policy:
         info = inspect_policy(policy)
         INTERFACE.check(info, policy)
+        check_instructions(info, tasks, policy)
         settings = replace(settings, policy_sha256=info.identity.sha256 or policy)
     with alone_in(folder):
         claim(folder, "collect_libero", settings)
@@ -106,14 +110,17 @@ def record(process: SimulatorProcess, task: Task, seed: int, settings: LiberoSet
         process.ask("begin", trial=seed, look=False)
         if random.random() < _PUSHED:
             lead, push = (int(random.integers(*bounds)) for bounds in (_LEADS, _PUSHES))
-    played = process.ask("record", seed=seed, noise=settings.noise, lead=lead, push=push, steps=_STEPS)
+    played = process.ask(
+        "record", seed=seed, noise=settings.noise, lead=lead, push=push, steps=_STEPS, every=settings.picture_every
+    )
     if "cannot" in played:
         raise RunError(f"{task.suite}, task {task.number}: {played['cannot']}; leave it out with --tasks")
-    if not played["done"] or played["retries"]:
+    if not played["done"]:
         return None
+    each = np.arange(len(played["actions"])) // settings.picture_every
     return Episode(
         task.instruction,
-        played["images"],
+        {camera: (pictures[k] for k in each) for camera, pictures in played["images"].items()},
         {WHOLE: played["state"]},
         {WHOLE: played["actions"]},
         np.full(len(played["actions"]), bool(settings.policy)),

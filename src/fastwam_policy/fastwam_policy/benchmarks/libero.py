@@ -117,7 +117,7 @@ class Libero:
         """See :class:`Benchmark`."""
         folders = {suite: suite.removesuffix(MOVED) for suite in suites}
         found = _tasks(environment_python("libero"), tuple(dict.fromkeys(folders.values())))
-        return [Task(suite, k, *about) for suite in suites for k, about in enumerate(found[folders[suite]])]
+        return [Task(suite, k, *about, told=True) for suite in suites for k, about in enumerate(found[folders[suite]])]
 
     def policy(self, source: str) -> Policy | None:
         """See :class:`Benchmark`."""

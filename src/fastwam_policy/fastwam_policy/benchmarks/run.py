@@ -18,7 +18,7 @@ from fastwam_policy.benchmarks.results import How, Results
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.parallel import begin_worker
 from fastwam_policy.common.progress import counted
-from fastwam_policy.policies.base import Policy
+from fastwam_policy.policies.base import Policy, PolicyInfo
 from fastwam_policy.policies.loading import policy_identity
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -75,6 +75,16 @@ def ready_policy(benchmark: Benchmark, source: str, blind: bool) -> Policy | Non
     return blinded(policy, source) if blind else policy
 
 
+def check_instructions(info: PolicyInfo, tasks: Sequence[Task], source: str) -> None:
+    """ConfigError with all instructions of these tasks that a policy does not know, a line each."""
+    told = dict.fromkeys(" ".join(task.instruction.split()) for task in tasks if task.told)
+    if unknown := [text for text in told if info.instructions is not None and text not in info.instructions]:
+        raise ConfigError(
+            f"{source} does not know the instructions below. Write them into a file, and it into the bundle with "
+            "`fastwam encode-prompt BUNDLE --file FILE`:\n" + "\n".join(unknown)
+        )
+
+
 def run(
     benchmark: Benchmark, results: Results, tasks: Sequence[Task], trials: int | None, workers: int, *,
     film: bool = False,
@@ -97,6 +107,8 @@ def run(
         print(f"{total - left} of {total} episodes are in {results.file} already")
     if not jobs:
         return
+    if (policy := ready_policy(benchmark, results.how.source, results.how.blind)) is not None:
+        check_instructions(policy.info, [job.task for job in jobs], results.how.source)
     successes, played = sum(episode.success for episode in done), total - left
     with counted() as progress, closing(_episodes(jobs, workers)) as arriving:
         bar = progress.add_task("episodes", total=total, completed=played)

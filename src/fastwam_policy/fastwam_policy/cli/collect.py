@@ -41,6 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", type=numbers, metavar="LIST", help="of --suite, such as 0,3-5; all by default")
     add_task(parser)
     parser.add_argument("--instruction", type=sentence, help="of all episodes (default: the task's)")
+    parser.add_argument(
+        "--picture-every", type=number(int, least=1), metavar="N",
+        help="with --benchmark: steps from one picture to the next, which is repeated until then (default 1)",
+    )  # fmt: skip
     add_randomization(parser)
     parser.add_argument(
         "--noise", type=number(float, least=0),
@@ -80,8 +84,8 @@ def run(given: argparse.Namespace) -> int:
 def _of_ours(given: argparse.Namespace, source: str) -> int:
     from fastwam_policy.common.processes import require_simulator
 
-    if given.suite or given.tasks:
-        _refuse("--suite and --tasks need --benchmark")
+    if given.suite or given.tasks or given.picture_every:
+        _refuse("--suite, --tasks and --picture-every need --benchmark")
     require_simulator()
     from fastwam_policy.simulation.collect import CollectSettings, collect
     from galaxea_r1lite_sim.tasks import TASKS, TaskName
@@ -110,7 +114,9 @@ def _of_benchmark(given: argparse.Namespace, source: str) -> int:
     given.suite = given.suite or ["libero_object"]
     noise = _NOISE[1] if given.noise is None else given.noise
     tasks = chosen_tasks(LIBERO, given)
-    return collect(given.folder, given.episodes, tasks, noise, given.first_seed, source, given.workers)
+    return collect(
+        given.folder, given.episodes, tasks, noise, given.first_seed, source, given.workers, given.picture_every or 1
+    )
 
 
 def _refuse(text: str) -> NoReturn:

@@ -24,6 +24,8 @@ from fastwam_policy.reports.page import data_url, write_page
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
+OF_BENCHMARKS: Final = ("libero", "robotwin")
+"""What `robot_type` is of these: `embodiments.BENCHMARKS`, which takes torch to import."""
 _SHOWN: Final = 24  # pictures on a page
 _LEFT_OUT: Final = ("unusable", "duplicate", "frozen", "blind")  # of a copy that is fixed
 _WIDTH: Final = 320  # pixels of one
@@ -141,10 +143,15 @@ def _reporter(checked: Checked, episode: int | None) -> Report:
 
 
 def _reader(folder: Path, robot: RobotConfig) -> Reader:
-    info, rate = folder / "meta" / "info.json", 15.0
-    said = read_json(info).get("fps") if info.exists() else None
-    if isinstance(said, (int, float)) and said > 0:
-        rate = float(said)
+    info = folder / "meta" / "info.json"
+    said = read_json(info) if info.exists() else {}
+    if (kind := said.get("robot_type")) in OF_BENCHMARKS:
+        raise ConfigError(
+            f"{folder}: robot_type is {kind}, but this checks datasets of {robot.robot_type}; what cannot be used of "
+            "others, `fastwam train` says when it begins"
+        )
+    rate = said.get("fps")
+    rate = float(rate) if isinstance(rate, (int, float)) and rate > 0 else 15.0
     return Reader(folder, robot, rate, list(robot.cameras))
 
 

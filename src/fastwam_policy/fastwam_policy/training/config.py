@@ -60,6 +60,8 @@ class TrainingConfig(StrictModel):
     """Share of each batch from frames in which a person had taken over; those of the 2 s before, which led there, are
     left out. 0: all as they come."""
 
+    every: PositiveInt = 1
+    """Frames from one observation to the next: those that a dataset has a new picture for. Actions are of all."""
     validation_share: float = Field(default=0.03, gt=0, lt=1)
     """Share of the episodes that are left out of training."""
     validate_every: PositiveInt = 500

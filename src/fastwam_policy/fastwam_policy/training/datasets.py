@@ -28,7 +28,20 @@ def open_datasets(config: TrainingConfig, robot: Path | None = None) -> list[Rea
     readers = [Reader(folder, body, policy.fps, _cameras(policy)) for folder in config.datasets]
     for reader in readers:
         reader.leave_out_unusable()
+        _check_toggled(reader, policy)
     return readers
+
+
+def _check_toggled(reader: Reader, policy: BundleConfig) -> None:
+    """ConfigError where what opens at -1 and closes at 1 goes from 0 to 1, as the authors' datasets have it."""
+    for name in policy.action.toggled:
+        place = reader.body.action_names.index(name)
+        found = (reader.vectors(episode)[1][:, place].min() for episode in reader.episodes)
+        if all(least >= 0 for least in found):  # an episode that only holds on is closed from beginning to end
+            raise ConfigError(
+                f"{reader.folder}: action {name} is nowhere below 0; -1 is to open and 1 to close, as the simulator "
+                "takes it. Where 1 opens and 0 closes, write 1 - 2 g for g"
+            )
 
 
 def _body(policy: BundleConfig, robot_file: Path | None) -> RobotConfig | Body:

@@ -132,9 +132,9 @@ class _Trainer:
         for note in [note for reader in readers for note in reader.notes]:
             self.accelerator.print(note, file=sys.stderr)
         share = (self.accelerator.process_index, self.accelerator.num_processes)
-        cache_latents(readers, policy, config.autoencoder, share)
+        cache_latents(readers, policy, config.autoencoder, share, config.every)
         self.accelerator.wait_for_everyone()
-        samples = load_samples(readers, policy, config.autoencoder)
+        samples = load_samples(readers, policy, config.autoencoder, config.every)
         training, held_out = split(samples, config.validation_share)
         statistics = self._statistics(training)
         tasks = {task for sample in samples for task in sample.tasks}
@@ -148,7 +148,9 @@ class _Trainer:
         )
         texts = {task: self._texts[policy.prompt_of(task)] for task in tasks}
         self._windows, self._held_out = (
-            Windows(part, policy, *normalizers, texts, before_takeovers=not config.intervention_share)
+            Windows(
+                part, policy, *normalizers, texts, before_takeovers=not config.intervention_share, every=config.every
+            )
             for part in (training, held_out)
         )
         self._normalizers = normalizers

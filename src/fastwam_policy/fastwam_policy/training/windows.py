@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import resource
 from collections.abc import Sequence
@@ -40,7 +41,8 @@ class Sample:
     Attributes:
         state: [T, D] in the policy's units.
         action: [T, D] in the policy's units, as the model gives them.
-        latents: [T, f, C, h, w] of the video from each frame on, or [T, 1, C, h, w] where frames are encoded alone.
+        latents: [N, f, C, h, w] of the video from each frame on that a window begins at, or [N, 1, C, h, w] where
+            frames are encoded alone.
         tasks: instruction of each row, [T].
         approach: frames before a gripper first closes; 0 where one begins closed, since it may hold something.
         intervention: frames in which somebody had taken over, [T].
@@ -55,9 +57,12 @@ class Sample:
 
 
 def cache_latents(
-    readers: Sequence[Reader], policy: BundleConfig, autoencoder: Path, share: tuple[int, int] = (0, 1)
-) -> None:
+    readers: Sequence[Reader], policy: BundleConfig, autoencoder: Path, share: tuple[int, int] = (0, 1),
+    every: int = 1,
+) -> None:  # fmt: skip
     """Encode what is not encoded yet; of several processes each does its `share`: (which, of how many).
+
+    With `every` only every so many frames.
 
     Files lie in the dataset, in `latents/` and a folder named after the autoencoder and the layout. Each appears
     complete or not at all, so an interrupted run continues where it was.
@@ -76,7 +81,7 @@ def cache_latents(
             f"{autoencoder}: a latent frame stands for {vae.config.scale_factor_temporal} video frames, "
             f"policy.frames_per_latent says {policy.frames_per_latent}"
         )
-    name = _cache_name(policy, autoencoder)
+    name = _cache_name(policy, autoencoder, every)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     image, video = ImageEncoder(vae).to(device), VideoAutoencoder(vae).to(device)
     wanted = [(reader, episode) for reader in readers for episode in reader.episodes][share[0] :: share[1]]
@@ -90,17 +95,18 @@ def cache_latents(
         """[N, 3, H, W] -> [N, f, C, h, w]."""
         if policy.frames_per_latent == 1:
             return torch.cat([image(part) for part in canvases.split(_ENCODED_AT_ONCE)]).transpose(1, 2)
-        places = _video_places(len(canvases), policy)
+        places = _video_places(len(canvases), policy)[::every]
         return torch.cat([video.encode(canvases[row].transpose(0, 1)[None]) for row in places]).transpose(1, 2)
 
     with torch.inference_mode(), ThreadPoolExecutor(1) as pool:
         # Images of the next episode are decoded while those of one are encoded.
-        ahead = pool.submit(_canvases, *missing[0][:2], policy) if missing else None
+        step = every if policy.frames_per_latent == 1 else 1
+        ahead = pool.submit(_canvases, *missing[0][:2], policy, step) if missing else None
         for place, (reader, episode, path) in enumerate(track(missing, description="latents")):
             assert ahead is not None
             canvases = ahead.result()
             if place + 1 < len(missing):
-                ahead = pool.submit(_canvases, *missing[place + 1][:2], policy)
+                ahead = pool.submit(_canvases, *missing[place + 1][:2], policy, step)
             pixels = torch.from_numpy(canvases).to(device).permute(0, 3, 1, 2).float() * (2 / 255) - 1
             latents = encode(pixels).to("cpu", torch.float16).numpy()
             _make_room(path.parent, latents.nbytes * (len(missing) - place))
@@ -115,13 +121,15 @@ def cache_latents(
             note_contents(path, reader, episode)
 
 
-def load_samples(readers: Sequence[Reader], policy: BundleConfig, autoencoder: Path) -> list[Sample]:
+def load_samples(
+    readers: Sequence[Reader], policy: BundleConfig, autoencoder: Path, every: int = 1
+) -> list[Sample]:  # fmt: skip
     """All episodes of all datasets, with numbers in the policy's order; their latents must be there.
 
     Raises:
         ConfigError: an episode cannot be read, or has latents of another length.
     """
-    name, closes = _cache_name(policy, autoencoder), _closes(policy)
+    name, closes = _cache_name(policy, autoencoder, every), _closes(policy)
     # Each episode's latents stay an open file.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = sum(len(reader.episodes) for reader in readers) + _OTHER_FILES
@@ -138,7 +146,7 @@ def load_samples(readers: Sequence[Reader], policy: BundleConfig, autoencoder: P
             action = policy.action.untoggle(action[:, action_order])
             path = latents_file(reader, episode, name)
             latents = np.load(path, mmap_mode="r")
-            if len(latents) != episode.length:
+            if len(latents) != math.ceil(episode.length / every):
                 raise ConfigError(f"{path}: of another recording ({len(latents)} frames); delete its folder")
             closing = (action.max(axis=0) - action > closes).any(axis=1)
             approach = int(closing.argmax()) if closing.any() else 0
@@ -154,11 +162,11 @@ def _closes(policy: BundleConfig) -> NDArray[np.float32]:
     return np.array([_CLOSING.get(kind, np.inf) for kind in kinds], np.float32)
 
 
-def _cache_name(policy: BundleConfig, autoencoder: Path) -> str:
+def _cache_name(policy: BundleConfig, autoencoder: Path, every: int) -> str:
     """Hash of everything that latents depend on."""
     stride = policy.video_stride if policy.frames_per_latent > 1 else 0
     about = [policy.layout.model_dump_json(), str(policy.video_frames), *([str(stride)] if stride else [])]
-    digest = hashlib.sha256("".join(about).encode())
+    digest = hashlib.sha256("".join(about).encode() + (f" every {every}" if every > 1 else "").encode())
     digest.update((autoencoder / "config.json").read_bytes())
     for weights in sorted(autoencoder.glob("*.safetensors")):
         digest.update(weights.read_bytes())
@@ -199,7 +207,7 @@ def _led_there(intervention: NDArray[np.bool_], span: int) -> NDArray[np.bool_]:
 
 
 class Windows:
-    """Samples at every frame, normalised, as batches.
+    """Samples at every frame, or `every` so many, normalised, as batches.
 
     Args:
         samples: episodes.
@@ -208,13 +216,14 @@ class Windows:
         action: normaliser of the actions.
         texts: prompt embedding [L, text_dim] and mask [L] of each instruction.
         before_takeovers: whether frames that led to a takeover are among them.
+        every: frames from one sample to the next; the pictures between are not looked at.
     """
 
     def __init__(
         self, samples: Sequence[Sample], policy: BundleConfig, state: Normalizer, action: Normalizer,
-        texts: dict[str, tuple[Tensor, Tensor]], *, before_takeovers: bool = True,
+        texts: dict[str, tuple[Tensor, Tensor]], *, before_takeovers: bool = True, every: int = 1,
     ) -> None:  # fmt: skip
-        self.samples, self.policy = samples, policy
+        self.samples, self.policy, self._every = samples, policy, every
         self._texts = texts
         self._relative = relative_dimensions(policy)
         self._state = [state.forward(sample.state) for sample in samples]
@@ -223,6 +232,7 @@ class Windows:
         ]
         span = 0 if before_takeovers else round(_LED_THERE * policy.fps)
         kept = [np.flatnonzero(~_led_there(sample.intervention, span)) for sample in samples]
+        kept = [frames[frames % every == 0] for frames in kept]
         self.places = [(k, int(frame)) for k, frames in enumerate(kept) for frame in frames]
         approach = np.concatenate([frames < s.approach for s, frames in zip(samples, kept, strict=True)])
         taken_over = np.concatenate([s.intervention[frames] for s, frames in zip(samples, kept, strict=True)])
@@ -260,11 +270,11 @@ class Windows:
 
     def _latents(self, sample: int, frame: int) -> NDArray[np.float16]:
         """[C, f, h, w]."""
-        latents = self.samples[sample].latents
+        own = self.samples[sample]
         if self.policy.frames_per_latent == 1:
-            row = _video_places(len(latents), self.policy, frame)[0]
-            return np.moveaxis(latents[row, 0], 0, 1)
-        return np.moveaxis(latents[frame], 0, 1)
+            row = _video_places(len(own.state), self.policy, frame)[0] // self._every
+            return np.moveaxis(own.latents[row, 0], 0, 1)
+        return np.moveaxis(own.latents[frame // self._every], 0, 1)
 
 
 def relative_dimensions(policy: BundleConfig) -> NDArray[np.float32]:
@@ -278,9 +288,9 @@ def _video_places(length: int, policy: BundleConfig, frame: int | None = None) -
     return (begin[:, None] + policy.video_stride * np.arange(policy.video_frames)).clip(max=length - 1)
 
 
-def _canvases(reader: Reader, episode: RecordedEpisode, policy: BundleConfig) -> NDArray[np.uint8]:
-    """[T, H, W, 3]."""
-    frames = range(episode.length)
+def _canvases(reader: Reader, episode: RecordedEpisode, policy: BundleConfig, step: int) -> NDArray[np.uint8]:
+    """Every so many, [N, H, W, 3]."""
+    frames = range(0, episode.length, step)
     images = {tile.camera: reader.images(episode, tile.camera, frames) for tile in policy.layout.tiles}
     return np.stack(
         [policy.layout.compose(dict(zip(images, views, strict=True))) for views in zip(*images.values(), strict=True)]

@@ -11,6 +11,8 @@ from fastwam_policy.cli.main import main
 from fastwam_policy.common.processes import shipped_bundle
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode
+from fastwam_policy.policies.fastwam.embodiments import BENCHMARKS
+from fastwam_policy.reports.data_checks import OF_BENCHMARKS
 
 from . import bags
 from .made import CAMERAS, FPS, KEYS, ROBOT, edit_column, edit_info, edit_lines, positions, video, write_frames
@@ -53,6 +55,14 @@ def check(tmp_path, command, *arguments):
 def test_a_good_dataset_has_nothing(tmp_path, capsys):
     assert check(tmp_path, "check-dataset", dataset(tmp_path / "data")) == (0, [])
     assert "3 episodes, nothing wrong" in capsys.readouterr().out
+
+
+def test_a_dataset_of_a_benchmark_is_not_judged(tmp_path):
+    assert set(OF_BENCHMARKS) == set(BENCHMARKS)
+    edit_info(dataset(tmp_path / "data", (10,)), lambda info: info.update(robot_type="libero"))
+    status, ((kind, _, text),) = check(tmp_path, "check-dataset", tmp_path / "data")
+    assert (status, kind) == (1, "structure")
+    assert "robot_type is libero, but this checks datasets of" in text
 
 
 def frozen(folder):

