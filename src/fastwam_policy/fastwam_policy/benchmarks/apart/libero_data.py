@@ -57,7 +57,10 @@ class LiberoData(Libero):
             else: the expert failed or had to try again. `cannot` where it has no skill.
         """
         expert, disturbance = Expert(self._env), Disturbance(seed, noise, push, lead)
-        scenes, states, actions, done = [], [], [], False
+        scenes: list[NDArray[np.float64]] = []
+        states: list[NDArray[np.float64]] = []
+        actions: list[NDArray[np.float64]] = []
+        done = False
         try:
             for number, action in enumerate(expert.actions()):
                 if number >= steps or expert.retries:
