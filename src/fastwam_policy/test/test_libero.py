@@ -191,8 +191,9 @@ def test_the_experts_episodes_to_learn_from(tmp_path):
     assert 0 < holds[0] < holds[-1] == holds[0] + len(holds) - 1 < length - 1, "it closes once, and opens once"
     assert np.abs(action).max() <= 1
     assert np.abs(np.diff(state[:, :3], axis=0)).max() < 0.05
-    pictures = list(episode.images["wrist"])
-    assert np.shape(pictures) == (length, 256, 256, 3)
+    pictures = episode.images["wrist"]
+    assert pictures.shape == (length, 256, 256, 3)
+    assert np.abs(pictures.astype(int) - episode.images["agentview"]).mean() > 20, "of two cameras"
     assert np.mean([(one != other).any() for one, other in zip(pictures, pictures[1:], strict=False)]) > 0.9
     # As if a policy had brought it so far: the expert goes on, and does not let go.
     process.ask("begin", trial=10_000, look=False)

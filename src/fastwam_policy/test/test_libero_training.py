@@ -239,8 +239,8 @@ def test_a_picture_is_repeated_until_the_next(stand_in, tmp_path):
     task, settings = TASKS[0], collecting.LiberoSettings(["libero_object 0"], picture_every=4)
     episode = collecting.record(simulator, task, 20_000, settings)
     assert {about.get("every") for question, about in simulator.asked if question == "record"} == {4}
-    shown, made = list(episode.images["wrist"]), played(20_000, 12)["images"]["wrist"]
-    np.testing.assert_array_equal(shown, made[np.repeat([0, 1, 2], 4)])
+    for camera, made in played(20_000, 12)["images"].items():
+        np.testing.assert_array_equal(episode.images[camera], made[np.repeat([0, 1, 2], 4)], err_msg=camera)
 
 
 def test_some_episodes_begin_behind_a_push(stand_in, tmp_path):

@@ -120,7 +120,7 @@ def record(process: SimulatorProcess, task: Task, seed: int, settings: LiberoSet
     each = np.arange(len(played["actions"])) // settings.picture_every
     return Episode(
         task.instruction,
-        {camera: (pictures[k] for k in each) for camera, pictures in played["images"].items()},
+        {camera: pictures[each] for camera, pictures in played["images"].items()},
         {WHOLE: played["state"]},
         {WHOLE: played["actions"]},
         np.full(len(played["actions"]), bool(settings.policy)),
