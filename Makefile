@@ -13,7 +13,7 @@ NUMPYS ?=
 MATRIX ?=
 PEERS ?=
 PARALLEL := -n 2 --dist worksteal
-export PYTHON TORCH PYTHONS NUMPYS MATRIX TESTS
+export PYTHON TORCH ROS BAG POLICY PYTHONS NUMPYS MATRIX TESTS
 
 ifeq ($(origin BUNDLE),command line)
 $(error BUNDLE is now called POLICY: make demo POLICY=$(BUNDLE))
@@ -25,12 +25,12 @@ endif
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
-setup: ## environment and workspace; nothing to do when they are there
+setup: ## environment and workspace; nothing to do when they are there. PYTHON= TORCH= ROS= are kept for later calls
 	@scripts/setup.sh
 
 demo: setup ## fold the simulated towel, or replay a recording, and write a report. MODE=sim|replay BAG= POLICY= SEED= VIEW=1
-	$(if $(VIEW),@.venv/bin/python -c 'import rerun' 2>/dev/null || .venv/bin/python -m pip install -q --no-deps -r requirements-view.txt)
-	@./fastwam demo $(if $(MODE),--mode $(MODE)) $(if $(BAG),--bag "$(BAG)") $(if $(POLICY),--policy "$(POLICY)") --seed $(SEED) $(if $(VIEW),--view)
+	$(if $(VIEW),@.venv/bin/python -I -c 'import rerun' 2>/dev/null || PIP_USER=0 .venv/bin/python -I -m pip install -q --no-deps -r requirements-view.txt)
+	@./fastwam demo $(if $(MODE),--mode $(MODE)) $(if $(BAG),--bag "$$BAG") $(if $(POLICY),--policy "$$POLICY") --seed $(SEED) $(if $(VIEW),--view)
 
 data: setup ## episodes of the scripted expert as a LeRobot dataset in data/towel. EPISODES=500
 	@./fastwam collect data/towel --episodes $(EPISODES)
@@ -77,4 +77,4 @@ lock: setup ## resolve requirements.in into requirements.txt, and for NumPy 1.26
 	  --universal --python-version 3.10 --no-annotate --no-header --override - $$name.in -o $$name.txt || exit; done
 
 clean: ## remove the environments and the built workspace; output/ stays
-	rm -rf .venv .venv-docs .venv-interop .venv-benchmark build install log
+	rm -rf .venv .venv.before .setup .venv-docs .venv-interop .venv-benchmark build install log

@@ -7,9 +7,10 @@ from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, Reg
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 from fastwam_policy.common.lifetime import launch_prefix
-from fastwam_policy.common.processes import ARGUMENTS, parse_argument, processes
+from fastwam_policy.common.processes import ARGUMENTS, Argument, parse_argument, processes
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
@@ -27,7 +28,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             executable=process.executable,
             name=process.name,
             namespace=given["namespace"],
-            parameters=[str(process.params_file), dict(process.parameters)],
+            parameters=[str(process.params_file), {key: _as_it_is(value) for key, value in process.parameters.items()}],
             exec_name=process.name,
             prefix=launch_prefix(),
             output="screen",
@@ -50,6 +51,11 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             Node(package="rviz2", executable="rviz2", arguments=["-d", str(rviz)], parameters=[simulated]),
         ]
     return actions
+
+
+def _as_it_is(value: Argument) -> Argument | ParameterValue:
+    """A parameter's value; launch would read a text as YAML, which ends it at ` #`."""
+    return ParameterValue(value, value_type=str) if isinstance(value, str) else value
 
 
 def generate_launch_description() -> LaunchDescription:

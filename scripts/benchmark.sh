@@ -2,7 +2,7 @@
 # Build the environment of a benchmark's simulator, .venv-benchmark/NAME, from requirements-NAME.txt: scripts/benchmark.sh libero
 # Nothing is done where it is there already. Each package is checked against its hash.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. "$(dirname "${BASH_SOURCE[0]}")/start.sh"
 name=$1 python=${PYTHON:-python3}
 environment=.venv-benchmark/$name requirements=requirements-$name.txt
 newest=13
@@ -13,8 +13,7 @@ newest=13
 }
 wanted=$( (cat "$requirements"; "$python" -V) | sha256sum)
 [ "$(cat "$environment/.installed" 2>/dev/null)" != "$wanted" ] || exit 0
-printf '\033[1m== the simulator of %s in %s (1 to 2 GB, once)\033[0m\n' "$name" "$environment"
+say "the simulator of $name in $environment (1 to 2 GB, once)"
 "$python" -m venv --clear "$environment"
-"$environment/bin/python" -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes -r "$requirements" \
-  2> >(grep -v 'is ignored: it is neither' >&2)
+pip "$environment/bin/python" --quiet install --no-deps --require-hashes -r "$requirements"
 echo "$wanted" >"$environment/.installed"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build the documentation into output/docs, with its tools in .venv-docs; see docs/conf.py. Broken links and anchors are errors.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. "$(dirname "${BASH_SOURCE[0]}")/start.sh"
 mermaid=mermaid@11.17.2                # draws the diagrams
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
@@ -11,10 +11,9 @@ python=${PYTHON:-python3}
 
 wanted=$( (cat requirements-docs.txt; echo "$mermaid $("$python" -V)") | sha256sum)
 if [ "$(cat .venv-docs/.installed 2>/dev/null)" != "$wanted" ]; then
-  printf '\033[1m== tools of the documentation in .venv-docs (120 MB, once)\033[0m\n'
+  say "tools of the documentation in .venv-docs (120 MB, once)"
   "$python" -m venv --clear .venv-docs
-  .venv-docs/bin/python -m pip --quiet --disable-pip-version-check install --no-deps -r requirements-docs.txt \
-    2> >(grep -v 'is ignored: it is neither' >&2)
+  pip .venv-docs/bin/python --quiet install --no-deps -r requirements-docs.txt
   # With npm the site holds all that it needs; without it, a reader's browser loads mermaid from a CDN, or shows the diagrams as text.
   if command -v npm >/dev/null; then
     (cd .venv-docs && npm pack --silent "$mermaid" >/dev/null && tar xzf mermaid-*.tgz package/dist/mermaid.min.js && rm mermaid-*.tgz)

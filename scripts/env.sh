@@ -1,17 +1,20 @@
-# Source this from bash: puts .venv, ROS 2 and the built workspace on the paths of this shell.
-# (A sourced ROS 2 stays; otherwise the one in .venv is used.)
-_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-export PATH="$_root/.venv/bin:$PATH"
-if [ -n "${ROS_DISTRO:-}" ]; then
-  # `ros2` runs on the system's Python, but loads launch files that need what is in .venv.
-  PYTHONPATH="$("$_root/.venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'):${PYTHONPATH:-}"
-  export PYTHONPATH
+# Source this from bash or zsh: puts .venv, the ROS 2 that was chosen at set-up and the built workspace on this shell's paths.
+if [ -n "${BASH_VERSION:-}" ]; then
+  _fastwam=${BASH_SOURCE[0]} _fastwam_shell=bash
+elif [ -n "${ZSH_VERSION:-}" ]; then
+  eval '_fastwam=${(%):-%x}' && _fastwam_shell=zsh
 else
-  export ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3
-  export AMENT_PREFIX_PATH="$_root/.venv"
+  echo "fastwam: scripts/env.sh is for bash and zsh" >&2
+  return 2
 fi
-export COLCON_PYTHON_EXECUTABLE="$_root/.venv/bin/python"
-# Two CPU-bound processes whose OpenMP threads spin while waiting slow each other down ten times and more.
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-0}"
-. "$_root/install/local_setup.bash"
-unset _root
+_fastwam=$(CDPATH='' builtin cd "$(dirname "$_fastwam")/.." && pwd -P)
+if [ -x "$_fastwam/.venv/bin/python" ]; then
+  _fastwam_lines=$("$_fastwam/.venv/bin/python" -I "$_fastwam/scripts/environment.py" exports "$_fastwam" "$_fastwam_shell") ||
+    _fastwam_lines="return 2"
+else
+  echo "fastwam: not set up yet; run: make setup" >&2
+  _fastwam_lines="return 2"
+fi
+eval "$_fastwam_lines"
+. "$_fastwam/install/local_setup.$_fastwam_shell"
+unset _fastwam _fastwam_shell _fastwam_lines

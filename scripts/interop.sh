@@ -3,7 +3,7 @@
 #   PEERS="openpi xpolicylab lerobot"   lerobot as well, which needs Python 3.12 or 3.13 and 2 GB, or 7 where pip's torch is a CUDA build
 # Each has an environment of its own in .venv-interop, which is made once, from interop/PEER.txt.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. "$(dirname "${BASH_SOURCE[0]}")/start.sh"
 
 python_for() { # a peer's Python: ours, or one that it needs
   [ "$1" = lerobot ] || { echo .venv/bin/python; return; }
@@ -22,10 +22,9 @@ for peer in ${PEERS:-openpi xpolicylab}; do
   environment=.venv-interop/$peer
   wanted=$( (cat "interop/$peer.txt"; "$python" -V) | sha256sum)
   if [ "$(cat "$environment/.installed" 2>/dev/null)" != "$wanted" ]; then
-    printf '\033[1m== %s in %s\033[0m\n' "$peer" "$environment"
+    say "$peer in $environment"
     "$python" -m venv --clear "$environment"
-    "$environment/bin/python" -m pip --quiet --disable-pip-version-check install -r "interop/$peer.txt" \
-      2> >(grep -v 'is ignored: it is neither' >&2)
+    pip "$environment/bin/python" --quiet install -r "interop/$peer.txt"
     echo "$wanted" >"$environment/.installed"
   fi
   export "INTEROP_${peer^^}=$PWD/$environment/bin/python"

@@ -7,7 +7,7 @@
 # It costs a set-up each (minutes, and at a time 3 GB of disk, or 7 where pip's torch is a CUDA build) and the time of the tests:
 # hours for all of them on two cores.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. "$(dirname "${BASH_SOURCE[0]}")/start.sh"
 [ -z "${ROS_DISTRO:-}" ] || { echo "matrix: run it in a new shell, where neither ROS 2 nor scripts/env.sh is sourced" >&2; exit 2; }
 
 find_python() { # full path of a Python of that version, from PATH or pyenv; pyenv's shims exist for versions that do not run
@@ -44,7 +44,7 @@ for version in ${PYTHONS:-3.10 3.11 3.12 3.13}; do
     elif [ "$version $numpy" = "3.13 1.26" ]; then
       results+=("$name: not run, NumPy 1.26 has no wheel for Python 3.13")
     else
-      printf '\033[1m== %s, in %s\033[0m\n' "$name" "$folder"
+      say "$name, in $folder"
       set +e  # not `if try …`: in a condition, a failed step of it would not end it
       (set -e; try "$python" "$folder" "$numpy")
       status=$?

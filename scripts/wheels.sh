@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # sdist and wheel of each Python package into output/wheels, by `python -m build` in a copy: src/ stays as it is.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. "$(dirname "${BASH_SOURCE[0]}")/start.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip --quiet --disable-pip-version-check install build==1.6.1 2> >(grep -v 'is ignored: it is neither' >&2)
+pip "$work/venv/bin/python" --quiet install build==1.6.1
 # The packages link to config/, launch/, bags/ and bundles/ at the top; the copy has both.
 git ls-files -z --cached --others --exclude-standard LICENSE src config launch bags bundles |
   tar --create --null --files-from - --ignore-failed-read | tar --extract -C "$work"

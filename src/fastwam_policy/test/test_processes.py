@@ -1,13 +1,18 @@
 """One description, two starters: the demo's command lines and the launch file."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
+import rclpy
 import yaml
 from ament_index_python.packages import get_package_share_directory
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from rclpy.lifecycle import LifecycleNode
 
-from fastwam_policy.common.processes import ARGUMENTS, MODES, _entries, parse_argument, processes
+from fastwam_policy.common.processes import ARGUMENTS, MODES, _entries, node_command, parse_argument, processes
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 SHARE = Path(get_package_share_directory("fastwam_policy"))
@@ -42,7 +47,38 @@ def test_command_lines():
     command = processes("replay", {"bag": "/b"})[-1].command("r1")
     assert Path(command[0]).is_file()
     assert command[1:6] == ["--ros-args", "-r", "__node:=replay_node", "-r", "__ns:=/r1"]
-    assert command[-2:] == ["-p", "bag:=/b"]
+    assert command[-2:] == ["-p", 'bag:="/b"']
+    assert node_command("fastwam_policy", "policy_node", {"on": True, "seed": 3, "duration": 0.5})[-5::2] == [
+        "on:=true", "seed:=3", "duration:=0.5",
+    ]  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+@example("/home/a/mine #2")
+@example("out: new")
+@example("yes")
+@example("1e3")
+@example("~")
+@example("a \"quoted\" 'name' \\n\n😀\x7f")
+def test_what_is_named_is_what_the_node_gets(text):
+    """By the parser that a node has: rcl's, of YAML."""
+    *_, word = node_command("fastwam_policy", "policy_node", {"policy": text})
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "-p", word], context=context)
+    try:
+        node = LifecycleNode(
+            "node", context=context, enable_rosout=False, start_parameter_services=False, enable_logger_service=False,
+        )  # fmt: skip
+        assert node.declare_parameter("policy", "").value == text
+        node.destroy_node()
+    finally:
+        context.shutdown()
+
+
+def test_a_name_that_ros_2_cannot_take_is_refused():
+    with pytest.raises(ConfigError, match="is not in UTF-8"):
+        node_command("fastwam_policy", "policy_node", {"policy": os.fsdecode(b"caf\xe9")})
 
 
 @pytest.mark.parametrize("mode", MODES)

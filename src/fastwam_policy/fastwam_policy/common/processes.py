@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 from typing import Literal, get_args
 
+import yaml
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from pydantic import RootModel, model_validator
 
@@ -113,8 +115,21 @@ def node_command(
     """Command line of an installed node, with parameters and other options of `--ros-args`."""
     words = [str(Path(get_package_prefix(package)) / "lib" / package / executable), "--ros-args", *options]
     for name, value in parameters.items():
-        words += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
+        words += ["-p", f"{name}:={_as_yaml(value)}"]
     return words
+
+
+def _as_yaml(value: object) -> str:
+    """A parameter's value as rcl reads it: as YAML, which ends a text at ` #` and takes `yes` for no text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, (str, Path)):
+        return str(value)
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{str(value)!r}: is not in UTF-8, and ROS 2 takes no other names: rename it") from None
+    return str(yaml.dump(str(value), default_style='"', width=inf)).strip()
 
 
 @dataclass(frozen=True)
