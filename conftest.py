@@ -19,7 +19,7 @@ from ament_index_python.packages import get_package_prefix, get_package_share_di
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 
-from fastwam_policy.launching.domain import private_domain
+from fastwam_policy.common.middleware import leave_alone
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers and the nodes they start share the cores. Set before any of them imports torch or numba.
@@ -29,6 +29,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+leave_alone()  # before a test imports rclpy
 
 TIMEOUT = 60.0  # s: generous, since two cores may be busy; nothing is measured against it
 _ANSWER = 10.0  # s for a service's answer, until it is asked again
@@ -43,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _ros_domain() -> Iterator[None]:
     """A ROS domain of this test session's own, or of this xdist worker's, on this machine only."""
+    from fastwam_policy.launching.domain import private_domain
+
     with private_domain():
         yield
 

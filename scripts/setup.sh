@@ -83,21 +83,23 @@ require_index() { # of a Python's pip: whether it reaches one at all, by a small
     die "pip reaches no package index, as it says above: nothing was changed. Is there a network? A proxy is named by https_proxy, another index by PIP_INDEX_URL"
   rm -r "$folder"
 }
-progress() { # of pip's lines: how many packages of how many
-  local word name rest count=0
+progress() { # of pip's lines: how many packages, of how many where that is known
+  local word name rest count=0 all=$1
   while read -r word name rest; do
     case $word in
+      Ignoring) all=$((all - 1)); continue ;;  # it is for another Python
       Collecting | Requirement) count=$((count + 1)) ;;
       Installing) name=unpacking ;;
       *) continue ;;
     esac
     [ "$word" != Requirement ] || name=${rest##*: }
-    if [ -n "$live" ]; then printf '\r\033[K   %s of %s: %s' "$count" "$1" "${name%%[=<>;]*}"
-    elif [ $((count % 50)) = 0 ] || [ "$word" = Installing ]; then echo "   $count of $1: ${name%%[=<>;]*}"; fi
+    name="   $count${all:+ of $all}: ${name%%[=<>;]*}"
+    if [ -n "$live" ]; then printf '\r\033[K%s' "$name"
+    elif [ $((count % 50)) = 0 ] || [ "$word" = Installing ]; then echo "$name"; fi
   done
   if [ -n "$live" ]; then printf '\r\033[K'; fi
 }
-install() { # how many, pip's arguments
+install() { # how many packages, pip's arguments
   pip .venv/bin/python install --progress-bar off "${@:2}" | tee -a log/pip.txt | progress "$1" ||
     die "pip failed, as it says above. What is installed stays: make setup goes on from there"
 }
@@ -160,7 +162,7 @@ elif [ "$(cat .venv/.installed 2>/dev/null)" != "$wanted" ]; then
     grep -v '^ros-' "$requirements" | install "$(grep '^[a-z]' "$requirements" | grep -vc '^ros-')" --no-deps -r /dev/stdin
   fi
   if [ -n "$torch" ] || ! isolated .venv/bin/python -c 'import sys, torch; sys.exit(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4))'; then
-    install "torch and what it needs" "${torch:-torch==2.13.0}" "numpy==$(isolated .venv/bin/python -c 'import numpy; print(numpy.__version__)')" "setuptools<80"
+    install "" "${torch:-torch==2.13.0}" "numpy==$(isolated .venv/bin/python -c 'import numpy; print(numpy.__version__)')" "setuptools<80"
   fi
   echo "$wanted" >.venv/.installed
   rm -rf .venv.before

@@ -94,7 +94,7 @@ def test_an_unknown_command_is_found():
 def test_make_targets_and_variables(page):
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    variables = set(re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE)) | {"PYTHON", "TORCH"}
+    variables = set(re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE)) | {"PYTHON", "TORCH", "ROS"}
     for line in code_lines(TEXTS[page]):
         words = line.split()
         if "make" not in words[:1]:

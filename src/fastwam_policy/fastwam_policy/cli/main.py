@@ -24,6 +24,7 @@ from typing import NoReturn, Protocol, cast
 from fastwam_policy import cli
 from fastwam_policy.common.arguments import STDOUT
 from fastwam_policy.common.failure import RunError
+from fastwam_policy.common.middleware import leave_alone, missing
 from galaxea_r1lite_bridge.nodes.ending import ENDING
 
 GROUPS = ("run", "data", "train", "evaluate", "check", "bundles")
@@ -32,6 +33,7 @@ _STATUS = (
     "Exit status: 0 done; 1 the work failed (a check found a fault, a node ended, the disk is full); "
     "2 wrong use (an option or an input); 130 interrupted by Ctrl-C."
 )
+_JOINING = ("operate", "view")  # commands that join the ROS domain that a shell names; the others have their own
 _SHOWN = 500  # letters of an error that nobody expected
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _WRONG_PLACE = (
@@ -122,6 +124,7 @@ def _run(given: argparse.Namespace) -> int:
     apart = redirect_stdout(sys.stderr) if getattr(given, "json", None) == STDOUT else nullcontext()
     try:
         with apart:
+            _require_middleware(given)
             return int(given.run(given))
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -129,6 +132,20 @@ def _run(given: argparse.Namespace) -> int:
         if given.debug:
             traceback.print_exc()
         return _ended(*_explained(error, ConfigError))
+
+
+def _require_middleware(given: argparse.Namespace) -> None:
+    """ConfigError where the one that a shell names is missing; ignored where a command's nodes are on their own.
+
+    Importing rclpy would end this process.
+    """
+    from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+    if not (name := missing()):
+        return
+    if given.command in _JOINING or getattr(given, "mode", None) == "real":
+        raise ConfigError(f"RMW_IMPLEMENTATION={name}: it is not installed here. Install it, or unset that")
+    leave_alone()
 
 
 def _explained(error: Exception, wrong_input: type[Exception]) -> tuple[str, int]:

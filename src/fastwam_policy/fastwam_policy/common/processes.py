@@ -62,7 +62,7 @@ def require_simulator() -> None:
     if not has_simulator():
         raise ConfigError(
             "the simulator needs MuJoCo, which has no wheel for this Python: use Python 3.11 or newer "
-            "(make clean; make setup PYTHON=python3.11)"
+            "(make setup PYTHON=python3.11)"
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 from domain_coordinator import domain_id
 
+from fastwam_policy.common.middleware import leave_alone
 from galaxea_r1lite_bridge.nodes.managed_node import PRIVATE_DOMAIN
 
 _FIRST_DOMAIN, _DOMAINS = 60, 40  # robots use small domain ids; above 101 the ports may be taken by other programs
@@ -23,6 +24,7 @@ def private_domain() -> Iterator[int]:
     before = dict(os.environ)
     with domain_id(iter(range(_FIRST_DOMAIN, _FIRST_DOMAIN + _DOMAINS)).__next__) as domain:
         os.environ |= {"ROS_DOMAIN_ID": str(domain), PRIVATE_DOMAIN: str(domain), "PYTHONUNBUFFERED": "1"}
+        leave_alone()
         os.environ |= _this_machine_only()
         try:
             yield domain
