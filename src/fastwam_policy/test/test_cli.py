@@ -74,6 +74,11 @@ def test_every_command_ends_its_help_with_an_example_that_it_understands(name, c
         (["report", "/nowhere"], "/nowhere/recording: no such recording"),
         (["export", "/nowhere", "/tmp/x.pt"], "/nowhere: not a policy bundle"),
         (["check-policy", "/nowhere"], "/nowhere: no such folder"),
+        (["check-policy", 300 * "x"], f"{300 * 'x'}: File name too long. Name another place"),
+        (["convert", "a", "--output", 300 * "x"], f"{300 * 'x'}: File name too long. Name another place"),
+        (["report", "x", "--robot", 300 * "x"], f"{300 * 'x'}: File name too long. Name another place"),
+        (["operate", "--instruction", "fold\nit"], "argument --instruction: must be one line of printable letters"),
+        (["convert", "a", "--task", "fold\nit"], "argument --task: must be one line of printable letters"),
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(arguments, message, capfd):

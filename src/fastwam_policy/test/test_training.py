@@ -311,6 +311,32 @@ def test_a_training_that_diverges_ends_and_keeps_its_checkpoint(data, tmp_path):
         assert all(value.isfinite().all() for value in load_file(folder / "model.safetensors").values())
 
 
+def test_weights_that_are_finite_until_they_are_cast_are_not_written(data, tmp_path):
+    config = configuration(data, steps=1, warm_up=0, learning_rate=1e6, stored_as="float16")
+    with pytest.raises(RunError, match=r"last: weights are not finite any more as float16, such as "):
+        train(config, tmp_path / "out")
+    assert not (tmp_path / "out" / "last" / "model.safetensors").exists()
+    assert not list((tmp_path / "out" / "checkpoints").glob("step_*"))
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(data, tmp_path, capfd):
+    config = configuration(data, steps=3, checkpoint_every=1)
+    train(config, tmp_path)
+    checkpoints = tmp_path / "checkpoints"
+    file = checkpoints / "step_00000003" / "model.safetensors"
+    weights = {name: value.clone() for name, value in load_file(file).items()}  # and no view of the file
+    for damage in (lambda file: os.truncate(file, 100), lambda file: file.write_bytes(bytes(file.stat().st_size))):
+        damage(file)
+        train(config, tmp_path)
+        assert f"{file}: is damaged or incomplete: the checkpoint before it is used" in capfd.readouterr().out
+        for name, value in load_file(file).items():
+            torch.testing.assert_close(weights[name], value, rtol=0, atol=0)
+    for folder in checkpoints.glob("step_*"):
+        (folder / "progress.json").write_text("")
+    with pytest.raises(ConfigError, match=r"step_00000003/progress.json: is damaged .*no checkpoint is whole"):
+        train(config, tmp_path)
+
+
 def test_latents_are_computed_again_when_a_video_is_newer(data, tmp_path):
     shutil.copytree(data / "towel", tmp_path / "towel")
     config = configuration(data, datasets=[str(tmp_path / "towel")])
@@ -326,6 +352,12 @@ def test_latents_are_computed_again_when_a_video_is_newer(data, tmp_path):
     later = before[1] / 1e9 + 5
     os.utime(video, (later, later))
     assert [a != b for a, b in zip(written(), before, strict=True)] == [k == 1 for k in range(len(before))]
+    files = sorted((tmp_path / "towel" / "latents").rglob("*.npy"))
+    whole = [file.read_bytes() for file in files]
+    os.truncate(files[0], 0)
+    files[1].write_bytes(whole[1][:-4096] + bytes(4096))
+    written()
+    assert [file.read_bytes() for file in files] == whole
 
 
 @pytest.mark.parametrize("variant", ["fastwam", "fastwam_no_video", "joint", "idm", "optional_idm"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastwam_policy.common.arguments import existing_file
+from fastwam_policy.common.arguments import existing_file, sentence
 
 NAME, GROUP = "encode-prompt", "bundles"
 HELP = "write the text embeddings of instructions into a bundle"
@@ -18,7 +18,7 @@ EXAMPLE = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("folder", type=Path)
-    parser.add_argument("instruction", nargs="*")
+    parser.add_argument("instruction", nargs="*", type=sentence)
     parser.add_argument("--file", type=existing_file, help="instructions, one a line, such as those of a benchmark")
     parser.add_argument("--text-encoder", type=Path, required=True, help="models_t5_umt5-xxl-enc-bf16.pth")
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder of the UMT5 tokenizer")

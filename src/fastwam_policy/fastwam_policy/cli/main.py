@@ -107,7 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and not words[0].startswith("-") and words[0] not in each:
         parser.error(f"there is no command {words[0]!r}{_nearest(words[0], each)}")
-    given, rest = parser.parse_known_args(words)
+    try:
+        given, rest = parser.parse_known_args(words)
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        parser.error(f"{_shortened(str(error.filename))}: {error.strerror}. Name another place")
     if rest:
         options = [option for action in each[given.command]._actions for option in action.option_strings]  # noqa: SLF001
         each[given.command].error(f"unknown argument {rest[0]}{_nearest(rest[0], options)}")
@@ -158,9 +161,13 @@ def _explained(error: Exception, wrong_input: type[Exception]) -> tuple[str, int
         if error.errno in _FULL:
             return f"the disk is full: {error}. What is finished is kept: make room and start again", FAILED
         if error.errno in _WRONG_PLACE and error.filename is not None:
-            return f"{error.filename}: {error.strerror}. Name another place", WRONG_USE
+            return f"{_shortened(str(error.filename))}: {error.strerror}. Name another place", WRONG_USE
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:_SHOWN]}. That is not expected: --debug shows where it was", FAILED
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
 
 
 def _ended(message: str, status: int) -> int:

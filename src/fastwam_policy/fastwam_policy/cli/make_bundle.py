@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastwam_policy.common.arguments import add_robot, number
+from fastwam_policy.common.arguments import add_robot, number, sentence
 
 NAME, GROUP = "make-bundle", "bundles"
 HELP = "write a bundle with random weights, to try the path without a download"
@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", choices=["tiny", "mid", "full"], default="tiny", help="(default %(default)s)")
-    parser.add_argument("--instruction", default="fold the towel")
+    parser.add_argument("--instruction", type=sentence, default="fold the towel")
     parser.add_argument("--seed", type=number(int, least=0), default=0)
     add_robot(parser)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastwam_policy.common.arguments import add_robot, number
+from fastwam_policy.common.arguments import add_robot, number, one_line
 
 NAME, GROUP = "operate", "run"
 HELP = "arm, start, stop, home, take over and emergency stop from a terminal"
@@ -13,7 +13,7 @@ EXAMPLE = './fastwam operate --instruction "fold the towel" --time-limit 60'
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--instruction", default="", help="task; the policy node's by default")
+    parser.add_argument("--instruction", type=one_line, default="", help="task; the policy node's by default")
     parser.add_argument(
         "--time-limit", type=number(float, least=0), default=0.0, metavar="S", help="of a task; 0 for the policy node's"
     )

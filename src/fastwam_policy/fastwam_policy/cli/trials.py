@@ -13,6 +13,7 @@ from fastwam_policy.common.arguments import (
     add_randomization,
     add_robot,
     number,
+    one_line,
     policy_source,
     write_figures,
 )
@@ -30,7 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=["sim", "real"], default="sim", help="real needs an operator (default sim)")
     add_policy(parser, "--policy", action="append", required=True, about="; given twice: the two are compared")
     add_mapping(parser, action="append", default=[], about="; given twice: the second is of the second address")
-    parser.add_argument("--instruction", default="", help="task; the policy's default where it is left out")
+    parser.add_argument(
+        "--instruction", type=one_line, default="", help="task; the policy's default where it is left out"
+    )
     parser.add_argument(
         "--time-limit", type=number(float, above=0), metavar="S", help="of a trial (default 20 in sim, 120 in real)"
     )

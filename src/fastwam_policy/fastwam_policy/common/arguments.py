@@ -53,11 +53,18 @@ def numbers(text: str) -> list[int]:
     return sorted(found)
 
 
+def one_line(text: str) -> str:
+    """A text that tables, logs and file formats can hold."""
+    if not text.isprintable():
+        raise argparse.ArgumentTypeError(f"must be one line of printable letters, got {text!r}")
+    return text
+
+
 def sentence(text: str) -> str:
     """An instruction: an empty one says nothing to a policy."""
     if not text.strip():
         raise argparse.ArgumentTypeError("must be a sentence, got none")
-    return text
+    return one_line(text)
 
 
 def existing_file(text: str) -> Path:

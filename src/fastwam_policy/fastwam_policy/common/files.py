@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,16 @@ def sha256(*paths: Path) -> str:
             while block := file.read(_BLOCK):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def settled_checksum(path: Path) -> str:
+    """Length and CRC-32 of a file, once all of it is on the disk."""
+    length = checksum = 0
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        while block := file.read(_BLOCK):
+            length, checksum = length + len(block), zlib.crc32(block, checksum)
+    return f"{length} bytes, {checksum:08x}"
 
 
 def refuse_pointer(path: Path) -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from fastwam_policy.common.files import sha256, write_json
 from fastwam_policy.data.lerobot_reader import Reader, RecordedEpisode
+
+_TAIL = 2**20  # bytes
 
 
 def latents_file(reader: Reader, episode: RecordedEpisode, name: str) -> Path:
@@ -29,6 +33,7 @@ def are_current(latents: Path, reader: Reader, episode: RecordedEpisode) -> bool
             not latents.exists()
             or noted["rows"] != _rows(reader, episode)
             or noted["videos"].keys() != episode.videos.keys()
+            or noted.get("latents", tail := _tail(latents)) != tail
         ):
             return False
         return all(_is(noted["videos"][camera], path) for camera, (path, _) in episode.videos.items())
@@ -44,7 +49,15 @@ def forget_contents(latents: Path) -> None:
 def note_contents(latents: Path, reader: Reader, episode: RecordedEpisode) -> None:
     """After latents were written."""
     videos = {camera: _touched(path) | {"sha256": _hash(path)} for camera, (path, _) in episode.videos.items()}
-    write_json(_note(latents), {"rows": _rows(reader, episode), "videos": videos})
+    write_json(_note(latents), {"rows": _rows(reader, episode), "videos": videos, "latents": _tail(latents)})
+
+
+def _tail(latents: Path) -> str:
+    """Length and CRC-32 of the end: what a power cut leaves is cut off, or zeros. To read all of it would take long."""
+    with latents.open("rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - _TAIL))
+        return f"{length} bytes, {zlib.crc32(file.read()):08x}"
 
 
 def _note(latents: Path) -> Path:

@@ -50,6 +50,7 @@ from fastwam_policy.policies.fastwam.bundle import (
 )
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.training.average import Average
+from fastwam_policy.training.checkpoints import KEPT, finish, newest, put_aside, read_progress
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.datasets import open_datasets
 from fastwam_policy.training.initialization import initialise
@@ -62,7 +63,6 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 SUMMARY_FILE = "summary.json"  # in the output once training has ended; with the validation of OUTPUT/bundle
 _CONFIG_FILE = "training.yaml"
 _LOG_EVERY = 20  # steps
-_KEPT = 2  # checkpoints
 _LAG = timedelta(hours=3)  # that one process may lag behind the others, as with a slow disk while latents are computed
 _CHECKPOINT, _BUNDLE = 16, 4  # bytes a weight: itself, Adam's two figures and the average; the average alone
 _LOWEST_RATE = 0.1  # of the learning rate, at the end
@@ -307,14 +307,19 @@ class _Trainer:
                 unfinished = folder / "unfinished.safetensors"
                 dtype = getattr(torch, self.config.stored_as)
                 weights = {key.removeprefix("model."): value.to(dtype).contiguous() for key, value in state.items()}
+                # Also a finite loss leads to such weights, and what is finite may be too large for `stored_as`.
+                if broken := next((key for key, value in weights.items() if not value.isfinite().all()), None):
+                    raise RunError(
+                        f"{folder}: weights are not finite any more as {self.config.stored_as}, such as {broken}. "
+                        "Nothing was written since the last checkpoint; lower learning_rate in another folder"
+                    )
                 with naming_a_full_disk(folder):
                     save_file(weights, unfinished)
                 unfinished.replace(folder / self.config.policy.weights)
 
     def _save(self, step: int, best: dict[str, float], seconds: float) -> None:
         self._write_weights("last")
-        checkpoints = self.output / "checkpoints"
-        unfinished, folder = checkpoints / "unfinished", checkpoints / f"step_{step:08d}"
+        unfinished = self.output / "checkpoints" / "unfinished"
         if self.accelerator.is_main_process:
             shutil.rmtree(unfinished, ignore_errors=True)
         self.accelerator.wait_for_everyone()
@@ -323,24 +328,25 @@ class _Trainer:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             processes = self.accelerator.num_processes
-            progress = {"step": step, "best": best, "seconds": seconds, "processes": processes}
-            write_json(unfinished / "progress.json", progress)
-            unfinished.replace(folder)
-            for old in sorted(checkpoints.glob("step_*"))[:-_KEPT]:
-                shutil.rmtree(old)
+            finish(unfinished, step, {"best": best, "seconds": seconds, "processes": processes})
 
     def _resume(self) -> tuple[int, dict[str, float], float]:
         """Load the last checkpoint; first step, the best validation so far, and seconds it took."""
-        found = sorted((self.output / "checkpoints").glob("step_*"))
-        if not found:
+        folder = self.output / "checkpoints"
+        checkpoint, problems = newest(folder)
+        if checkpoint is None:
             return 0, {}, 0.0
-        progress, now = json.loads((found[-1] / "progress.json").read_text()), self.accelerator.num_processes
+        self.accelerator.wait_for_everyone()
+        if problems and self.accelerator.is_main_process:
+            self.accelerator.print(f"{'; '.join(problems)}: the checkpoint before it is used")
+            put_aside(folder, checkpoint)
+        progress, now = read_progress(checkpoint), self.accelerator.num_processes
         if (before := progress.get("processes", now)) != now:
             raise ConfigError(
                 f"{self.output} was begun with {before} processes, not {now}: batch_size counts for each. Continue "
                 f"with {before}, or begin another folder with start_from"
             )
-        self.accelerator.load_state(found[-1])
+        self.accelerator.load_state(checkpoint)
         self._average.to(self.accelerator.device)
         self.accelerator.print(f"continuing after step {progress['step']}")
         return progress["step"], progress["best"], progress["seconds"]
@@ -402,7 +408,7 @@ class _Trainer:
 def _require_space(output: Path, weights: int) -> None:
     """RunError where a new training of so many weights would fill the disk."""
     if not (output / "checkpoints").exists():
-        need = weights * (_KEPT + 1) * (_CHECKPOINT + _BUNDLE)  # the newest one is written before the oldest goes
+        need = weights * (KEPT + 1) * (_CHECKPOINT + _BUNDLE)  # the newest one is written before the oldest goes
         require_space(output, need, "checkpoints and bundles of this size")
 
 

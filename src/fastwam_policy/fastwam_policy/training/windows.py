@@ -115,6 +115,8 @@ def cache_latents(
             try:
                 with naming_a_full_disk(path.parent), unfinished.open("wb") as file:
                     np.save(file, latents)
+                    file.flush()
+                    os.fsync(file.fileno())
                 unfinished.replace(path)
             finally:
                 unfinished.unlink(missing_ok=True)
