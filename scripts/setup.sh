@@ -177,7 +177,7 @@ if [ "$(cat install/.built 2>/dev/null)" != "$built" ]; then
   if [ -f build/.place ] && [ "$(cat build/.place)" != "$place" ]; then rm -rf build install; fi
   mkdir -p build
   echo "$place" >build/.place
-  export PATH="$PWD/.venv/bin:$PATH"
+  export PATH="$PWD/.venv/bin:$PATH" MAKEFLAGS="-j$(nproc)"  # by itself, colcon lets a busy machine do one thing at a time
   [ "$ros" != pypi ] || export AMENT_PREFIX_PATH="$PWD/.venv" CMAKE_PREFIX_PATH="$PWD/.venv"
   .venv/bin/python .venv/bin/colcon --log-base log build --base-paths src --symlink-install \
     --cmake-args -DPython3_EXECUTABLE="$PWD/.venv/bin/python" >log/colcon.txt 2>&1 || {
