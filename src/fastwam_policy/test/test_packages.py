@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -162,6 +163,53 @@ def test_every_configuration_is_installed_by_one_package(monkeypatch):
         if folder.endswith("/config")
     ]
     assert sorted(installed) == sorted(path.name for path in (ROOT / "config").iterdir() if path.is_file())
+
+
+@pytest.mark.slow  # builds and installs wheels
+def test_the_wheels_work_without_ros_2(tmp_path):
+    """In an environment with everything else that this one has."""
+    links = [path for path in (ROOT / "src/fastwam_policy").iterdir() if path.is_symlink()]
+    assert {"config", "bundles"} <= {path.name for path in links}
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("test", "__pycache__", "*.egg-info"))
+    pip = [sys.executable, "-I", "-m", "pip", "--quiet"]
+    sources = [tmp_path / "src" / package for package in PYTHON_PACKAGES]
+    built = [*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", tmp_path, *sources]
+    subprocess.run(built, check=True)
+    subprocess.run([sys.executable, "-I", "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    ours = next((tmp_path / "venv").glob("lib/*/site-packages"))
+    (tmp_path / "others").mkdir()
+    for path in Path(pytest.__file__).parents[1].iterdir():
+        if not re.search(
+            r"^(ros|rcl|rmw|rpy|rcutils|ament|domain_coordinator|lifecycle)|_(msgs|interfaces)\b|\.pth$", path.name
+        ):
+            (tmp_path / "others" / path.name).symlink_to(path)
+    (ours / "others.pth").write_text(f"{tmp_path}/others\n")
+    python = tmp_path / "venv/bin/python"
+    wheels = tmp_path.glob("*.whl")
+    subprocess.run([*pip, "--python", python, "install", "--no-deps", "--no-index", *wheels], check=True)
+
+    def fastwam(*words, status=0):
+        command = [tmp_path / "venv/bin/fastwam", *words]
+        alone = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    assert subprocess.run([python, "-I", "-c", "import rclpy"], capture_output=True).returncode == 1
+    fastwam("make-bundle", "tiny")
+    assert "fits the R1Lite" in fastwam("check-policy", "tiny")
+    fastwam("check-engine", "tiny")
+    fastwam("bench", "--size", "tiny", "--repeats", "1", "--dtype", "float32")
+    assert "/nowhere" in fastwam("check-dataset", "/nowhere", status=2)
+    assert "this command needs ROS 2" in fastwam("demo", status=1)
+    assert "policies can be trained, served and judged" in fastwam("doctor")
+    serving = subprocess.Popen(
+        [tmp_path / "venv/bin/fastwam", "serve", "tiny", "--port", "0"],
+        cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert "ws://127.0.0.1:" in serving.stdout.readline()
+    serving.terminate()
+    serving.wait()
 
 
 def test_pre_commit_runs_the_ruff_of_the_environment():

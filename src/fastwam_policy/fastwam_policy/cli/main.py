@@ -34,6 +34,7 @@ _STATUS = (
     "2 wrong use (an option or an input); 130 interrupted by Ctrl-C."
 )
 _JOINING = ("operate", "view")  # commands that join the ROS domain that a shell names; the others have their own
+_ROS = ("rclpy", "ament_index_python", "domain_coordinator", "fastwam_msgs")
 _SHOWN = 500  # letters of an error that nobody expected
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _WRONG_PLACE = (
@@ -162,6 +163,8 @@ def _explained(error: Exception, wrong_input: type[Exception]) -> tuple[str, int
             return f"the disk is full: {error}. What is finished is kept: make room and start again", FAILED
         if error.errno in _WRONG_PLACE and error.filename is not None:
             return f"{_shortened(str(error.filename))}: {error.strerror}. Name another place", WRONG_USE
+    if isinstance(error, ModuleNotFoundError) and error.name in _ROS:
+        return f"this command needs ROS 2, and {error.name} is not here: source scripts/env.sh, or ROS 2 itself", FAILED
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:_SHOWN]}. That is not expected: --debug shows where it was", FAILED
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import yaml
-from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from pydantic import RootModel, model_validator
 
+from galaxea_r1lite_bridge.robot.share import share_directory
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
 
 RunMode = Literal["real", "sim", "replay"]
@@ -44,12 +44,12 @@ ARGUMENTS: dict[str, tuple[Argument, str]] = {
 
 def shipped_bundle() -> Path:
     """The bundle that comes with this package. It was trained for the simulated towel only."""
-    return Path(get_package_share_directory("fastwam_policy")) / "bundles" / "towel_small"
+    return share_directory("fastwam_policy") / "bundles" / "towel_small"
 
 
 def sample_bag() -> Path:
     """The recording that comes with this package, of 6.5 s."""
-    return Path(get_package_share_directory("fastwam_policy")) / "bags" / "towel_fold_sample"
+    return share_directory("fastwam_policy") / "bags" / "towel_fold_sample"
 
 
 def has_simulator() -> bool:
@@ -113,6 +113,8 @@ def node_command(
     package: str, executable: str, parameters: Mapping[str, object], options: Sequence[str] = ()
 ) -> list[str]:
     """Command line of an installed node, with parameters and other options of `--ros-args`."""
+    from ament_index_python.packages import get_package_prefix
+
     words = [str(Path(get_package_prefix(package)) / "lib" / package / executable), "--ros-args", *options]
     for name, value in parameters.items():
         words += ["-p", f"{name}:={_as_yaml(value)}"]
@@ -157,7 +159,7 @@ class Process:
 
 def node_names() -> list[str]:
     """Every node that some mode starts."""
-    return list(_entries(Path(get_package_share_directory("fastwam_policy")) / "config"))
+    return list(_entries(share_directory("fastwam_policy") / "config"))
 
 
 def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
@@ -178,7 +180,7 @@ def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
     values = {name: default for name, (default, _) in ARGUMENTS.items()} | dict(arguments)
     if mode != "real":
         values["policy"] = values["policy"] or str(shipped_bundle())
-    config = Path(get_package_share_directory("fastwam_policy")) / "config"
+    config = share_directory("fastwam_policy") / "config"
     result = []
     for name, entry in _entries(config).items():
         if mode not in entry.modes or (entry.only_if is not None and not values[entry.only_if]):

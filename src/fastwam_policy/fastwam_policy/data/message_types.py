@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
-from pathlib import Path
 from typing import Final
 
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from galaxea_r1lite_bridge.robot.share import share_directory
 from galaxea_r1lite_bridge.robot.yaml_model import MAX_LENGTH
 
 JOINT_STATE, COMPRESSED_IMAGE = "sensor_msgs/msg/JointState", "sensor_msgs/msg/CompressedImage"
@@ -23,7 +22,7 @@ def typestore(kinds: Collection[str] = ()) -> Typestore:
     known = {kind.split("/")[0] for kind in store.types}
     types = {}
     for package in {"fastwam_msgs", *(kind.split("/")[0] for kind in kinds)} - known:
-        for path in sorted((Path(get_package_share_directory(package)) / "msg").glob("*.msg")):
+        for path in sorted((share_directory(package) / "msg").glob("*.msg")):
             types.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"{package}/msg/{path.stem}"))
     store.register(types)
     return store
@@ -44,5 +43,5 @@ def store_of(kind: str, encoding: str, definition: str) -> Typestore:
     store = get_typestore(Stores.ROS2_JAZZY)
     try:
         return store if kind in store.types else typestore([kind])
-    except PackageNotFoundError:
+    except LookupError:
         return store

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from ament_index_python.packages import get_package_share_directory
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from galaxea_r1lite_bridge.robot import share
 from galaxea_r1lite_bridge.robot.joint_gate import JointGate, JointMapping, Unit
 from galaxea_r1lite_bridge.robot.kinematics import Kinematics
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
@@ -416,4 +416,4 @@ def _places(groups: Mapping[str, JointGroup]) -> dict[str, slice]:
 
 def share_directory() -> Path:
     """Where this package's config/ and urdf/ are installed."""
-    return Path(get_package_share_directory("galaxea_r1lite_bridge"))
+    return share.share_directory("galaxea_r1lite_bridge")
