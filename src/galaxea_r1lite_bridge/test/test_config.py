@@ -1,7 +1,10 @@
+import sys
+
 import pytest
 import yaml
 
 from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays, share_directory
+from galaxea_r1lite_bridge.robot.share import share_directory as installed_share
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 
@@ -124,3 +127,17 @@ def test_the_reach_of_a_joint_is_the_hardwares():
     assert robot.reach["left_arm"][0].tolist() == [-2.86234670748, 2.86234670748]
     assert robot.reach["right_gripper"].tolist() == [[0.0, 100.0]]
     assert robot.reach["torso"].shape == (3, 2)
+
+
+def test_without_ros_2_a_packages_files_are_where_pip_put_them(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ament_index_python.packages", None)
+    about = tmp_path / "site" / "some_robot-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: some_robot\nVersion: 1\n")
+    (about / "RECORD").write_text("some_robot/__init__.py,,\n../share/some_robot/package.xml,,\n")
+    (tmp_path / "share" / "some_robot").mkdir(parents=True)
+    (tmp_path / "share" / "some_robot" / "package.xml").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert installed_share("some_robot") == tmp_path / "share" / "some_robot"
+    with pytest.raises(LookupError, match="another_robot is not installed"):
+        installed_share("another_robot")
