@@ -175,7 +175,8 @@ class ImageEncoder(_Normalised):
     """The encoder for single images, in two dimensions.
 
     A single frame sees only zeros before it, so that each causal kernel of three taps in time reduces to its last tap:
-    the same result for a third of the arithmetic. The modules are copies that keep those taps only.
+    the same result for a third of the arithmetic. The modules are copies that keep those taps only, with the channels
+    last in memory, where both the convolutions and the norms over channels are faster.
     """
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
@@ -185,6 +186,10 @@ class ImageEncoder(_Normalised):
         shared = {id(p): p for p in (*vae.encoder.parameters(), *vae.quant_conv.parameters())}
         self.encoder = _two_dimensional(_with_authors_norms(copy.deepcopy(vae.encoder, dict(shared))))
         self.quant_conv = _two_dimensional(copy.deepcopy(vae.quant_conv, dict(shared)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                weight = module.weight.detach().contiguous(memory_format=torch.channels_last)
+                module.weight = nn.Parameter(weight, requires_grad=False)
 
     @classmethod
     def load(cls, folder: Path) -> ImageEncoder:

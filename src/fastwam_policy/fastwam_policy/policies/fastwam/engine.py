@@ -105,6 +105,7 @@ class Engine:
         self._first = self._text_length - text.shape[1]
         self._fill_context(text, self._first)
 
+    @torch.inference_mode()
     def prefill(self, latents: Tensor, proprio: Tensor | None) -> None:
         """Take an observation into use: latents [1, C, 1, h, w] and normalised joint state [1, P].
 
@@ -125,6 +126,7 @@ class Engine:
         self._observed = latents
         self._see(latents, self._video.modulations(-1), 0, None)
 
+    @torch.inference_mode()
     def denoise(self, noise: Tensor, first: int = 0) -> Tensor:
         """Actions [1, H, action_dim], normalised, for the observation and the imagined video in use.
 
@@ -141,6 +143,7 @@ class Engine:
             actions = actions + self._schedule.deltas[step] * self._step(actions, self._action.modulations(step))
         return actions
 
+    @torch.inference_mode()
     def imagine(self, noise: Tensor) -> Tensor:
         """The video [1, C, f, h, w] from `noise` of that shape; the actions denoised after it see it.
 
@@ -153,6 +156,7 @@ class Engine:
         self._see(video, self._video.modulations(-1), 1, None)
         return torch.cat([self._observed, video], dim=2)
 
+    @torch.inference_mode()
     def imagine_and_denoise(self, video_noise: Tensor, noise: Tensor) -> Prediction:
         """Video and actions denoised together, step by step; see :meth:`imagine` and :meth:`denoise`."""
         self._check_noise(noise)

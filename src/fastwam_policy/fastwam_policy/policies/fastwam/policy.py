@@ -192,7 +192,8 @@ class FastWamPolicy:
         canvas = to_model_input(config.layout.compose(observation.images), model.dtype, model.device)
         proprio = self.bundle.proprio(observation.joints)
         marks.append(self._now())
-        latents = self._encoder(canvas)
+        with torch.inference_mode():
+            latents = self._encoder(canvas)
         marks.append(self._now())
         self._engine.prefill(latents, proprio)
         marks.append(self._now())
