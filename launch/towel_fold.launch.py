@@ -6,13 +6,24 @@ from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
+from launch.events.process import ProcessExited
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from fastwam_policy.common.lifetime import launch_prefix
-from fastwam_policy.common.processes import ARGUMENTS, Argument, parse_argument, processes
+from fastwam_policy.common.processes import ARGUMENTS, Argument, parse_argument
+from fastwam_policy.launching.checks import checked_processes
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+
+
+def end(event: ProcessExited, context: LaunchContext) -> EmitEvent | None:
+    """A replay or simulation is over with its first process; ros2 launch then ends with 1 where that one failed."""
+    if context.is_shutdown:
+        return None
+    if event.returncode:
+        raise RuntimeError(f"{event.process_name} ended with status {event.returncode}")
+    return EmitEvent(event=Shutdown(reason=f"{event.process_name} has ended"))
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -22,7 +33,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if "bundle" in given:
         arguments["bundle"] = given["bundle"]  # the former name of policy, which is refused by name
     actions: list[LaunchDescriptionEntity] = []
-    for process in processes(given["mode"], arguments):
+    for process in checked_processes(given["mode"], arguments):
         node = Node(
             package=process.package,
             executable=process.executable,
@@ -35,8 +46,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         )
         actions.append(node)
         if given["mode"] != "real":
-            end = EmitEvent(event=Shutdown(reason=f"{process.name} has ended"))
-            actions.append(RegisterEventHandler(OnProcessExit(target_action=node, on_exit=[end])))
+            actions.append(RegisterEventHandler(OnProcessExit(target_action=node, on_exit=end)))
     if arguments["rviz"]:
         description = RobotConfig.load(Path(file) if (file := given["robot_config"]) else None).urdf_path.read_text()
         simulated = {"use_sim_time": given["mode"] != "real"}

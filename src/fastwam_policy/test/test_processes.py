@@ -2,17 +2,27 @@
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 import pytest
 import rclpy
 import yaml
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rclpy.lifecycle import LifecycleNode
 
-from fastwam_policy.common.processes import ARGUMENTS, MODES, _entries, node_command, parse_argument, processes
+from fastwam_policy.common.processes import (
+    ARGUMENTS,
+    MODES,
+    _entries,
+    node_command,
+    parse_argument,
+    processes,
+    sample_bag,
+)
+from fastwam_policy.launching.checks import checked_processes
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 SHARE = Path(get_package_share_directory("fastwam_policy"))
@@ -113,11 +123,42 @@ def test_wrong_input_is_named():
         processes("replay", {"speed": "1"})
 
 
+@pytest.mark.parametrize(
+    ("mode", "given", "expected"),
+    [
+        ("sim", {"randomization": "wild"}, "parameter randomization must be one of none, objects, full; got 'wild'"),
+        ("sim", {"seed": -1}, "parameter seed must be 0 to 2000000000; got -1"),
+        ("sim", {"policy": "/nowhere"}, "/nowhere: no such folder"),
+        ("sim", {"instruction": "dance"}, "does not know the instruction 'dance'"),
+        ("replay", {"bag": "/nowhere"}, "/nowhere: no such recording"),
+        ("real", {}, "mode real needs a policy that was trained for this robot"),
+        ("real", {"policy": "ws://127.0.0.1:9", "imagine": True}, "what is imagined is shown of a bundle"),
+    ],
+)
+def test_what_cannot_run_is_said_before_anything_starts(mode, given, expected):
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        checked_processes(mode, given)
+
+
+def test_rviz_that_is_not_installed_is_named(monkeypatch):
+    def find(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("fastwam_policy.launching.checks.get_package_prefix", find)
+    with pytest.raises(ConfigError, match="rviz:=true needs rviz2: sudo apt install ros-"):
+        checked_processes("sim", {"rviz": True})
+
+
+def test_what_can_run_is_let_through():
+    assert checked_processes("replay", {"bag": str(sample_bag())})
+    assert checked_processes("real", {"policy": "ws://127.0.0.1:9"}), "its server may come later"
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("launch_ros") is None, reason="launch_ros comes with a ROS 2 installation only"
 )
 @pytest.mark.parametrize("mode", ["real", "sim", "replay"])
-def test_the_launch_file_starts_the_same(mode):
+def test_the_launch_file_starts_the_same(mode, monkeypatch):
     from launch_ros.actions import Node
 
     from launch import LaunchContext
@@ -125,6 +166,7 @@ def test_the_launch_file_starts_the_same(mode):
     spec = importlib.util.spec_from_file_location("towel_fold", SHARE / "launch" / "towel_fold.launch.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "checked_processes", processes)  # there is no /bag
     context = LaunchContext()
     given = {"bag": "/bag", "policy": "/bundle", "record": "true"}
     for action in module.generate_launch_description().entities[:-1]:

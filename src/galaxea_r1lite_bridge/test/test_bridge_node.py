@@ -88,10 +88,15 @@ def trigger(ros, name):
     return ros.call(Trigger, getattr(ROBOT.interfaces, name), Trigger.Request())
 
 
+def set_parameter(ros, node, name, **value):
+    request = SetParameters.Request(parameters=[Parameter(name=name, value=ParameterValue(**value))])
+    return ros.call(SetParameters, f"{node}/set_parameters", request).results[0]
+
+
 def emulate_fault(ros, fault):
-    value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=fault)
-    request = SetParameters.Request(parameters=[Parameter(name="fault", value=value)])
-    assert ros.call(SetParameters, "emulator_node/set_parameters", request).results[0].successful
+    assert set_parameter(
+        ros, "emulator_node", "fault", type=ParameterType.PARAMETER_STRING, string_value=fault
+    ).successful
 
 
 def near(*offsets):
@@ -106,6 +111,9 @@ def test_arm_track_stop_home_disarm(ros, robot, chunks, status, commands):
     ros.until(in_state(status, State.DISARMED, Reason.NOT_ARMED))
     time.sleep(0.3)
     assert not commands, "a disarmed bridge sends nothing"
+    late = set_parameter(ros, "bridge_node", "home_speed", type=ParameterType.PARAMETER_DOUBLE, double_value=0.5)
+    assert not late.successful
+    assert late.reason.startswith("home_speed: bridge_node reads its parameters when it is configured. Start it")
 
     arm_when_ready(ros, status)
     ros.until(lambda: commands and base)

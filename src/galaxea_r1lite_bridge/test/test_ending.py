@@ -1,10 +1,11 @@
 """The signals at which a process ends in order."""
 
+import os
 import signal
 
 import pytest
 
-from galaxea_r1lite_bridge.nodes.ending import ENDING, on_ending
+from galaxea_r1lite_bridge.nodes.ending import ENDING, end_at_once, on_ending
 
 
 @pytest.fixture
@@ -28,3 +29,11 @@ def test_nohup_is_respected(handlers):
     ending = on_ending()
     signal.raise_signal(signal.SIGHUP)
     assert not ending.is_set()
+
+
+def test_before_anything_has_begun_the_process_ends_at_once():
+    if (child := os.fork()) == 0:
+        end_at_once()
+        signal.raise_signal(signal.SIGTERM)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

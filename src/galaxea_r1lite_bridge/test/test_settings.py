@@ -49,8 +49,8 @@ def test_changes_by_name():
     [
         ({"blend": "rtc"}, "no parameter is named blend; there are robot_config, arm_on_start"),
         ({"blending": "melt"}, "parameter blending must be one of switch, .*; got 'melt'"),
-        ({"watchdog.overrun.limit": 2.0}, "parameter watchdog.overrun.limit must be 0.005 to 1.0 s; got 2.0"),
-        ({"home_speed": "fast"}, "parameter home_speed must be 0.01 to 1.0 rad/s; got 'fast'"),
+        ({"watchdog.overrun.limit": 2.0}, "parameter watchdog.overrun.limit must be 0.005 to 1 s; got 2.0"),
+        ({"home_speed": "fast"}, "parameter home_speed must be 0.01 to 1 rad/s; got 'fast'"),
     ],
 )
 def test_wrong_changes_are_named(changes, message):

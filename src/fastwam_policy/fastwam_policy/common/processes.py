@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import yaml
 from pydantic import RootModel, model_validator
 
+from galaxea_r1lite_bridge.robot.parameter_file import ParameterFile
 from galaxea_r1lite_bridge.robot.share import share_directory
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, load_yaml
 
@@ -166,7 +167,7 @@ def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
     """The processes of `mode` with their parameters; `arguments` overrides the defaults of ARGUMENTS.
 
     Raises:
-        ConfigError: unknown mode or argument, or a mode that cannot run yet.
+        ConfigError: unknown mode or argument, a value that the node would refuse, or a mode that cannot run here.
     """
     if mode not in MODES:
         raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
@@ -187,5 +188,6 @@ def processes(mode: str, arguments: Mapping[str, Argument]) -> list[Process]:
             continue
         # An empty argument leaves the parameter to its default and to the params file.
         given = {key: values[argument] for key, argument in entry.arguments.items() if values[argument] != ""}
+        ParameterFile.load(share_directory(entry.package) / "config" / f"{name}.yaml").values(given)
         result.append(Process(name, entry.package, config / f"{mode}.yaml", given))
     return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,9 @@ from fastwam_policy.common.console import PlainConsole
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import write_json
 from fastwam_policy.common.processes import Argument, processes, require_viewer, shipped_bundle
-from fastwam_policy.data.recordings import check_topics, open_recording
+from fastwam_policy.launching.checks import check_start
 from fastwam_policy.launching.domain import private_domain
 from fastwam_policy.launching.process_group import ProcessGroup
-from fastwam_policy.policies.loading import imagining_folder, inspect_policy
-from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.reports.report import report_session
 from fastwam_policy.reports.summary import table
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -54,14 +51,8 @@ def run_demo(
         require_viewer()
     robot = RobotConfig.load(robot_file)
     policy = policy or str(shipped_bundle())
-    info = inspect_policy(policy)
-    check_robot(info, robot, policy)
-    if imagine:
-        imagining_folder(policy)
     source = bag if mode == "replay" else None
-    if source is not None:
-        with closing(open_recording(source)) as reader:
-            check_topics(reader, robot, source, cameras=[camera.name for camera in info.cameras if camera.required])
+    check_start(policy, robot, source, imagine=imagine)
     session = _new_folder(output / "sessions")
     arguments: dict[str, Argument] = {
         "bag": str(source or ""),

@@ -29,6 +29,8 @@ _GRAIN = 4  # of 255, by which they differ
 class EmulatorNode(ManagedNode):
     """Node ``emulator_node``. Parameters: config/emulator_node.yaml; ``fault`` may be set while it runs."""
 
+    live = frozenset({"fault"})
+
     def __init__(self, **kwargs: object) -> None:
         super().__init__("emulator_node", **kwargs)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -29,7 +33,23 @@ class Ending:
 def on_ending() -> Ending:
     """Catch them from now on. Under nohup SIGHUP stays ignored."""
     ending = Ending()
+    _handle(ending.handle)
+    return ending
+
+
+def end_at_once() -> None:
+    """Until :func:`on_ending`, let them end the process at once, in order: it has begun nothing yet."""
+    _handle(lambda *_: leave(0))
+
+
+def leave(status: int) -> NoReturn:
+    """End the process without the interpreter's own end, which takes seconds where torch is loaded."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _handle(handler: Callable[..., object]) -> None:
     for number in ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, ending.handle)
-    return ending
+            signal.signal(number, handler)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import rclpy
 import yaml
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import JumpHandle, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
-from galaxea_r1lite_bridge.nodes.ending import on_ending
+from galaxea_r1lite_bridge.nodes.ending import end_at_once, leave, on_ending
 from galaxea_r1lite_bridge.robot.config import Qos
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -38,14 +39,20 @@ class ManagedNode(LifecycleNode):
 
     Subclasses implement ``configure``, ``activate``, ``deactivate`` and ``cleanup``. With the parameter ``autostart``
     (default true) the node configures and activates itself; set it to false to use a lifecycle manager. The parameters
-    of every configuration are on the latched topic ``~/parameters``.
+    of every configuration are on the latched topic ``~/parameters``, and cannot be changed until it is cleaned up.
+
+    Attributes:
+        live: parameters that can, since the node reads them as it goes.
     """
+
+    live: frozenset[str] = frozenset()
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self.declare_parameter("autostart", True)
         self._parameter_publisher = self.create_publisher(String, PARAMETERS_TOPIC, LATCHED)
         self._configured = False
+        self.add_on_set_parameters_callback(self._refuse_late)
         self.exit_status = 0
         self.finished = threading.Event()
         """Set it, from any thread, to end the process with `exit_status`."""
@@ -121,11 +128,16 @@ class ManagedNode(LifecycleNode):
         return sorted(f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in found)
 
     def autostart(self) -> bool:
-        """Configure and activate when the parameter says so; return whether the node may go on."""
-        if not self.get_parameter("autostart").value:
-            return True
-        success = TransitionCallbackReturn.SUCCESS
-        return self.trigger_configure() == success and self.trigger_activate() == success
+        """Configure when the parameter says so; return whether the node may go on."""
+        return not self._starts_itself or self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+    def autoactivate(self) -> bool:
+        """Activate what autostart has configured; return whether the node may go on."""
+        return not self._starts_itself or self.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+    @property
+    def _starts_itself(self) -> bool:
+        return bool(self.get_parameter("autostart").value)
 
     def finish(self) -> None:
         """Deactivate and clean up before the process ends: a thread still in C++ code would then abort it."""
@@ -137,6 +149,17 @@ class ManagedNode(LifecycleNode):
 
     def settle(self) -> None:
         """Let what deactivation began come to its end, before the process ends."""
+
+    def _refuse_late(self, parameters: list[Parameter]) -> SetParametersResult:
+        """A change that would not be seen before the next configuration."""
+        late = [one.name for one in parameters if self.has_parameter(one.name) and one.name not in self.live]
+        if not (self._configured and late):
+            return SetParametersResult(successful=True)
+        reason = (
+            f"{', '.join(late)}: {self.get_name()} reads its parameters when it is configured. "
+            "Start it with another value, or set it between its transitions cleanup and configure"
+        )
+        return SetParametersResult(successful=False, reason=reason)
 
     def _publish_parameters(self) -> None:
         """Publish the parameters in use, in the form of `ros2 param dump`: for recordings, and to start it again."""
@@ -168,18 +191,20 @@ def qos_profile(qos: Qos) -> QoSProfile:
     )
 
 
-def run(make_node: Callable[[], ManagedNode]) -> None:
+def run(make_node: Callable[[], ManagedNode]) -> NoReturn:
     """Run one node until it ends or a signal of `ending` comes, and exit with its status."""
+    end_at_once()  # as long as nothing moves and no file is open: a policy may take minutes to load
     # rclpy's own handlers end the context at once; a node must first leave the active state: hold, close its files.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = make_node()
-    ending = on_ending()
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # Ctrl-Z: a node that is suspended in motion cannot brake
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     status = _FAILED
+    configured = node.autostart()
+    ending = on_ending()
     try:
-        if node.autostart():
+        if configured and node.autoactivate():
             while not (node.finished.is_set() or ending.is_set()):
                 executor.spin_once(timeout_sec=_SPIN)
             status = node.exit_status
@@ -188,4 +213,4 @@ def run(make_node: Callable[[], ManagedNode]) -> None:
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
-    sys.exit(status)
+    leave(status)

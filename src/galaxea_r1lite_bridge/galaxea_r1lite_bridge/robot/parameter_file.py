@@ -33,7 +33,8 @@ class Parameter(StrictModel):
         if self.choices is not None and value not in self.choices:
             raise ConfigError(f"parameter {name} must be one of {', '.join(self.choices)}; got {value!r}")
         if self.range is not None and not (isinstance(value, (int, float)) and self.range[0] <= value <= self.range[1]):
-            raise ConfigError(f"parameter {name} must be {self.range[0]} to {self.range[1]} {self.unit}; got {value!r}")
+            low, high = (f"{bound:.12g}" for bound in self.range)
+            raise ConfigError(f"parameter {name} must be {low} to {high}{self.unit and ' ' + self.unit}; got {value!r}")
 
 
 class ParameterFile(RootModel[dict[str, Parameter]]):
