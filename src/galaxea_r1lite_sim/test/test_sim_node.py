@@ -86,8 +86,9 @@ def test_without_a_clock_stamps_are_wall_time(ros, status):
 
 def test_the_expert_reports_success(ros, status):
     done = ros.collect(Bool, ROBOT.interfaces.task_success)
-    start(ros, seed=3, expert=True, real_time_factor=5.0)
+    node = start(ros, seed=3, expert=True, real_time_factor=5.0)
     ros.until(lambda: done and done[-1].data)
+    ros.until(lambda: "]: folded after " in ros.output(node))
     assert status[-1].success
     assert status[-1].distance < 0.04
     assert list(status[-1].grasps) == [1, 1]
@@ -119,8 +120,9 @@ def test_a_camera_that_cannot_be_rendered_stops_nothing(ros, status, tmp_path):
 
 def test_never_beside_a_robot(ros, monkeypatch):
     monkeypatch.delenv(PRIVATE_DOMAIN)
-    publisher = ros.node.create_publisher(JointState, LEFT.feedback, 1)
+    publishers = [ros.node.create_publisher(*one, 1) for one in ((JointState, LEFT.feedback), (Clock, "/clock"))]
     node = start(ros)
-    assert f"another process publishes {LEFT.feedback} already" in ros.finish(node)
+    assert f"another process publishes /clock, {LEFT.feedback} already" in ros.finish(node)
     assert node.returncode == 2
-    publisher.destroy()
+    for publisher in publishers:
+        publisher.destroy()

@@ -68,7 +68,7 @@ class ReplayNode(ManagedNode):
     def activate(self) -> None:
         """Make the publishers and start to play on a thread of its own."""
         topics = [self.resolve_topic_name(topic) for topic in self._outputs.values()]
-        self.refuse_beside_others(topics)
+        self.refuse_beside_others([*(["/clock"] if self._values["clock"] else []), *topics])
         self._outlets: dict[str, Publisher] = {}
         for connection in self._connections:
             kind, topic = message_class(connection.msgtype), self._outputs[connection.topic]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -49,6 +50,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.joint_gate import Flaw
 
 _WARN_PERIOD = 2.0  # s between two equal warnings
+_SILENCE = 5.0  # s without any feedback of a joint group until the log names its topic
 _CHUNKS = 5  # that wait to be taken
 _COMMANDS = 100  # kept for a listener on a busy machine: check-safety judges every one of them
 _SHOWN = 40  # characters of a message that are logged
@@ -124,7 +126,9 @@ class BridgeNode(ManagedNode):
         self._own_timers = [
             self.create_timer(diagnostics.PERIOD, self._publish_diagnostics, clock=steady),
             self.create_timer(target_watch.PERIOD, self._look_for_others, clock=steady),
+            self.create_timer(_SILENCE, self._name_the_silent, clock=steady),
         ]
+        self._silent: list[str] = []
         self._last_status = BridgeStatus()
         self._loop = DeadlineLoop(self._settings.control_rate, self._tick, self._on_thread_error)
         for thread in (self._chunks, self._brakes, self._loop):
@@ -262,6 +266,17 @@ class BridgeNode(ManagedNode):
             self._controller.set_foreign_publishers(others)
         if others and others != before:
             self.get_logger().error(f"{Reason.FOREIGN_PUBLISHER.text}: {others}")
+
+    def _name_the_silent(self) -> None:
+        groups = self._robot.actuated.items()
+        silent, before = [g.feedback for n, g in groups if not self._feedback[n].received], self._silent
+        self._silent = silent
+        if silent and silent != before:
+            domain = os.environ.get("ROS_DOMAIN_ID") or 0
+            self.get_logger().warning(
+                f"nothing heard on {', '.join(silent)} for {_SILENCE:g} s: is the robot's driver running, "
+                f"and in this ROS_DOMAIN_ID, {domain}?"
+            )
 
     def _home_callback(self, *, torso: bool) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
         def home(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

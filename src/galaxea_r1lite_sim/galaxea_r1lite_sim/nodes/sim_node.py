@@ -76,7 +76,8 @@ class SimNode(ManagedNode):
     def activate(self) -> None:
         """Make the robot's topics and start the physics thread."""
         robot, sensor = self._robot, qos_profile(self._robot.qos.sensor)
-        self.refuse_beside_others(group.feedback for group in robot.groups.values())
+        clock = ["/clock"] if self._values["clock"] else []  # not in the namespace: two simulators would share it
+        self.refuse_beside_others([*clock, *(group.feedback for group in robot.groups.values())])
         self._feedback = {n: self.create_publisher(JointState, g.feedback, sensor) for n, g in robot.actuated.items()}
         topics = {name: robot.cameras[name].topic for name in self._cameras.names}
         self._images = {n: self.create_publisher(CompressedImage, topic, sensor) for n, topic in topics.items()}
@@ -120,6 +121,7 @@ class SimNode(ManagedNode):
         self._simulation, self._cameras, self._plan = simulation, cameras, plan
         self._seed, self._level, self._step = seed, level, 0
         self._done_since: float | None = None
+        self._told = False
         self._delayed: deque[tuple[float, slice, np.ndarray, np.ndarray | None]] = deque()
 
     def _open_window(self, simulation: Simulation) -> None:
@@ -269,9 +271,12 @@ class SimNode(ManagedNode):
         if done:
             self._success.publish(Bool(data=True))
         duration = self._values["duration"]
-        if duration and (done or simulation.time > duration) and not self.finished.is_set():
+        over = bool(duration) and (done or simulation.time > duration)
+        if not self._told and (done or over):
             what = simulation.conditions.task.done if done else f"not {simulation.conditions.task.done}"
             self.get_logger().info(f"{what} after {simulation.time:.1f} s")
+            self._told = True
+        if over:
             self.finished.set()
 
 
