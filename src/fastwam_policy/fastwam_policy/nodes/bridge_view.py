@@ -62,7 +62,8 @@ class BridgeView:
         if status is None:
             return "no status from the bridge"
         again = "; arm again: it was stopped before it followed a policy" if status.arm_again else ""
-        return f"{State(status.state).name}, {status.reason} {status.reason_text}{again}"
+        why = f", {status.reason} {status.reason_text}" if status.reason else ""
+        return f"{State(status.state).name}{why}{again}"
 
     def executing(self) -> Executing | None:
         """Which chunk is being followed."""

@@ -138,7 +138,7 @@ class Operator(Node):
     def line(self) -> str:
         """Status in one line."""
         status = self._bridge.status
-        parts = [self._bridge.text if status is None or status.reason else self._bridge.state.name]
+        parts = [self._bridge.text]
         if self._taken_over and self._bridge.state != State.TAKEOVER:
             parts.append("taken over, and held")
         if self._hears_policy:
