@@ -38,8 +38,8 @@ def on_ending() -> Ending:
 
 
 def end_at_once() -> None:
-    """Until :func:`on_ending`, let them end the process at once, in order: it has begun nothing yet."""
-    _handle(lambda *_: leave(0))
+    """Until :func:`on_ending`, let them raise SystemExit(0): what has begun nothing needs not be waited for."""
+    _handle(_exit)
 
 
 def leave(status: int) -> NoReturn:
@@ -47,6 +47,10 @@ def leave(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _exit(*_: object) -> NoReturn:
+    raise SystemExit(0)
 
 
 def _handle(handler: Callable[..., object]) -> None:

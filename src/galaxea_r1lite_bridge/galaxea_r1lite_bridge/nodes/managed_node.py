@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -201,16 +202,22 @@ def run(make_node: Callable[[], ManagedNode]) -> NoReturn:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     status = _FAILED
-    configured = node.autostart()
-    ending = on_ending()
     try:
+        configured = node.autostart()
+        ending = on_ending()
         if configured and node.autoactivate():
             while not (node.finished.is_set() or ending.is_set()):
                 executor.spin_once(timeout_sec=_SPIN)
             status = node.exit_status
+    except SystemExit:
+        status = 0
     finally:
+        on_ending()  # a second signal does not interrupt what follows
         node.finish()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
+    del node, executor
+    gc.collect()
+    rclpy.get_default_context().destroy()  # others would see the participant of a process that just ends for 20 s
     leave(status)
