@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -201,7 +201,7 @@ def run(make_node: Callable[[], ManagedNode]) -> NoReturn:
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # Ctrl-Z: a node that is suspended in motion cannot brake
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    status = _FAILED
+    status, early = _FAILED, False
     try:
         configured = node.autostart()
         ending = on_ending()
@@ -210,14 +210,13 @@ def run(make_node: Callable[[], ManagedNode]) -> NoReturn:
                 executor.spin_once(timeout_sec=_SPIN)
             status = node.exit_status
     except SystemExit:
-        status = 0
+        early = True
     finally:
         on_ending()  # a second signal does not interrupt what follows
         node.finish()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
-    del node, executor
-    gc.collect()
-    rclpy.get_default_context().destroy()  # others would see the participant of a process that just ends for 20 s
-    leave(status)
+    if early:
+        leave(0)  # not the interpreter's own end, which waits for the thread that still loads a policy
+    sys.exit(status)
