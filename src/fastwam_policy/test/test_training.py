@@ -194,10 +194,10 @@ def test_frames_of_a_takeover_are_as_much_of_a_batch_as_told(data, tmp_path, mon
 
     monkeypatch.setattr(Windows, "batch", noted)
     own = {"steps": 1, "batch_size": 200, "approach_share": 0.0, "datasets": [str(tmp_path / "towel")]}
-    train(configuration(data, **own, intervention_share=0.6), tmp_path / "out")
+    train(configuration(data, **own, intervention_share=0.6, before_takeover=1.0), tmp_path / "out")
     first = drawn[0]
     assert np.mean([k == 1 and frame >= 33 for k, frame in first]) == pytest.approx(0.6, abs=0.1)
-    assert {frame for k, frame in first if k == 1} <= {0, 1, 2, *range(33, 40)}, "2 s at 15 Hz before it"
+    assert {frame for k, frame in first if k == 1} <= {*range(18), *range(33, 40)}, "1 s at 15 Hz before it"
     drawn.clear()
     train(configuration(data, **own), tmp_path / "plain")
     numbers = np.random.default_rng((0, 0)).integers(160, size=200)

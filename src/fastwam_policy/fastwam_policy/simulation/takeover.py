@@ -27,8 +27,9 @@ def corrected(
 ) -> Episode | None:
     """One episode of a prepared policy; where it stalls, the expert takes over as a person would, and finishes.
 
-    Rows are what a recording has: the action is what the bridge commanded, whoever it followed. None where the task is
-    not done in the end, or the expert cannot go on from where the policy stalled.
+    The action is the person's target where they drive, as it is the expert's in :func:`collect`, so that both can be
+    learned from together; elsewhere it is what the bridge commanded. None where the task is not done in the end, or the
+    expert cannot go on from where the policy stalled.
 
     Raises:
         UnreachableError: something is out of the expert's reach.
@@ -51,25 +52,18 @@ def corrected(
                 if plan is None or loop.bridge.takeover(True) != Reason.NONE:
                     return None
         if plan is not None:
-            loop.bridge.person = _at(plan, (tick - begun) * loop.period)
-            if (tick - begun) * loop.period >= (len(plan) + REST) * STEP:
+            step = int((tick - begun) * loop.period / STEP + 1e-6)
+            if step >= len(plan) + REST:
                 break
-        command = loop.tick(tick)
+            loop.bridge.person = plan[min(step, len(plan) - 1)]
+        person, by_person = loop.bridge.person, loop.tick(tick).state == State.TAKEOVER
         if shows:
-            rows.do(simulation.target, by_person=command.state == State.TAKEOVER)
+            rows.do(person if person is not None and by_person else simulation.target, by_person=by_person)
     return rows.episode(task) if simulation.progress().success else None
 
 
-def _at(plan: NDArray[np.float64], seconds: float) -> NDArray[np.float64]:
-    """Target [D] of a plan [T, D] at a time, linear between its steps."""
-    place = min(seconds / STEP, len(plan) - 1)
-    before = int(place)
-    after = min(before + 1, len(plan) - 1)
-    return plan[before] + (place - before) * (plan[after] - plan[before])
-
-
 class _Rows:
-    """What is recorded: at 15 Hz what is seen and measured, and then what is commanded."""
+    """What is recorded: at 15 Hz what is seen and measured, and then what is wanted."""
 
     def __init__(self, robot: RobotConfig, simulation: Simulation, cameras: Cameras) -> None:
         self._robot, self._simulation, self._cameras = robot, simulation, cameras

@@ -57,8 +57,9 @@ class TrainingConfig(StrictModel):
     approach_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of each batch from the frames before a gripper first closes; 0: as they come."""
     intervention_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each batch from frames in which a person had taken over; those of the 2 s before, which led there, are
-    left out. 0: all as they come."""
+    """Share of each batch from frames in which a person had taken over; 0: all frames as they come."""
+    before_takeover: NonNegativeFloat = 2.0
+    """s before a takeover whose frames are left out where `intervention_share` is given: they led there."""
 
     every: PositiveInt = 1
     """Frames from one observation to the next: those that a dataset has a new picture for. Actions are of all."""

@@ -147,10 +147,9 @@ class _Trainer:
             ),
         )
         texts = {task: self._texts[policy.prompt_of(task)] for task in tasks}
+        left_out = config.before_takeover if config.intervention_share else 0.0
         self._windows, self._held_out = (
-            Windows(
-                part, policy, *normalizers, texts, before_takeovers=not config.intervention_share, every=config.every
-            )
+            Windows(part, policy, *normalizers, texts, left_out=left_out, every=config.every)
             for part in (training, held_out)
         )
         self._normalizers = normalizers

@@ -30,7 +30,6 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _ENCODED_AT_ONCE = 16  # images
 _OTHER_FILES = 256  # that a training has open, at most
-_LED_THERE = 2.0  # s before a takeover in which the policy did what somebody saw, and ended
 _CLOSING = {"mm": 5.0, "share": 0.5}  # that a gripper's target lies below its largest when it closes, or is closed
 
 
@@ -217,13 +216,13 @@ class Windows:
         state: normaliser of the joint state.
         action: normaliser of the actions.
         texts: prompt embedding [L, text_dim] and mask [L] of each instruction.
-        before_takeovers: whether frames that led to a takeover are among them.
+        left_out: s before each takeover whose frames are not among them.
         every: frames from one sample to the next; the pictures between are not looked at.
     """
 
     def __init__(
         self, samples: Sequence[Sample], policy: BundleConfig, state: Normalizer, action: Normalizer,
-        texts: dict[str, tuple[Tensor, Tensor]], *, before_takeovers: bool = True, every: int = 1,
+        texts: dict[str, tuple[Tensor, Tensor]], *, left_out: float = 0.0, every: int = 1,
     ) -> None:  # fmt: skip
         self.samples, self.policy, self._every = samples, policy, every
         self._texts = texts
@@ -232,7 +231,7 @@ class Windows:
         self._action = [
             action.forward(windows(s.action, policy.horizon) - origins(s.state, self._relative)) for s in samples
         ]
-        span = 0 if before_takeovers else round(_LED_THERE * policy.fps)
+        span = round(left_out * policy.fps)
         kept = [np.flatnonzero(~_led_there(sample.intervention, span)) for sample in samples]
         kept = [frames[frames % every == 0] for frames in kept]
         self.places = [(k, int(frame)) for k, frames in enumerate(kept) for frame in frames]
