@@ -267,5 +267,7 @@ def test_packing_is_chosen_by_time_and_memory(monkeypatch):
     assert linears.packing_pays(32, 512, 512, torch.float32), "equal is no reason to be another than elsewhere"
     monkeypatch.undo()
     assert linears._time_ratio(8, 64, 64, torch.float32) > 0
+    can = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    assert linears.packing_pays(1, 8, 8, torch.float16) <= can, "small, and of a type that this processor may not have"
     assert linears.packing_fits(2**20)
     assert not linears.packing_fits(2**60)

@@ -80,6 +80,7 @@ def _time_ratio(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> flo
     """Time with packed weights over that with plain ones; infinite where they cannot be had."""
     if not torch.backends.mkldnn.is_available():
         return math.inf
+    rows = max(rows, math.ceil(_LEAST_PRODUCT / (inputs * outputs)))  # of a small model: as large as what is packed
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(outputs, inputs, generator=generator).to(dtype)
     x, bias = torch.randn(1, rows, inputs, generator=generator).to(dtype), torch.zeros(outputs, dtype=dtype)
