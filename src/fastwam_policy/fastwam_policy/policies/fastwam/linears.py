@@ -44,11 +44,13 @@ class Linears:
             self._packed = _pack(torch.cat([weight for weight, _ in maps]), rows)
             biases = [bias for _, bias in maps if bias is not None]
             self._bias = torch.cat(biases) if biases else None
+            product = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001  a torch without oneDNN has none
+            self._product, self._sum = product.default, product.binary
 
     def __call__(self, x: Tensor) -> Tensor:
         """Packed weights have no gradient: where one may be asked for, the plain ones are used."""
         if self._packed is not None and not torch.is_grad_enabled():
-            return _PRODUCT(x, self._packed, self._bias, *self._fused)
+            return self._product(x, self._packed, self._bias, *self._fused)
         parts = [F.linear(x, weight, bias) for weight, bias in self._maps]
         outputs = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         return F.gelu(outputs, approximate="tanh") if self._gelu else outputs
@@ -56,7 +58,7 @@ class Linears:
     def added(self, x: Tensor, to: Tensor) -> Tensor:
         """`to` plus the outputs for `x`."""
         if self._packed is not None and not torch.is_grad_enabled():
-            return _SUM(x, to, self._packed, self._bias, "add")
+            return self._sum(x, to, self._packed, self._bias, "add")
         return to + self(x)
 
 
@@ -104,7 +106,3 @@ def _seconds(run: Callable[[Tensor], Tensor], x: Tensor) -> float:
 def _pack(weight: Tensor, rows: int) -> Tensor:
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, rows)  # noqa: SLF001  has no other name
     return packed
-
-
-_PRODUCT = torch.ops.mkldnn._linear_pointwise.default  # noqa: SLF001
-_SUM = torch.ops.mkldnn._linear_pointwise.binary  # noqa: SLF001
