@@ -20,6 +20,7 @@ from fastwam_policy.benchmarks.results import BLIND_EPISODES, EPISODES, Results
 from fastwam_policy.benchmarks.run import LOG, Job, how, play, run
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.failure import RunError
+from fastwam_policy.common.processes import shipped_bundle
 from fastwam_policy.policies.base import Channel
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -314,6 +315,10 @@ def test_our_simulator_in_the_same_frame(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "failure.mp4").exists()
     assert (one.initial, one.actions, one.final) == (other.initial, other.actions, other.final)
     assert one.initial != one.final
+    assert status_of("benchmark", "sim", shipped_bundle(), "--suite", "none") == 2, "before the first task is played"
+    assert "does not know the instructions below" in (said := capsys.readouterr().err)
+    assert "\nput the cube on the mat" in said
+    assert "\nfold the towel" not in said
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ class Sim:
         """See :class:`Benchmark`."""
         require_simulator()
         numbered = list(enumerate(TASKS.values()))
-        return [Task(suite, number, task.instruction, _TRIALS) for suite in suites for number, task in numbered]
+        return [Task(suite, k, task.instruction, _TRIALS, told=True) for suite in suites for k, task in numbered]
 
     def policy(self, source: str) -> Policy | None:
         """See :class:`Benchmark`."""
