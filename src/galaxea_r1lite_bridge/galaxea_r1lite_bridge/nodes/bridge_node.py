@@ -51,6 +51,8 @@ from galaxea_r1lite_bridge.robot.joint_gate import Flaw
 
 _WARN_PERIOD = 2.0  # s between two equal warnings
 _SILENCE = 5.0  # s without any feedback of a joint group until the log names its topic
+_READINGS = 5  # of the clocks at most
+_TOGETHER_NS = 200_000  # between two readings that are one
 _CHUNKS = 5  # that wait to be taken
 _COMMANDS = 100  # kept for a listener on a busy machine: check-safety judges every one of them
 _SHOWN = 40  # characters of a message that are logged
@@ -321,8 +323,13 @@ class BridgeNode(ManagedNode):
         self._backwards += 1
 
     def _now(self) -> tuple[int, int]:
-        """The node's clock and the steady clock, ns, read together."""
-        return self.get_clock().now().nanoseconds, time.monotonic_ns()
+        """The node's clock and the steady clock, ns, read together: again where the thread had to wait between them."""
+        for _ in range(_READINGS):
+            before_ns = time.monotonic_ns()
+            now_ns, steady_ns = self.get_clock().now().nanoseconds, time.monotonic_ns()
+            if steady_ns - before_ns < _TOGETHER_NS:
+                break
+        return now_ns, steady_ns
 
     def _collect(self, now_ns: int, steady_ns: int) -> Inputs:
         feedback = self._newest(self._feedback, steady_ns)
