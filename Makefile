@@ -41,7 +41,7 @@ test: setup lint ## lint, and all tests but the slow ones. TESTS="path or pytest
 test-fast: setup ## the tests of single parts: no nodes, no training, no episodes, no servers, no generated histories
 	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(PARALLEL) -m "not (nodes or training or integration or fuzz or slow)"'
 
-fuzz: setup ## generated histories against the rules of docs/safety.md: 1,000,000 control ticks, or SECONDS= of them. SEED= for the same again
+fuzz: setup ## generated histories against the rules of docs/concepts/safety.md: 1,000,000 control ticks, or SECONDS= of them. SEED= for the same again
 	@bash -c '. scripts/env.sh && OMP_NUM_THREADS=1 exec .venv/bin/python -m src.galaxea_r1lite_bridge.test.fuzz \
 	  $(if $(SECONDS),--seconds $(SECONDS)) $(if $(filter command,$(firstword $(origin SEED))),--seed $(SEED))'
 

@@ -1,7 +1,7 @@
 """Fast-WAM as a ROS 2 policy for the Galaxea R1 Lite.
 
 The names below are the public interface. They load when they are first used, so that importing this package costs
-nothing. What the folders are and which may import which: docs/architecture.md.
+nothing. What the folders are and which may import which: docs/concepts/architecture.md.
 """
 
 from __future__ import annotations

@@ -52,9 +52,9 @@ def test_links_and_anchors(page):
 
 
 def test_a_broken_link_is_found():
-    links = ["nodes.md", "missing.md", "nodes.md#missing", "../config/r1lite.yaml", "#missing", "https://ros.org"]
+    links = ["nodes.md", "missing.md", "nodes.md#missing", "../../config/r1lite.yaml", "#missing", "https://ros.org"]
     text = "".join(f"[x]({link}) " for link in links) + "`[x](code.md)`"
-    assert broken_links("docs/index.md", text) == ["missing.md", "nodes.md#missing", "#missing"]
+    assert broken_links("docs/reference/index.md", text) == ["missing.md", "nodes.md#missing", "#missing"]
 
 
 def code_lines(text):
@@ -120,7 +120,7 @@ def test_the_tables_of_parameters_agree_with_the_configuration():
     rows = 0
     for node in ("policy_node", "bridge_node"):
         declared = yaml.safe_load((ROOT / "config" / f"{node}.yaml").read_text())
-        (table,) = re.findall(rf"\| parameter of {node} .*?\n\n", TEXTS["docs/tuning.md"], re.DOTALL)
+        (table,) = re.findall(rf"\| parameter of {node} .*?\n\n", TEXTS["docs/how-to/tune-latency.md"], re.DOTALL)
         for name, default, limits in re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", table, re.MULTILINE):
             about = declared[name]
             unit = f" {about['unit']}" if "unit" in about else ""

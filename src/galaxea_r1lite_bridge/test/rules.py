@@ -1,4 +1,4 @@
-"""The rules that the bridge keeps whatever happens (docs/safety.md, "Rules"), each a class that looks at every tick.
+"""The rules of docs/concepts/safety.md, which the bridge keeps whatever happens: each a class that looks at every tick.
 
 Real time is the steady clock's. What must happen is told from what the world did, never from what the bridge believes.
 """
@@ -101,7 +101,7 @@ def bad_input(world, command):
 
 
 class Rule:
-    """Its name begins with the number in docs/safety.md."""
+    """Its name begins with the number in docs/concepts/safety.md."""
 
     name = ""
 

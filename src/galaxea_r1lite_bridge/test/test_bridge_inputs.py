@@ -27,7 +27,7 @@ from .test_bridge_node import (
     trigger,
 )
 
-ANSWER_TIME = 0.05  # s, the bound of docs/safety.md
+ANSWER_TIME = 0.05  # s, the bound of docs/concepts/safety.md
 FLOOD = """
 import sys, time
 import rclpy

@@ -1,4 +1,4 @@
-"""Whatever a policy, the network, the clocks, a sensor or an operator does: no rule of docs/safety.md is broken.
+"""Whatever a policy, network, clock, sensor or operator does: no rule of docs/concepts/safety.md is broken.
 
 `make test` lives through 200,000 control ticks and no fewer, with the same seeds each time; `make fuzz` through others.
 """

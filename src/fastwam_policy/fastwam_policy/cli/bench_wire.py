@@ -7,7 +7,7 @@ import argparse
 from fastwam_policy.common.arguments import add_json, add_robot, number, write_figures
 
 NAME, GROUP = "bench-wire", "evaluate"
-HELP = "latency that `fastwam serve` adds to an inference; see docs/benchmarks.md"
+HELP = "latency that `fastwam serve` adds to an inference; see docs/results/benchmarks.md"
 EXAMPLE = "./fastwam bench-wire --requests 200"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from fastwam_policy.common.arguments import add_json, add_robot, add_threads, add_training_config, write_figures
 
 NAME, GROUP = "train", "train"
-HELP = "from LeRobot datasets to a bundle; see docs/training.md"
+HELP = "from LeRobot datasets to a bundle; see docs/how-to/train-a-policy.md"
 EXAMPLE = './fastwam train config/training/towel.yaml output/mine --set "datasets=[data/mine]" --set steps=1000'
 
 

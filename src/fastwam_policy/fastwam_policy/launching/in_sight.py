@@ -67,7 +67,7 @@ def _said(node: Node, streams: list[_Stream]) -> Iterator[Finding]:
     yield Finding("nodes", "ok", ", ".join(names) or "none but this one: nothing runs in this domain")
     if not any(stream.times or node.count_publishers(stream.topic) for stream in streams):
         yield Finding("robot", "warning", f"none of its {len(streams)} topics is published in this domain",
-                      "fine without a robot; else compare ROS_DOMAIN_ID, and see docs/troubleshooting.md")  # fmt: skip
+                      "fine without a robot; else compare ROS_DOMAIN_ID, see docs/how-to/troubleshoot.md")  # fmt: skip
         return
     types = dict(node.get_topic_names_and_types())
     for stream in streams:
@@ -89,7 +89,7 @@ def _of(stream: _Stream, node: Node, types: dict[str, list[str]]) -> Finding:
         )
     if len(stream.times) < 2:
         return Finding(stream.about, "fault", f"{topic} is published by {publishers[0]}, and nothing arrives",
-                       "docs/troubleshooting.md: topics are visible, but no message arrives")  # fmt: skip
+                       "docs/how-to/troubleshoot.md: topics are visible, but no message arrives")  # fmt: skip
     rate = (len(stream.times) - 1) / (stream.times[-1] - stream.times[0])
     text = f"{topic}, {rate:.0f} Hz"
     if len(publishers) > 1:
@@ -116,5 +116,5 @@ def _clocks(streams: list[_Stream], *, simulated: bool) -> Iterator[Finding]:
         yield Finding("clock", "ok", text)
     else:
         yield Finding(
-            "clock", "warning", f"{text}: the two clocks differ", "chrony on both: docs/on-the-robot.md, Time"
+            "clock", "warning", f"{text}: the clocks differ", "chrony on both: Time in docs/how-to/run-on-the-robot.md"
         )

@@ -36,7 +36,7 @@ _NICE = 10  # the policy and the bridge go first where the processor is short
 
 
 class ImaginationNode(ManagedNode):
-    """Node ``imagination_node``. Parameters: config/imagination_node.yaml. Interfaces: docs/nodes.md.
+    """Node ``imagination_node``. Parameters: config/imagination_node.yaml. Interfaces: docs/reference/nodes.md.
 
     One video at a time: what is observed at the times of its frames is collected, then a thread imagines it from the
     first of these observations alone.

@@ -49,7 +49,7 @@ _SETTLE_TIME, _SETTLE_STEP = 4.0, 0.05  # s
 
 
 class PolicyNode(ManagedNode):
-    """Node ``policy_node``. Parameters: config/policy_node.yaml. Interfaces: docs/nodes.md."""
+    """Node ``policy_node``. Parameters: config/policy_node.yaml. Interfaces: docs/reference/nodes.md."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("policy_node", **kwargs)

@@ -80,7 +80,7 @@ def view_session(session: Path, robot: RobotConfig, recording: rr.RecordingStrea
                     known[1](message)
                     count += 1
     if not count:
-        raise ConfigError(f"{path}: none of its topics is known; they are those of docs/nodes.md")
+        raise ConfigError(f"{path}: none of its topics is known; they are those of docs/reference/nodes.md")
     return count
 
 

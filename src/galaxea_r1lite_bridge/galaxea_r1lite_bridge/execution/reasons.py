@@ -137,7 +137,7 @@ _TEXTS = {
     Reason.TRACKING_ERROR: "the arm does not follow its commands",
     Reason.CONTROL_OVERRUN: "the control loop was late",
     Reason.HEARTBEAT_LOST: "no heartbeat of anybody who answers for the arms: "
-    "run `fastwam operate`, or send one (docs/on-the-robot.md)",
+    "run `fastwam operate`, or send one (docs/how-to/run-on-the-robot.md)",
     Reason.DRIVER_ERROR: "the robot's driver reports an error",
     Reason.ESTOP_PRESSED: "emergency stop pressed",
     Reason.HEARTBEAT_RELEASED: "a deadman switch is released: the arms move only while it is pressed",

@@ -62,7 +62,7 @@ _BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)  
 
 
 class BridgeNode(ManagedNode):
-    """Node ``bridge_node``. Parameters: config/bridge_node.yaml. Interfaces: docs/nodes.md. Starts disarmed."""
+    """Node ``bridge_node``, starts disarmed. Parameters: config/bridge_node.yaml. Topics: docs/reference/nodes.md."""
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__("bridge_node", **kwargs)

@@ -47,7 +47,7 @@ _BEHIND = 0.5  # s by which simulated time may lag before it is given up to catc
 
 
 class SimNode(ManagedNode):
-    """Node ``sim_node``. Parameters: config/sim_node.yaml. Interfaces: those of the robot, and docs/simulator.md."""
+    """Node ``sim_node``. Parameters: config/sim_node.yaml. Interfaces: the robot's, and docs/concepts/simulator.md."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("sim_node", **kwargs)
