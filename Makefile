@@ -61,11 +61,12 @@ benchmark-libero: setup ## the environment of LIBERO's simulator, for ./fastwam 
 benchmark-robotwin: setup ## the same of RoboTwin's, for ./fastwam benchmark robotwin, with Python 3.10 or 3.11
 	@scripts/benchmark.sh robotwin
 
-lint: setup ## ruff, mypy, and the layers of imports
+lint: setup ## ruff, spelling, mypy, and the layers of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@git ls-files -z '*.md' '*.py' '*.yaml' '*.sh' '*.msg' '*.srv' '*.action' '*.toml' '*.cff' Makefile | xargs -0 .venv/bin/codespell
 	@bash -c '. scripts/env.sh && .venv/bin/python -m mypy && exec .venv/bin/lint-imports --no-cache'
 
-docs: ## the documentation as a site in output/docs; broken links are errors. Its tools are in .venv-docs
+docs: setup ## the documentation as a site in output/docs, its reference from the sources; broken links are errors
 	@scripts/docs.sh
 
 wheels: ## sdist and wheel of each Python package in output/wheels

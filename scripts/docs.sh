@@ -23,7 +23,8 @@ if [ "$(cat .venv-docs/.installed 2>/dev/null)" != "$wanted" ]; then
   echo "$wanted" >.venv-docs/.installed
 fi
 
-rm -rf output/docs
+rm -rf output/docs docs/reference/generated
+bash -c ". scripts/env.sh && .venv/bin/python scripts/reference.py docs/reference/generated"
 .venv-docs/bin/python -m sphinx -q -E -n -W --keep-going -c docs -d .venv-docs/doctrees . output/docs
 echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' >output/docs/index.html
 echo "documentation: output/docs/index.html"

@@ -57,6 +57,36 @@ def test_a_broken_link_is_found():
     assert broken_links("docs/reference/index.md", text) == ["missing.md", "nodes.md#missing", "#missing"]
 
 
+def prose_lines(text):
+    """Number and text of the lines that wrap: not code, not tables."""
+    fenced = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced and not line.lstrip().startswith("|"):
+            yield number, line
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
+def test_prose_wraps_at_100_characters(page):
+    assert [number for number, line in prose_lines(TEXTS[page]) if len(line) > 100] == []
+
+
+# What the field says instead.
+AVOIDED = {
+    "mend": "fix", "utilize": "use", "utilise": "use", "leverage": "use", "seamlessly": "", "simply": "",
+    "obviously": "", "easily": "", "state-of-the-art": "", "blazing": "", "cutting-edge": "",
+    "in order to": "to", "whilst": "while",
+    "prior to": "before", "functionality": "what it does", "and/or": "or", "please": "", "ROS2": "ROS 2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_words_that_we_do_not_use(page):
+    prose = CODE.sub("", TEXTS[page])
+    assert [word for word in AVOIDED if re.search(rf"\b{re.escape(word)}\b", prose)] == []
+
+
 def code_lines(text):
     """Lines of code blocks and code in the text; a comment ends a line, continued lines are one."""
     blocks = re.findall(r"```(?:bash|sh)?\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
