@@ -36,10 +36,10 @@ data: setup ## episodes of the scripted expert as a LeRobot dataset in data/towe
 	@./fastwam collect data/towel --episodes $(EPISODES)
 
 test: setup lint ## lint, and all tests but the slow ones. TESTS="path or pytest options" for some of them
-	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(or $(TESTS),$(PARALLEL) -m "not slow")'
+	@bash -c '. scripts/env.sh && exec .venv/bin/pytest $(or $(TESTS),$(PARALLEL) -m "not slow")'
 
 test-fast: setup ## the tests of single parts: no nodes, no training, no episodes, no servers, no generated histories
-	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest $(PARALLEL) -m "not (nodes or training or integration or fuzz or slow)"'
+	@bash -c '. scripts/env.sh && exec .venv/bin/pytest $(PARALLEL) -m "not (nodes or training or integration or fuzz or slow)"'
 
 fuzz: setup ## generated histories against the rules of docs/concepts/safety.md: 1,000,000 control ticks, or SECONDS= of them. SEED= for the same again
 	@bash -c '. scripts/env.sh && OMP_NUM_THREADS=1 exec .venv/bin/python -m src.galaxea_r1lite_bridge.test.fuzz \
@@ -47,7 +47,7 @@ fuzz: setup ## generated histories against the rules of docs/concepts/safety.md:
 
 ci: PARALLEL += --cov
 ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation
-	@bash -c '. scripts/env.sh && exec .venv/bin/python -m pytest -m slow --cov --cov-append'
+	@bash -c '. scripts/env.sh && exec .venv/bin/pytest -m slow --cov --cov-append'
 
 matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; hours. PYTHONS="3.11" NUMPYS="1.26" TESTS= MATRIX=
 	@scripts/matrix.sh
@@ -64,7 +64,7 @@ benchmark-robotwin: setup ## the same of RoboTwin's, for ./fastwam benchmark rob
 lint: setup ## ruff, spelling, mypy, and the layers of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@git ls-files -z '*.md' '*.py' '*.yaml' '*.sh' '*.msg' '*.srv' '*.action' '*.toml' '*.cff' Makefile | xargs -0 .venv/bin/codespell
-	@bash -c '. scripts/env.sh && .venv/bin/python -m mypy && exec .venv/bin/lint-imports --no-cache'
+	@bash -c '. scripts/env.sh && .venv/bin/mypy && exec .venv/bin/lint-imports --no-cache'
 
 docs: setup ## the documentation as a site in output/docs, its reference from the sources; broken links are errors
 	@scripts/docs.sh
@@ -73,7 +73,7 @@ wheels: ## sdist and wheel of each Python package in output/wheels
 	@scripts/wheels.sh
 
 lock: setup ## resolve requirements.in into requirements.txt, and for NumPy 1.26 into requirements-numpy1.txt, without torch
-	@.venv/bin/python -m pip install --quiet uv
+	@.venv/bin/python -I -m pip install --quiet uv
 	@for name in requirements requirements-numpy1; do echo 'torch; python_version < "3"' | .venv/bin/uv pip compile --quiet \
 	  --universal --python-version 3.10 --no-annotate --no-header --override - $$name.in -o $$name.txt || exit; done
 

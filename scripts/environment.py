@@ -109,11 +109,11 @@ def _source(environment: Mapping[str, str], wanted: str, shell: str) -> list[str
 
 
 def _written(root: Path) -> dict[str, Path]:
-    """Where ROS 2 writes its logs and matplotlib its cache: in the checkout, or where that is read-only, in /tmp."""
+    """Where ROS 2 writes its logs, and matplotlib and numba their caches: in the checkout, or in /tmp."""
     folder = root / "log"
     if not os.access(folder if folder.exists() else root, os.W_OK):
         folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"fastwam-{os.getuid()}"
-    return {"ROS_LOG_DIR": folder / "ros", "MPLCONFIGDIR": folder / "matplotlib"}
+    return {"ROS_LOG_DIR": folder / "ros", "MPLCONFIGDIR": folder / "matplotlib", "NUMBA_CACHE_DIR": folder / "numba"}
 
 
 def _has_name() -> bool:

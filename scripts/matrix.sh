@@ -27,9 +27,9 @@ try() { # python, folder, NumPy
   .venv/bin/python -c 'import sys, numpy; print("Python", sys.version.split()[0], "NumPy", numpy.__version__)'
   set +u
   . scripts/env.sh
-  .venv/bin/python -m mypy
+  .venv/bin/mypy
   # shellcheck disable=SC2086  words of a command line
-  eval ".venv/bin/python -m pytest ${TESTS:--n 2 --dist worksteal}"
+  eval ".venv/bin/pytest ${TESTS:--n 2 --dist worksteal}"
 }
 
 work=${MATRIX:-$(mktemp -d)}

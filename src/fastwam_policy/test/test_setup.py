@@ -74,7 +74,7 @@ class Folder:
         clean = {
             name: value
             for name, value in os.environ.items()
-            if not re.match(r"ROS_|AMENT|COLCON|PYTHON|CMAKE_PREFIX|LD_LIB|PIP_|MPL|NO_COLOR", name)
+            if not re.match(r"ROS_|AMENT|COLCON|PYTHON|CMAKE_PREFIX|LD_LIB|PIP_|MPL|NUMBA|NO_COLOR", name)
         }
         self.environment = clean | {
             "PATH": f"{self.programs}:{os.environ['PATH']}", "NOTES": str(self.notes), "PAUSE": "/nowhere",
@@ -317,11 +317,39 @@ def test_env_sh_works_from_everywhere_in_each_shell(checkout, shell):
     assert "not set up yet; run: make setup" in checkout.shell("true", shell)
     checkout.set_up()
     given = {"CDPATH": f".:{checkout.path.parent}", "PYTHONHOME": "/usr"}
-    seen = checkout.shell("echo $PYTHONHOME / $ROS_LOG_DIR / $MPLCONFIGDIR / $AMENT_PREFIX_PATH", shell, **given)
-    log = checkout.path / "log"
-    assert seen == f"/ {log}/ros / {log}/matplotlib / {checkout.path}/install/fastwam_policy:{checkout.path}/.venv\n"
+    seen = checkout.shell("echo $PYTHONHOME / $AMENT_PREFIX_PATH", shell, **given)
+    assert seen == f"/ {checkout.path}/install/fastwam_policy:{checkout.path}/.venv\n"
     again = checkout.shell(f". {checkout.path}/scripts/env.sh; echo $AMENT_PREFIX_PATH / $PYTHONPATH", shell)
     assert again.count("install/fastwam_policy") == again.count("build/fastwam_policy") == 1
+
+
+NAMELESS = ["unshare", "--user", "--map-user=12345", "env", "-u", "HOME", "-u", "USER", "-u", "LOGNAME", "-u", "LNAME"]
+
+
+@pytest.mark.skipif(subprocess.run([*NAMELESS, "true"], check=False).returncode != 0, reason="no user namespaces here")
+def test_a_user_without_name_and_home_has_a_place_for_logs_and_caches(checkout):
+    """In the checkout, or where that cannot be written to, in the temporary folder."""
+    checkout.set_up()
+    command = f"""
+    . {checkout.path}/scripts/env.sh; echo $ROS_LOG_DIR $MPLCONFIGDIR $NUMBA_CACHE_DIR
+    exec {sys.executable} -I -c 'import getpass; print(getpass.getuser())'"""
+    for writable, where in ((True, checkout.path / "log"), (False, "/temporary/fastwam-12345")):
+        if not writable:
+            shutil.rmtree(checkout.path / "log")
+            (checkout.path / "log").symlink_to("/proc")
+        seen = subprocess.run(
+            [*NAMELESS, "bash", "-c", command],
+            env=checkout.environment | {"TMPDIR": "/temporary"}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert seen.stdout == f"{where}/ros {where}/matplotlib {where}/numba\n12345\n", seen.stderr
+
+
+def test_no_target_of_make_imports_what_lies_in_the_folder():
+    """`python -m` would: a random.py there takes the place of Python's."""
+    targets = ["test", "test-fast", "ci", "lint", "demo", "data"]
+    asked = subprocess.run(["make", "--dry-run", *targets], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "pytest" in asked.stdout
+    assert not re.findall(r"python (?!-I).*", asked.stdout)
 
 
 def test_another_shell_is_told(checkout):
