@@ -7,7 +7,7 @@ import argparse
 from fastwam_policy.common.arguments import add_json, new_file, number, write_figures
 
 NAME, GROUP = "bench", "evaluate"
-HELP = "time of every stage of an inference, with random weights; see docs/concepts/model.md"
+HELP = "time of every stage of an inference, with random weights; see docs/results/engine-options.md"
 EXAMPLE = "./fastwam bench --size tiny --dtype float32 --repeats 3"
 
 

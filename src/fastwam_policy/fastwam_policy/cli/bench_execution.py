@@ -8,7 +8,7 @@ from pathlib import Path
 from fastwam_policy.common.arguments import add_json, add_robot, number, write_figures
 
 NAME, GROUP = "bench-execution", "evaluate"
-HELP = "seams, jerk and lag of every blending mode at several latencies; see docs/concepts/safety.md"
+HELP = "seams, jerk and lag of every blending mode at several latencies; see docs/results/blending.md"
 EXAMPLE = "./fastwam bench-execution --latency 0 200 --seeds 2"
 
 

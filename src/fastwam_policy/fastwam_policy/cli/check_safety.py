@@ -14,7 +14,7 @@ EXAMPLE = "./fastwam check-safety --json faults.json"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--write", type=Path, metavar="MD", help="replace the fault table of docs/concepts/safety.md")
+    parser.add_argument("--write", type=Path, metavar="MD", help="replace the fault table of docs/results/faults.md")
     add_robot(parser)
     add_json(parser, "write the rows as JSON")
 

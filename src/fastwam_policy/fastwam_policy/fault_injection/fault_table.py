@@ -110,7 +110,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table of docs/concepts/safety.md."""
+    """The table of docs/results/faults.md."""
     lines = [
         "| fault | state afterwards | reasons and drops | time to hold | velocity | acceleration | violations |",
         "|---|---|---|---|---|---|---|",

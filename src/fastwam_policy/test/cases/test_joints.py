@@ -1,6 +1,6 @@
 """Joints as drivers, recorders and other people's datasets name and measure them: read right, or refused in a line.
 
-The rules are in docs/concepts/safety.md, "Joints: names and units".
+The rules are in docs/concepts/joints.md.
 """
 
 import json

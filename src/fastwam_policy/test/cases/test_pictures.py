@@ -1,6 +1,6 @@
 """Pictures as cameras and their drivers really send them: each is decoded right, or refused and counted.
 
-The rules are in docs/concepts/safety.md, "Cameras".
+The rules are in docs/reference/states.md, "Cameras".
 """
 
 import struct

@@ -1,7 +1,7 @@
 """A thread that calls a function at absolute deadlines of the steady clock.
 
 An rclpy timer shares its executor with every subscription and falls behind where their callbacks take time (measured:
-docs/concepts/safety.md). A thread that sleeps until the next absolute deadline does not drift and keeps its rate.
+docs/results/control-loop.md). A thread that sleeps until the next absolute deadline does not drift and keeps its rate.
 """
 
 from __future__ import annotations
