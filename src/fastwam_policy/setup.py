@@ -18,7 +18,7 @@ setup(
     maintainer_email="maintainers@fastwam.invalid",
     python_requires=">=3.10",
     packages=find_packages(exclude=["test"]),
-    package_data={NAME: ["py.typed", "reports/templates/*.jinja", "model/*.json"]},
+    package_data={NAME: ["py.typed", "reports/templates/*", "model/*.json"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -35,7 +35,7 @@ setup(
         "setuptools", "accelerate", "argcomplete", "av", "diffusers", "httpx", "jinja2", "matplotlib", "msgpack",
         "numpy", "opencv-python-headless", "pillow", "prometheus-client", "pyarrow", "pydantic>=2", "pyyaml",
         "pyzmq", "rich", "rosbags", "safetensors", "scipy", "simplejpeg", "tensorboard", "torch>=2.4",
-        "transformers", "websockets>=15",
+        "transformers", "websockets>=15", "youplot",
     ],
     zip_safe=False,
     entry_points={

@@ -39,6 +39,7 @@ PYPI = {
         "safetensors",
         "simplejpeg",
         "websockets",
+        "youplot",
     )
 }
 PYPI |= {"torch": "torch", "transformers": "transformers", "zmq": "pyzmq", "prometheus_client": "prometheus-client"}
@@ -88,9 +89,10 @@ def test_one_version(monkeypatch):
     versions = {package: xml(package).findtext("version") for package in ("fastwam_msgs", *PYTHON_PACKAGES)}
     versions |= {f"{package}/setup.py": setup_arguments(package, monkeypatch)["version"] for package in PYTHON_PACKAGES}
     assert len(set(versions.values())) == 1, versions
-    newest = re.search(r"^## (\S+?)[, ]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest
-    assert newest[1] == versions["fastwam_msgs"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+    assert newest[1] == versions["fastwam_msgs"] == cited
 
 
 @pytest.mark.parametrize("package", PYTHON_PACKAGES)

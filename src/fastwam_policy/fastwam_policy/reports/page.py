@@ -12,6 +12,7 @@ from pathlib import Path
 import jinja2
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from youplot.vendor import uplot_css, uplot_js
 
 
 def write_page(path: Path, template: str, **values: object) -> None:
@@ -27,6 +28,16 @@ def write_page(path: Path, template: str, **values: object) -> None:
         **values,
     )
     path.write_text(page, encoding="utf-8")
+
+
+def uplot() -> dict[str, str]:
+    """The plots' library as the templates take it: `uplot_js`, `uplot_css` and `uplot_version`.
+
+    uPlot is a JavaScript library; youplot is the package on PyPI that carries it, unchanged.
+    """
+    script = uplot_js()
+    version = script[: script.index(")")].rpartition("v")[2]
+    return {"uplot_js": script, "uplot_css": uplot_css(), "uplot_version": version}
 
 
 def style_figures() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ _STRING = "std_msgs/msg/String"
 _NS = 1_000_000_000
 _FAR = 86_400.0  # s: a stamp so far from the recording is wrong
 _LARGEST = 1e6  # rad, mm, ms: none of a robot's numbers comes near
+_LATE = 1.0  # s after the last message
 _MAX_STEPS, _MAX_STEP = 1000, 100.0  # of a chunk, and s of one
 
 
@@ -70,6 +71,18 @@ class Session:
     """Images of what the model imagined and of what happened, where imagination_node ran."""
     unusable: Counter[str] = field(default_factory=Counter)
     """Messages that were left out, by topic."""
+    begin_ns: int = 0
+    """Stamp of the session's start."""
+
+    def dated(self, messages: Sequence[Any]) -> list[tuple[float, Any]]:
+        """Messages with their times, s since the session's start, in order.
+
+        Without those from before a simulated clock began, whose stamps are 0.
+        """
+        times = [((stamp_ns(one) - self.begin_ns) / _NS, one) for one in messages if one.header.stamp.sec]
+        return sorted(
+            ((time, one) for time, one in times if 0 <= time <= self.duration + _LATE), key=lambda dated: dated[0]
+        )
 
 
 def read_session(recording: Path, robot: RobotConfig) -> Session:
@@ -81,7 +94,7 @@ def read_session(recording: Path, robot: RobotConfig) -> Session:
     reader = open_recording(recording)
     try:
         begin = reader.start_time
-        session = Session((reader.end_time - begin) / _NS if reader.message_count else 0.0)
+        session = Session((reader.end_time - begin) / _NS if reader.message_count else 0.0, begin_ns=begin)
         reading = _Reading(session, robot, begin)
         # A namespace stands before every topic alike: the chunk topic tells it.
         chunk_topic = robot.interfaces.action_chunk

@@ -20,8 +20,10 @@ from galaxea_r1lite_sim import contacts
 from galaxea_r1lite_sim.tasks import TASKS
 
 _LONGEST = 1000  # letters of a text: those of messages may have any length
+_LONGEST_STATUS = 1.0  # s that a status message counts for: they come at 10 Hz
+_LEAST_SHARE = 0.01  # of the time, of a reason that the headline names
 _UNARMED = (State.INACTIVE, State.DISARMED)
-_ALARMS = {Reason.PLAN_STALE, Reason.CLOCK_JUMPED_BACK, Reason.CLOCK_JUMPED_AHEAD} | {
+ALARMS = {Reason.PLAN_STALE, Reason.CLOCK_JUMPED_BACK, Reason.CLOCK_JUMPED_AHEAD} | {
     reason for reason in Reason if Reason.FEEDBACK_MISSING <= reason < Reason.CHUNK_OLD_EPOCH
 }
 
@@ -70,6 +72,7 @@ def summarise(session: Session, robot: RobotConfig) -> dict[str, Any]:
         },
         "unusable": dict(session.unusable),
         "states": _shares(session.bridge_status),
+        "held": _held(session.bridge_status),
         "interventions": _counted(session.bridge_status, "interventions"),
         "watchdogs": _watchdogs(session.bridge_status) | _bad_cameras(session.policy_status),
         "takeover": _takeover(session.bridge_status),
@@ -153,7 +156,7 @@ def _watchdogs(statuses: Sequence[Any]) -> dict[str, int]:
     began = Counter(
         Reason(now.reason)
         for before, now in zip([None, *statuses], statuses, strict=False)
-        if now.reason in _ALARMS and now.state not in _UNARMED and (before is None or before.reason != now.reason)
+        if now.reason in ALARMS and now.state not in _UNARMED and (before is None or before.reason != now.reason)
     )
     return {f"{int(reason)} {reason.text}": count for reason, count in sorted(began.items())}
 
@@ -169,23 +172,72 @@ def _bad_cameras(statuses: Sequence[Any]) -> dict[str, int]:
 
 
 def _takeover(statuses: Sequence[Any]) -> dict[str, float]:
-    """How often somebody took over, and the share of the status messages meanwhile; empty where nobody did."""
+    """How often somebody took over, and for which share of the time; empty where nobody did."""
     over = [status.state == State.TAKEOVER for status in statuses]
     count = sum(now and not before for before, now in zip([False, *over], over, strict=False))
-    return {"count": count, "share": sum(over) / len(over)} if count else {}
+    return {"count": count, "share": float(_weights(statuses) @ over)} if count else {}
 
 
 def _shares(statuses: Sequence[Any]) -> dict[str, float]:
-    """Share of the status messages by state, and by reason where it is not simply tracking."""
-    names = Counter(
-        _name(State, status.state) + (f" ({status.reason} {_name(Reason, status.reason)})" if status.reason else "")
-        for status in statuses
-    )
-    return {name: count / len(statuses) for name, count in names.most_common()}
+    """Share of the time by state, and by reason where it is not simply tracking."""
+    shares: dict[str, float] = {}
+    for status, weight in zip(statuses, _weights(statuses), strict=True):
+        reason = f" ({status.reason} {_name(Reason, status.reason)})" if status.reason else ""
+        name = state_name(status.state) + reason
+        shares[name] = shares.get(name, 0.0) + float(weight)
+    return _largest_first(shares)
+
+
+def _held(statuses: Sequence[Any]) -> dict[str, float]:
+    """Share of the time for each reason to hold, the largest first."""
+    shares: dict[str, float] = {}
+    for status, weight in zip(statuses, _weights(statuses), strict=True):
+        if status.state == State.HOLDING:
+            name = reason_text(status.reason)
+            shares[name] = shares.get(name, 0.0) + float(weight)
+    return _largest_first(shares)
+
+
+def _largest_first(shares: dict[str, float]) -> dict[str, float]:
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def _weights(statuses: Sequence[Any]) -> NDArray[np.float64]:
+    """The share of the time for which each status message was the newest; they come at 10 Hz and at every change."""
+    times = np.array([second + nanosecond / 1e9 for second, nanosecond in map(_stamp, statuses)])
+    lengths = np.clip(np.diff(times), 0.0, _LONGEST_STATUS)
+    lengths = np.append(lengths, np.median(lengths) if lengths.any() else 1.0)[: len(times)]
+    return np.asarray(lengths / lengths.sum(), np.float64) if len(times) else lengths
+
+
+def state_name(number: int) -> str:
+    """The name of a state, also of one that only a newer version knows."""
+    return _name(State, number)
+
+
+def reason_text(number: int) -> str:
+    """A reason's number and what it means, without the advice that follows it."""
+    return f"{number} {Reason(number).text.partition(':')[0]}" if number in list(Reason) else f"unknown reason {number}"
 
 
 def _name(kind: type[IntEnum], number: int) -> str:
     return kind(number).name if number in list(kind) else f"unknown {kind.__name__.lower()} {number}"
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """What happened, in a sentence or two."""
+    said = f"{summary['duration_s']:.1f} s, {summary['chunks']} chunks."
+    if done := summary["simulation"]:
+        task = TASKS.get(done["task"])
+        thing, verb = (task.thing.capitalize(), task.done) if task else (f"Task {done['task']}", "done")
+        said = f"{thing} {verb} in {done['time_s']:.1f} s." if done["success"] else f"{thing} not {verb}: {said}"
+    if held := summary["held"]:
+        share = sum(held.values())
+        reasons = [f"{reason} ({100 * part:.0f} %)" for reason, part in held.items() if part >= _LEAST_SHARE]
+        said += f" Held {100 * share:.0f} % of the time" + (f": {'; '.join(reasons)}." if reasons else ".")
+    if takeover := summary["takeover"]:
+        said += f" A person took over {takeover['count']} x, {100 * takeover['share']:.0f} % of the time."
+    return said
 
 
 def table(summary: dict[str, Any]) -> Table:

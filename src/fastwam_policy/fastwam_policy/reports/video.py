@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,27 +11,40 @@ import cv2
 import numpy as np
 
 from fastwam_policy.data.message_types import COMPRESSED_IMAGE
-from fastwam_policy.data.recordings import open_recording, usable
+from fastwam_policy.data.recordings import open_recording, stamp_ns, usable
 from fastwam_policy.data.video import write_video
 from fastwam_policy.policies.base import Pixels
 from fastwam_policy.policies.images import ImageError, decode_image
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
-_FPS = 15
+FPS = 15
 _WIDTH = 480  # px
 
 
-def session_video(recording: Path, robot: RobotConfig, target: Path) -> bool:
-    """Write an mp4 of a recording's camera images, a frame for each of the first camera; False when it has none."""
+def session_video(recording: Path, robot: RobotConfig, target: Path) -> list[int]:
+    """Write an mp4 of a recording's camera images, a frame for each of the first camera, and return their stamps, ns.
+
+    Nothing is written where there are none.
+    """
+    stamps: list[int] = []
+
+    def same_shape() -> Iterator[Pixels]:  # no camera changes its shape in a session
+        shape = None
+        for stamp, frame in frames:
+            shape = shape or frame.shape
+            if frame.shape == shape:
+                stamps.append(stamp)
+                yield frame
+
     with closing(_frames(recording, robot)) as frames:
-        if (first := next(frames, None)) is None:
-            return False
-        same = (frame for frame in frames if frame.shape == first.shape)  # no camera changes its shape in a session
-        write_video(target, itertools.chain([first], same), _FPS)
-    return True
+        images = same_shape()
+        if (first := next(images, None)) is not None:
+            write_video(target, itertools.chain([first], images), FPS)
+    return stamps
 
 
-def _frames(recording: Path, robot: RobotConfig) -> Generator[Pixels, None, None]:
+def _frames(recording: Path, robot: RobotConfig) -> Generator[tuple[int, Pixels], None, None]:
+    """Stamp of the first camera's image, ns, and the picture."""
     newest: dict[str, Pixels] = {}
     with closing(open_recording(recording)) as reader:
         recorded = {c.topic: c for c in reader.connections if c.msgcount and c.msgtype == COMPRESSED_IMAGE}
@@ -45,7 +58,7 @@ def _frames(recording: Path, robot: RobotConfig) -> Generator[Pixels, None, None
                 continue
             if cameras[connection.topic] == main and len(newest) == len(cameras):
                 rows = [_row([newest[name] for name in names]) for names in ([main], others) if names]
-                yield np.concatenate(rows)
+                yield stamp_ns(message), np.concatenate(rows)
 
 
 def _row(images: list[Pixels]) -> Pixels:
