@@ -61,8 +61,9 @@ benchmark-libero: setup ## the environment of LIBERO's simulator, for ./fastwam 
 benchmark-robotwin: setup ## the same of RoboTwin's, for ./fastwam benchmark robotwin, with Python 3.10 or 3.11
 	@scripts/benchmark.sh robotwin
 
-lint: setup ## ruff, spelling, mypy, and the layers of imports
+lint: setup ## ruff, spelling, Dockerfiles, mypy, and the layers of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@.venv/bin/hadolint docker/*Dockerfile
 	@git ls-files -z '*.md' '*.py' '*.yaml' '*.sh' '*.msg' '*.srv' '*.action' '*.toml' '*.cff' Makefile | xargs -0 .venv/bin/codespell
 	@bash -c '. scripts/env.sh && .venv/bin/mypy && exec .venv/bin/lint-imports --no-cache'
 
