@@ -46,10 +46,10 @@ class Terminal:
         os.write(self._master, key.encode())
 
     def shows(self, pattern):
-        return re.search(pattern, self.text)
+        return re.search(pattern, re.sub(r"\x1b\[[\d;]*m", "", self.text))  # colours are not looked at
 
-    def press_until(self, ros, key, pattern):
-        """Press a key, and again every 2 s: services are discovered one by one."""
+    def press_until(self, ros, key, done):
+        """Press a key, and again every 2 s: services are discovered one by one. `done`: a pattern, or a function."""
         pressed = 0.0
 
         def seen():
@@ -57,6 +57,6 @@ class Terminal:
             if time.monotonic() - pressed > 2.0:
                 pressed = time.monotonic()
                 self.press(key)
-            return self.shows(pattern)
+            return done() if callable(done) else self.shows(done)
 
         ros.until(seen)

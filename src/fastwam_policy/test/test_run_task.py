@@ -1,5 +1,7 @@
 """The RunTask action and `fastwam operate`, with the real nodes and emulator_node in the robot's place."""
 
+import json
+import os
 import re
 import signal
 import subprocess
@@ -16,6 +18,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from fastwam_msgs.action import RunTask
 from fastwam_msgs.msg import ActionChunk, BridgeStatus, Heartbeat, PolicyStatus
+from fastwam_policy.operate.switch import key_event
 from fastwam_policy.runtime.reasons import PolicyState
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
@@ -29,7 +32,7 @@ CODE = RunTask.Result
 # Two shared cores are not a robot's: what is tested here is not its timing.
 PATIENT = {
     "watchdog.feedback_age.limit": 1.0, "watchdog.overrun.limit": 1.0, "watchdog.feedback_jump.limit": 2.0,
-    "watchdog.heartbeat.limit": 1.5,
+    "watchdog.heartbeat.limit": 1.5, "deadman_silence": 1.2,
 }  # fmt: skip
 SOON = 5 * 1.8  # s: five times the limit above and the time to brake
 STILL = (State.DISARMED, State.HOLDING, State.FAULT)
@@ -72,7 +75,7 @@ def world(nodes):
     nodes.heartbeat.reset()
     nodes.until(lambda: nodes.bridge[-1].heartbeat_age >= 0)
     nodes.estop.publish(Bool(data=False))
-    arm(nodes)  # which ends an emergency stop
+    nodes.until(lambda: switch(nodes, on=True))  # which ends an emergency stop
     switch(nodes, on=False)
     nodes.until(lambda: nodes.bridge[-1].state == State.DISARMED)
     nodes.until(lambda: nodes.policy[-1].state == PolicyState.IDLE)
@@ -87,12 +90,12 @@ def no_heartbeat(world):
 
 
 @contextmanager
-def operate(world):
+def operate(world, *arguments):
     """The operator's console, once it shows the status."""
-    terminal = Terminal("operate", "--instruction", "fold the towel", "--time-limit", "60")
+    terminal = Terminal("operate", "--instruction", "fold the towel", "--time-limit", "60", *arguments)
     try:
-        world.until(lambda: terminal.shows("SPACE emergency stop"))
-        world.until(lambda: terminal.shows(r"DISARMED, 100 .*policy IDLE"))
+        world.until(lambda: terminal.shows("SPACE.emergency.stop"))
+        world.until(lambda: terminal.shows(r"(?s)DISARMED, 100 .*policy IDLE"))
         yield terminal
     finally:
         terminal.process.kill()
@@ -190,14 +193,14 @@ def test_operate(world):
         terminal.press("a")
         world.until(lambda: terminal.shows("refused, 309"))
         terminal.press("r")
-        terminal.press_until(world, "a", r"(?s)released.*arm: armed")
+        world.until(lambda: terminal.shows("emergency stop released"))
+        terminal.press_until(world, "a", lambda: world.bridge[-1].state == State.HOLDING)
         terminal.press("?")
         # Until the policy node has heard of it, the bridge is still in ESTOP, and a task is refused.
-        terminal.press_until(world, "s", r"(?s)released.*task \d+ s, \d+ chunks")
-        world.until(lambda: world.bridge[-1].state == State.TRACKING)
+        terminal.press_until(world, "s", lambda: world.bridge[-1].state == State.TRACKING)
         terminal.press("q")
         assert terminal.process.wait(20) == 0
-        assert terminal.shows(r"\x1b\[Kdisarmed")
+        assert terminal.shows(r"\x1b\[\?1049l(?s:.*)\d disarmed\s*$")
         assert world.bridge[-1].state == State.DISARMED
 
 
@@ -243,7 +246,7 @@ def test_ctrl_z_stops_the_arms_and_suspends_nothing(world, console):
     assert (world.bridge[-1].state, world.bridge[-1].reason) == (State.HOLDING, Reason.STOP_REQUESTED)
     console.press("\x13")  # Ctrl-S
     console.process.send_signal(signal.SIGTSTP)
-    world.until(lambda: len(re.findall("Ctrl-Z stops", console.text)) == 2)
+    world.until(lambda: console.text.rpartition("\x1b[H")[2].count("Ctrl-Z stops") == 2)
     console.press("q")
     assert console.process.wait(20) == 0
 
@@ -361,6 +364,68 @@ def settled(world, goal):
     result = goal.get_result_async()
     world.until(lambda: result.done() or world.bridge[-1].state == State.TRACKING)
     return result.done()
+
+
+def test_the_arms_move_only_while_the_deadman_switch_is_held(world, tmp_path):
+    no_heartbeat(world)
+    pedal, button = tmp_path / "pedal", tmp_path / "button"
+    for path in (pedal, button):
+        os.mkfifo(path)
+    foot, hand = (os.open(path, os.O_RDWR) for path in (pedal, button))
+    with operate(world, "--deadman", pedal, "--estop", button) as terminal:
+        terminal.press_until(world, "a", "arm: refused, 312")
+        os.write(foot, key_event(pressed=True))
+        terminal.press_until(world, "a", "arm: armed")
+        terminal.press_until(world, "s", r"task \d+ s, \d+ chunks")
+        runs(world)
+        os.write(foot, key_event(pressed=False))
+        world.until(lambda: world.bridge[-1].state == State.HOLDING, SOON)
+        assert world.bridge[-1].reason == Reason.HEARTBEAT_RELEASED
+        os.write(foot, key_event(pressed=True))
+        os.write(hand, key_event(pressed=True))
+        world.until(lambda: world.bridge[-1].state == State.ESTOP)
+        os.close(foot)
+        world.until(lambda: terminal.shows("DEADMAN SWITCH LOST, .*pedal"))
+    os.close(hand)
+
+
+def test_a_deadman_switch_needs_no_terminal(world, tmp_path):
+    no_heartbeat(world)
+    os.mkfifo(tmp_path / "pedal")
+    foot = os.open(tmp_path / "pedal", os.O_RDWR)
+    command = [sys.executable, "-m", "fastwam_policy.cli", "operate", "--deadman", tmp_path / "pedal"]
+    shown = tmp_path / "shown"
+    with shown.open("w") as file, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file) as process:
+        world.until(lambda: re.search("(?m)^DISARMED, 100 .* policy IDLE$", shown.read_text()))
+        world.until(lambda: world.bridge[-1].heartbeat_age >= 0)
+        assert not switch(world, on=True)
+        os.write(foot, key_event(pressed=True))
+        world.until(lambda: switch(world, on=True))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    os.close(foot)
+    world.until(lambda: world.bridge[-1].state == State.DISARMED)
+    text = shown.read_text()
+    assert text.endswith("\ndisarmed\n")
+    assert "\x1b" not in text
+
+
+def test_status_says_once_whether_a_task_can_be_run(world):
+    def status(*arguments):
+        command = [sys.executable, "-m", "fastwam_policy.cli", "status", "--json", "-", *arguments]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        return answer.returncode, json.loads(answer.stdout), answer.stderr
+
+    code, said, text = status()
+    assert (code, said["able"], said["obstacles"]) == (0, True, [])
+    assert said["bridge"]["state"] == State.DISARMED
+    assert {stream["name"] for stream in said["bridge"]["feedback"]} == set(ROBOT.groups)
+    assert "DISARMED, 100 " in text
+    assert "a task can be run" in text
+    code, said, text = status("--namespace", "elsewhere", "--seconds", "1")
+    assert (code, said["bridge"], said["policy"]) == (1, None, None)
+    assert len(said["obstacles"]) == 2
+    assert "no status from bridge_node" in text
 
 
 def test_operate_needs_a_terminal():

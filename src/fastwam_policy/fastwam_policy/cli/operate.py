@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from fastwam_policy.common.arguments import add_robot, number, one_line
 
@@ -17,6 +18,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-limit", type=number(float, least=0), default=0.0, metavar="S", help="of a task; 0 for the policy node's"
     )
+    parser.add_argument(
+        "--deadman", type=Path, metavar="DEVICE",
+        help="pedal, gamepad or keyboard, such as /dev/input/by-id/…-event-kbd: the arms move only while it is held",
+    )  # fmt: skip
+    parser.add_argument("--estop", type=Path, metavar="DEVICE", help="the same, of which any key is the emergency stop")
     parser.add_argument("--namespace", default="", help="namespace of the nodes")
     add_robot(parser)
 
@@ -26,5 +32,6 @@ def run(given: argparse.Namespace) -> int:
     from fastwam_policy.operate.operator import operate
     from galaxea_r1lite_bridge.robot.config import RobotConfig
 
-    operate(RobotConfig.load(given.robot), given.instruction, given.time_limit, given.namespace)
+    robot = RobotConfig.load(given.robot)
+    operate(robot, given.instruction, given.time_limit, given.namespace, given.deadman, given.estop)
     return 0

@@ -202,6 +202,8 @@ TASK_FAULTS = [
     Fault("Ctrl-Z in fastwam operate", do.key("\x1a"), HELD | FAULT | OFF, STOPPED, BEAT),
     Fault("the operator's terminal is closed", do.hung_up, HELD | FAULT | OFF, STOPPED, BEAT),
     Fault("space in fastwam operate", do.key(" "), ESTOP, {R.ESTOP_PRESSED}),
+    Fault("the operator's deadman switch is released", do.deadman_released, HELD, {R.HEARTBEAT_RELEASED}),
+    Fault("the operator's deadman switch is unplugged", do.deadman_unplugged, HELD, {R.HEARTBEAT_RELEASED}),
 ]
 
 

@@ -321,6 +321,16 @@ def key(letter: str) -> Injection:
     return lambda world: world.operator.press(letter)
 
 
+def deadman_released(world: World) -> None:
+    """The operator lets go of the deadman switch."""
+    world.operator.release()
+
+
+def deadman_unplugged(world: World) -> None:
+    """The deadman switch is gone."""
+    world.operator.unplug()
+
+
 def hung_up(world: World) -> None:
     """The operator's terminal is gone."""
     world.operator.hang_up()

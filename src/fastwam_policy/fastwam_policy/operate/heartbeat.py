@@ -19,6 +19,7 @@ class Heartbeat:
         self._publisher = node.create_publisher(Message, topic, 1)
         self._message = Message(session=secrets.randbits(64), pressed=True)
 
-    def beat(self) -> None:
-        """Call it at 20 Hz or more."""
+    def beat(self, *, deadman: bool | None = None) -> None:
+        """Call it at 20 Hz or more; `deadman`: whether that switch is held, where there is one."""
+        self._message.deadman, self._message.pressed = deadman is not None, deadman is not False
         self._publisher.publish(self._message)

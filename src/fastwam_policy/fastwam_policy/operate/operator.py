@@ -1,11 +1,14 @@
-"""`fastwam operate`: arm, start, stop, home, take over and emergency stop from a terminal, with one line of status."""
+"""`fastwam operate`: arm, start, stop, home, take over and emergency stop from a terminal, or by switches."""
 
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -16,14 +19,21 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
+from rich.console import Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from fastwam_msgs.action import RunTask
 from fastwam_msgs.msg import BridgeStatus, PolicyStatus
 from fastwam_policy.nodes.bridge_view import BridgeView
+from fastwam_policy.operate.overview import figures, headline, streams
+from fastwam_policy.operate.screen import Screen
 from fastwam_policy.operate.signals import OperatorSignals
-from fastwam_policy.operate.terminal import QUIT, SUSPEND, show, single_keys, status_line
+from fastwam_policy.operate.switch import InputSwitch
+from fastwam_policy.operate.terminal import QUIT, SUSPEND, Keys, no_keys, single_keys
 from fastwam_policy.policies.familiarity import Familiarity
 from fastwam_policy.runtime.reasons import PolicyState
 from galaxea_r1lite_bridge.execution.reasons import State
@@ -35,18 +45,25 @@ _PERIOD = 0.04  # s between two heartbeats
 _LINE_TURNS = 5  # turns from one status line to the next
 _QUIT_TIME = 5.0  # s for the arms to be disarmed, and for a running task to come to its end, when the operator quits
 _ASK_TURNS = 12  # turns from one request to disarm to the next: one may be lost
-_HELP = (
-    "SPACE emergency stop   r release it   a arm   d disarm   s start the task   x stop   y task is done   "
-    "h arms to the start pose   u torso to it   t take over, or give back   q quit"
-)
+_STREAMS = 34  # letters, of the table of streams
+_FIXED, _FEWEST = 8, 2  # rows that are not figures, streams or messages; messages at least
+_KEYS = {
+    "SPACE": "emergency stop", "r": "release it", "a": "arm", "d": "disarm", "s": "start", "x": "stop", "y": "done",
+    "h": "home", "u": "torso home", "t": "take over, give back", "q": "quit",
+}  # fmt: skip
+_HELP = "   ".join(f"{key} {does}".replace(" ", "\N{NO-BREAK SPACE}") for key, does in _KEYS.items())
 
 
 class Operator(Node):
     """Node ``operator``: what the keys do, and what is shown."""
 
-    def __init__(self, robot: RobotConfig, instruction: str, time_limit: float, show: Callable[[str], None]) -> None:
+    def __init__(
+        self, robot: RobotConfig, instruction: str, time_limit: float, show: Callable[[str], None],
+        deadman: InputSwitch | None = None, estop: InputSwitch | None = None,
+    ) -> None:  # fmt: skip
         super().__init__("operator")
         names = robot.interfaces
+        self.deadman, self._estop = deadman, estop
         self._instruction, self._time_limit, self._show = instruction, time_limit, show
         self._bridge, self._policy = BridgeView(), PolicyStatus()
         self._policy_at = 0.0
@@ -55,7 +72,6 @@ class Operator(Node):
         self.create_subscription(BridgeStatus, names.bridge_status, self._bridge.store, 10)
         self.create_subscription(PolicyStatus, names.policy_status, self._on_policy, 10)
         self._signals = OperatorSignals(self, names)
-        self.beat = self._signals.heartbeat.beat
         self._success = self.create_publisher(Bool, names.task_success, 10)
         self._arm = self.create_client(SetBool, names.arm)
         self._triggers = {
@@ -87,9 +103,23 @@ class Operator(Node):
         elif key.isprintable():
             self._show(_HELP)
 
+    def beat(self) -> None:
+        """Send a heartbeat, and look at the switches: call it at 20 Hz or more."""
+        if self.deadman is not None and _is_lost_now(self.deadman):
+            self._show(f"DEADMAN SWITCH LOST, {self.deadman.path}: the arms are held until it is back")
+        self._signals.heartbeat.beat(deadman=None if self.deadman is None else self.deadman.held)
+        if self._estop is not None:
+            presses = self._estop.presses
+            if _is_lost_now(self._estop):
+                self._show(f"EMERGENCY STOP SWITCH LOST, {self._estop.path}: taken for pressed")
+                self.press(" ")
+            elif self._estop.presses > presses:
+                self.press(" ")
+
     def _arm_arms(self) -> None:
-        if self._policy.state_known and self._hears_policy:
-            self._show(str(_familiarity(self._policy)))
+        policy = self._heard_policy
+        if policy is not None and policy.state_known:
+            self._show(str(_familiarity(policy)))
         self._call("arm", self._arm, SetBool.Request(data=True))
 
     def _take_over(self) -> None:
@@ -135,31 +165,56 @@ class Operator(Node):
         """Whether the bridge is."""
         return self._bridge.commanding
 
-    def line(self) -> str:
-        """Status in one line."""
-        status = self._bridge.status
+    def state(self) -> str:
+        """Bridge and policy in one line, without figures."""
         parts = [self._bridge.text]
         if self._taken_over and self._bridge.state != State.TAKEOVER:
             parts.append("taken over, and held")
-        if self._hears_policy:
-            policy = self._policy
-            text = f"policy {PolicyState(policy.state).name}"
-            if policy.reason:
-                text += f" {policy.reason} {policy.reason_text}"
-            elif len(policy.latency_p50):
-                text += f" {policy.latency_p50[-1]:.0f} ms {policy.chunk_rate:.1f} Hz"
-            parts.append(text)
-            if policy.state_inside < policy.state_known and not self.armed:
-                parts.append(f"{policy.state_inside} of {policy.state_known} joints where the policy knows them")
-        else:
+        policy = self._heard_policy
+        if policy is None:
             parts.append("no policy")
-        if self.running:
-            parts.append(f"task {self._feedback.elapsed:.0f} s, {self._feedback.chunks} chunks")
+        else:
+            why = f" {policy.reason} {policy.reason_text}" if policy.reason else ""
+            parts.append(f"policy {PolicyState(policy.state).name}{why}")
+        return " | ".join(parts)
+
+    def line(self) -> str:
+        """Status in one line."""
+        status, policy, parts = self._bridge.status, self._heard_policy, [self.state()]
+        if policy is not None and not policy.reason and len(policy.latency_p50):
+            parts.append(f"{policy.latency_p50[-1]:.0f} ms {policy.chunk_rate:.1f} Hz")
+        parts += self._remarks()
         if status is not None:
             parts.append(f"control {status.control_rate:.0f} Hz")
             limits = sum(count.count for count in status.interventions)
             parts += [f"{limits} limited"] if limits else []
         return " | ".join(parts)
+
+    def screen(self, height: int, messages: Sequence[str]) -> RenderableType:
+        """Status on a screen of so many rows, above the last messages and the keys."""
+        bridge, policy = self._bridge.status, self._heard_policy
+        remarks = Text(" | ".join(self._remarks()), no_wrap=True, overflow="ellipsis")
+        middle = Table.grid(expand=True, padding=(0, 1))
+        middle.add_column(ratio=1)
+        middle.add_column(width=_STREAMS)
+        left, right = figures(bridge, policy), streams(bridge, policy)
+        middle.add_row(left, right)
+        room = max(height - _FIXED - max(left.row_count, 1 + right.row_count), _FEWEST)
+        shown = [Text(message, no_wrap=True, overflow="ellipsis") for message in messages[-room:]]
+        top = (headline(bridge, policy), remarks, Rule(), middle, Rule())
+        return Group(*top, *shown, Rule(), Text(_HELP, style="dim"))
+
+    def _remarks(self) -> list[str]:
+        """What the task, the switches and the pose say."""
+        parts = []
+        if self.running:
+            parts.append(f"task {self._feedback.elapsed:.0f} s, {self._feedback.chunks} chunks")
+        if self.deadman is not None:
+            parts.append(f"deadman {'lost' if self.deadman.lost else 'held' if self.deadman.held else 'RELEASED'}")
+        policy = self._heard_policy
+        if policy is not None and policy.state_inside < policy.state_known and not self.armed:
+            parts.append(f"{policy.state_inside} of {policy.state_known} joints where the policy knows them")
+        return parts
 
     @property
     def _taken_over(self) -> bool:
@@ -167,8 +222,8 @@ class Operator(Node):
         return status is not None and bool(status.taken_over)
 
     @property
-    def _hears_policy(self) -> bool:
-        return time.monotonic() - self._policy_at < 1.0
+    def _heard_policy(self) -> PolicyStatus | None:
+        return self._policy if time.monotonic() - self._policy_at < 1.0 else None
 
     def _on_policy(self, status: PolicyStatus) -> None:
         self._policy, self._policy_at = status, time.monotonic()
@@ -218,24 +273,40 @@ def _familiarity(status: PolicyStatus) -> Familiarity:
     return Familiarity(status.state_inside, status.state_known, list(status.state_outside))
 
 
-def operate(robot: RobotConfig, instruction: str, time_limit: float, namespace: str) -> None:
+def _is_lost_now(switch: InputSwitch) -> bool:
+    """Read it; whether it was there until now."""
+    lost = switch.lost
+    switch.read()
+    return switch.lost and not lost
+
+
+def operate(
+    robot: RobotConfig, instruction: str, time_limit: float, namespace: str,
+    deadman: Path | None = None, estop: Path | None = None,
+) -> None:  # fmt: skip
     """Run until q, a signal or the terminal's end; then the arms come to rest and are disarmed.
 
     Raises:
-        ConfigError: standard input is not a terminal.
+        ConfigError: a switch cannot be opened, or standard input is not a terminal and there is no deadman switch.
     """
-    with single_keys() as read:
+    with ExitStack() as stack:
+        held, pressed = (InputSwitch(path) if path is not None else None for path in (deadman, estop))
+        switches = [switch for switch in (held, pressed) if switch is not None]
+        for switch in switches:
+            stack.callback(switch.close)
+        read = stack.enter_context(single_keys()) if held is None or sys.stdin.isatty() else no_keys
         arguments = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"] if namespace else []
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-        ending = on_ending()
-        node = Operator(robot, instruction, time_limit, show)
+        ending, screen = on_ending(), Screen()
+        stack.callback(screen.close)
+        node = Operator(robot, instruction, time_limit, screen.say, held, pressed)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         closed = threading.Event()
         spinning = threading.Thread(target=_spin, args=(executor, closed), daemon=True)
         try:
             spinning.start()
-            _read_keys(node, read, ending)
+            _read_keys(node, read, ending, screen, switches)
         finally:
             node.leave()
             closed.set()
@@ -245,18 +316,17 @@ def operate(robot: RobotConfig, instruction: str, time_limit: float, namespace: 
             rclpy.try_shutdown()
 
 
-def _read_keys(node: Operator, read: Callable[[float], str], ending: Ending) -> None:
+def _read_keys(node: Operator, read: Keys, ending: Ending, screen: Screen, switches: Sequence[InputSwitch]) -> None:
     """Until q, `ending`, or the end of the terminal's input or output."""
-    show(_HELP)
     for turn in itertools.count():
-        for key in read(_PERIOD):
+        for key in read(_PERIOD, [switch.fileno() for switch in switches if not switch.lost]):
             if key == QUIT:
                 return
             node.press(key)
         if ending.is_set():
             return
         node.beat()
-        if turn % _LINE_TURNS == 0 and not status_line(node.line()):
+        if turn % _LINE_TURNS == 0 and not screen.draw(node.state(), node.line(), node.screen):
             return
 
 

@@ -12,8 +12,9 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -21,9 +22,22 @@ QUIT, SUSPEND = "q", "\x1a"
 _MOST = 64  # keys read at once
 
 
+class Keys(Protocol):
+    """Waits for keys."""
+
+    def __call__(self, seconds: float, also: Sequence[int] = ()) -> str:
+        """The keys within so many s, sooner where a file of `also` can be read; the terminal's end reads as QUIT."""
+
+
+def no_keys(seconds: float, also: Sequence[int] = ()) -> str:
+    """Where there is no terminal."""
+    select.select(also, [], [], seconds)
+    return ""
+
+
 @contextmanager
-def single_keys() -> Iterator[Callable[[float], str]]:
-    """Yield a function that waits so many s for keys and returns them; the terminal's end reads as QUIT.
+def single_keys() -> Iterator[Keys]:
+    """Yield what reads keys.
 
     Ctrl-Z and SIGTSTP read as SUSPEND, and suspend nothing: nobody would read the keys. Ctrl-S is an ordinary key: it
     would hold up the output, and with it the process.
@@ -35,9 +49,9 @@ def single_keys() -> Iterator[Callable[[float], str]]:
         raise ConfigError("this command needs a terminal: its keys are read one by one. Over SSH use ssh -t")
     suspended: list[str] = []
 
-    def read(seconds: float) -> str:
+    def read(seconds: float, also: Sequence[int] = ()) -> str:
         try:
-            if not select.select([sys.stdin], [], [], seconds)[0]:
+            if sys.stdin not in select.select([sys.stdin, *also], [], [], seconds)[0]:
                 return suspended.pop() if suspended else ""
             # Not sys.stdin.read: what it takes ahead into its buffer, select does not see.
             return os.read(sys.stdin.fileno(), _MOST).decode(errors="replace") or QUIT
@@ -57,21 +71,22 @@ def single_keys() -> Iterator[Callable[[float], str]]:
         signal.signal(signal.SIGTSTP, handler)
         with suppress(termios.error):
             termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
-        _write("\n")
+        write("\n")
 
 
 def status_line(text: str) -> bool:
     """Overwrite the current line; false: the terminal takes no more output."""
     width = shutil.get_terminal_size().columns - 1
-    return _write(f"\r\x1b[K{text[:width]}")
+    return write(f"\r\x1b[K{text[:width]}")
 
 
 def show(text: str) -> None:
     """A line that stays, above the status line."""
-    _write(f"\r\x1b[K{text}\n")
+    write(f"\r\x1b[K{text}\n")
 
 
-def _write(text: str) -> bool:
+def write(text: str) -> bool:
+    """Write to standard output; false: it takes no more."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

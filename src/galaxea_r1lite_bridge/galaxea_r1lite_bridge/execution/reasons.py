@@ -140,7 +140,7 @@ _TEXTS = {
     "run `fastwam operate`, or send one (docs/how-to/run-on-the-robot.md)",
     Reason.DRIVER_ERROR: "the robot's driver reports an error",
     Reason.ESTOP_PRESSED: "emergency stop pressed",
-    Reason.HEARTBEAT_RELEASED: "a deadman switch is released: the arms move only while it is pressed",
+    Reason.HEARTBEAT_RELEASED: "a deadman switch is released, or silent: the arms move only while it is held",
     Reason.FEEDBACK_INTERLEAVED: "a joint stream's stamps go back and forth: it has two publishers, end one of them",
     Reason.FEEDBACK_CLOCK_STEPPED: "a joint stream's stamps and this clock stepped against each other: "
     "held for a second to learn its usual delay",

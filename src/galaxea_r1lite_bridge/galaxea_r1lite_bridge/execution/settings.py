@@ -68,6 +68,7 @@ class BridgeSettings(StrictModel):
     future_tolerance: float
     home_speed: float
     require_heartbeat: bool
+    deadman_silence: float
     blending: Blending
     blend_window: float
     ensemble_decay: float

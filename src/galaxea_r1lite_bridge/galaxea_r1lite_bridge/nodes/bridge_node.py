@@ -85,7 +85,7 @@ class BridgeNode(ManagedNode):
         }
         takeover = {name: group.takeover for name, group in robot.commanded.items() if group.takeover is not None}
         self._person = {name: FeedbackStream(self._feedback[name].count, simulated=simulated) for name in takeover}
-        self._heartbeats = Heartbeats(self._settings.watchdog.heartbeat.limit)
+        self._heartbeats = Heartbeats(self._settings.watchdog.heartbeat.limit, self._settings.deadman_silence)
         self._armed, self._heartbeat_age = False, -1.0
         self._tick_count = self._backwards = 0
         self._jumps = self.on_clock_back(self._count_backwards)
@@ -221,7 +221,9 @@ class BridgeNode(ManagedNode):
 
     def _on_heartbeat(self, message: Heartbeat) -> None:
         with self._lock:
-            self._heartbeats.hear(message.session, time.monotonic_ns(), pressed=message.pressed)
+            self._heartbeats.hear(
+                message.session, time.monotonic_ns(), pressed=message.pressed, deadman=message.deadman
+            )
 
     def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._arm_wanted = False
