@@ -446,7 +446,9 @@ def by_two_processes(config, folder, limit, delay):
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        # By itself torchrun connects to the host's name, and waits for ever where that does not resolve.
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
+        "--nproc-per-node", "2",
         str(Path(__file__).with_name("lagging.py")), str(limit), str(delay),
         "train", str(path), str(folder / "two"), "--threads", "1", "--json", str(folder / "figures.json"),
     ]  # fmt: skip
