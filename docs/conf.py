@@ -9,7 +9,7 @@ extensions = ["myst_parser", "sphinxcontrib.mermaid"]
 
 # The source folder is the repository: so these pages may link to each other, and to files, which become downloads.
 root_doc = "docs/index"
-include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docker/README.md", "examples/README.md", "docs/**.md"]
+include_patterns = ["*.md", "docker/*.md", "examples/*.md", "docs/**.md"]
 exclude_patterns = [".*", "bags", "build", "bundles", "data", "install", "log", "output", "src"]  # not searched
 
 myst_heading_anchors = 4
