@@ -55,7 +55,7 @@ def test_the_steps_of_a_page(copy, page):
     for language, code in blocks(copy / page):
         script = code if language == "bash" else f". scripts/env.sh\npython - <<'CODE'\n{code}\nCODE"
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ["bash", "-eo", "pipefail", "-c", script], cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, timeout=1800,
         )  # fmt: skip
         assert done.returncode == 0, f"{page}:\n{code}\n{done.stdout[-3000:]}"
