@@ -72,6 +72,10 @@ def test_prose_wraps_at_100_characters(page):
     assert [number for number, line in prose_lines(TEXTS[page]) if len(line) > 100] == []
 
 
+def test_the_readme_is_short():
+    assert len(TEXTS["README.md"].splitlines()) <= 90
+
+
 # What the field says instead.
 AVOIDED = {
     "mend": "fix", "utilize": "use", "utilise": "use", "leverage": "use", "seamlessly": "", "simply": "",
