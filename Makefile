@@ -12,6 +12,7 @@ PYTHONS ?=
 NUMPYS ?=
 MATRIX ?=
 PEERS ?=
+NAMES ?=
 PARALLEL := -n 2 --dist worksteal
 export PYTHON TORCH ROS BAG POLICY PYTHONS NUMPYS MATRIX TESTS
 
@@ -20,7 +21,7 @@ $(error BUNDLE is now called POLICY: make demo POLICY=$(BUNDLE))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data test test-fast fuzz ci matrix interop benchmark-libero benchmark-robotwin lint docs wheels lock clean
+.PHONY: help setup demo data test test-fast fuzz ci matrix interop benchmark-libero benchmark-robotwin lint docs pictures wheels lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -69,6 +70,9 @@ lint: setup ## ruff, spelling, Dockerfiles, mypy, and the layers of imports
 
 docs: setup ## the documentation as a site in output/docs, its reference from the sources; broken links are errors
 	@scripts/docs.sh
+
+pictures: setup ## the pictures of the documentation, taken again in docs/images. NAMES="fold report"
+	@bash -c '. scripts/env.sh && exec python scripts/pictures.py $(NAMES)'
 
 wheels: ## sdist and wheel of each Python package in output/wheels
 	@scripts/wheels.sh

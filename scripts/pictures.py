@@ -1,0 +1,114 @@
+"""Take pictures of the documentation again: `make pictures`, or some of them, `make pictures NAMES="fold report"`.
+
+fold    the simulated towel is folded, beside the chunks that the policy predicts: fold.webp
+report  the page of a demo that is run for it: report.png
+
+report shows how well the machine keeps real time: let it do nothing else. Pages are shown by Chromium. Rerun, RViz and
+the terminal are not among them: rerun.png was taken by hand, in the viewer of `./fastwam view SESSION`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fastwam_policy import load_policy
+from fastwam_policy.common.processes import shipped_bundle
+from fastwam_policy.simulation.episode import CAMERA_FPS, EpisodeSettings, run_episode
+from galaxea_r1lite_bridge.robot.config import RobotConfig
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+FASTWAM = [sys.executable, "-m", "fastwam_policy.cli"]
+BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome")
+SEED, HEIGHT, EVERY = 0, 360, 2  # of the fold: its scene, px, and which of the camera's pictures are kept
+JOINTS = ("left_arm_joint2", "left_gripper", "right_arm_joint2", "right_gripper")
+MAX_BYTES = 3_000_000  # of fold.webp: a README is read over slow lines, too
+
+
+def fold(target: Path) -> None:
+    """An episode on a made-up clock: equal on each machine."""
+    robot, policy, chunks, frames = RobotConfig.load(), load_policy(str(shipped_bundle())), [], []
+    policy.prepare(policy.info.default_instruction)
+    infer, settings = policy.infer, EpisodeSettings(level="objects", height=HEIGHT)
+    figure = Figure(figsize=(4.8, HEIGHT / 100), dpi=100, layout="constrained")
+    axes = dict(zip(JOINTS, figure.subplots(len(JOINTS), sharex=True), strict=True))
+    for name, axis in axes.items():
+        axis.set_title(f"{name} [{robot.units[robot.joint_names.index(name)]}]", fontsize=8, loc="left", pad=2)
+        axis.tick_params(labelsize=7)
+        axis.set_xlim(0, settings.time_limit / 2)
+    figure.supxlabel("s", fontsize=8)
+    canvas = FigureCanvasAgg(figure)
+
+    def predict(observation):  # noqa: ANN001, ANN202
+        chunk = infer(observation)
+        begin = (observation.stamp_ns - (chunks[0] if chunks else observation.stamp_ns)) / 1e9
+        chunks.append(observation.stamp_ns)
+        times = begin + np.arange(len(chunk.actions)) * chunk.step_ns / 1e9
+        for name, axis in axes.items():
+            for line in axis.lines:
+                line.set(color="0.75", linewidth=0.8)
+            axis.plot(times, chunk.actions[:, chunk.names.index(name)], color="tab:blue", linewidth=2)
+            axis.plot(begin, observation.joints[name], "k.", markersize=4)
+        return chunk
+
+    turn = itertools.count()
+
+    def watch(cameras) -> None:  # noqa: ANN001
+        if next(turn) % EVERY:
+            return
+        canvas.draw()
+        plot = np.asarray(canvas.buffer_rgba())[..., :3]
+        frames.append(Image.fromarray(np.concatenate([cameras.render("head"), plot], axis=1)))
+
+    policy.infer = predict
+    result = run_episode(policy, robot, SEED, settings, watch)
+    policy.close()
+    if not result.success:
+        raise SystemExit(f"pictures: the towel of seed {SEED} was not folded: {result.failure}")
+    lengths = [round(1000 * EVERY / CAMERA_FPS)] * (len(frames) - 1) + [2000]
+    frames[0].save(target, save_all=True, append_images=frames[1:], duration=lengths, loop=0, quality=60, method=4)
+    if target.stat().st_size > MAX_BYTES:
+        raise SystemExit(f"pictures: {target} has {target.stat().st_size} bytes, more than {MAX_BYTES}")
+
+
+def report(target: Path) -> None:
+    """The top of a demo's report."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([*FASTWAM, "demo", "--output", folder], check=True)
+        (page,) = Path(folder).glob("sessions/*/report.html")
+        screenshot(page, target, 1400, 900)
+
+
+def screenshot(page: Path, target: Path, width: int, height: int) -> None:
+    """A page as Chromium shows it after some seconds."""
+    browser = next((name for name in BROWSERS if shutil.which(name)), None)
+    if browser is None:
+        raise SystemExit("pictures: no Chromium. On Debian or Ubuntu: sudo apt install chromium")
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={width},{height}"]
+    wait = "--virtual-time-budget=5000"  # ms
+    subprocess.run([browser, *options, wait, f"--screenshot={target}", page.resolve().as_uri()], check=True)
+
+
+PICTURES: Mapping[str, tuple[Callable[[Path], None], str]] = {
+    "fold": (fold, "fold.webp"),
+    "report": (report, "report.png"),
+}
+
+if __name__ == "__main__":
+    names = sys.argv[1:] or list(PICTURES)
+    if unknown := set(names) - set(PICTURES):
+        sys.exit(f"pictures: there is no {', '.join(sorted(unknown))}; known are {', '.join(PICTURES)}")
+    for name in names:
+        take, file = PICTURES[name]
+        take(IMAGES / file)
+        print(f"{name}: docs/images/{file}", flush=True)
