@@ -18,6 +18,8 @@ from shlex import quote
 
 PYPI = "pypi"  # where ROS 2 comes from: wheels in .venv, or an installation's folder
 _PATHS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH", "AMENT_PREFIX_PATH")
+# Set by the wheels of ROS 2 when they have put their libraries, which may be of another checkout, on LD_LIBRARY_PATH.
+_BOOTSTRAPPED = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 _PACKAGES = ("fastwam_msgs", "fastwam_policy", "galaxea_r1lite_bridge", "galaxea_r1lite_sim")
 _INDEX = "share/ament_index/resource_index/packages"
 
@@ -64,7 +66,7 @@ def exports(environment: Mapping[str, str], root: Path, shell: str) -> list[str]
 def without_others(environment: Mapping[str, str], *, wheels: bool) -> list[str]:
     """Lines that take every checkout off the paths and, where ROS 2 comes as wheels, every ROS 2."""
     foreign = list(_foreign(environment, every_ros=wheels))
-    lines = ["unset PYTHONHOME" + (" ROS_DISTRO" if wheels else "")]
+    lines = ["unset PYTHONHOME" + (f" ROS_DISTRO {_BOOTSTRAPPED}" if wheels else "")]
     for name in _PATHS:
         entries = environment.get(name, "").split(os.pathsep)
         kept = [entry for entry in entries if not any(Path(entry).is_relative_to(folder) for folder in foreign)]

@@ -316,8 +316,8 @@ def test_letters_are_bold_on_terminals_that_know_it(checkout, variables, bold):
 def test_env_sh_works_from_everywhere_in_each_shell(checkout, shell):
     assert "not set up yet; run: make setup" in checkout.shell("true", shell)
     checkout.set_up()
-    given = {"CDPATH": f".:{checkout.path.parent}", "PYTHONHOME": "/usr"}
-    seen = checkout.shell("echo $PYTHONHOME / $AMENT_PREFIX_PATH", shell, **given)
+    given = {"CDPATH": f".:{checkout.path.parent}", "PYTHONHOME": "/usr", "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"}
+    seen = checkout.shell("echo $PYTHONHOME$_ROS_WHEELS_BOOTSTRAP_COMPLETE / $AMENT_PREFIX_PATH", shell, **given)
     assert seen == f"/ {checkout.path}/install/fastwam_policy:{checkout.path}/.venv\n"
     again = checkout.shell(f". {checkout.path}/scripts/env.sh; echo $AMENT_PREFIX_PATH / $PYTHONPATH", shell)
     assert again.count("install/fastwam_policy") == again.count("build/fastwam_policy") == 1
