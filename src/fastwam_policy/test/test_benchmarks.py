@@ -20,6 +20,7 @@ from fastwam_policy.benchmarks.results import BLIND_EPISODES, EPISODES, Results
 from fastwam_policy.benchmarks.run import LOG, Job, how, play, run
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.failure import RunError
+from fastwam_policy.common.parallel import THIS_PROCESS, Where
 from fastwam_policy.common.processes import shipped_bundle
 from fastwam_policy.policies.base import Channel
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -153,12 +154,12 @@ def test_a_simulator_that_dies_is_started_again_once(benchmark, tmp_path):
 
 def test_an_interrupted_run_goes_on(benchmark, tmp_path, capsys):
     folder, about, tasks = tmp_path / "out", how(benchmark, "noop"), benchmark.tasks(["near"])
-    run(benchmark, Results(folder, about), tasks, 1, workers=1)
+    run(benchmark, Results(folder, about), tasks, 1, where=THIS_PROCESS)
     with (folder / EPISODES).open("a") as file:
         file.write('{"suite": "near", "task": 0, "tri')  # it was killed while it wrote
     (tmp_path / "dies").write_text("1 99")
     results = Results(folder, about)
-    run(benchmark, results, tasks[:1], 3, workers=1)
+    run(benchmark, results, tasks[:1], 3, where=THIS_PROCESS)
     shown = capsys.readouterr().out
     assert "1 of 3 episodes are in" in shown
     assert "near, task 0, trial 1: the simulator died twice" in shown
@@ -166,12 +167,12 @@ def test_an_interrupted_run_goes_on(benchmark, tmp_path, capsys):
     (tmp_path / "dies").unlink()
     results = Results(folder, about)
     assert results.missing(tasks[0], None) == [1, 3], "what is broken is tried again"
-    run(benchmark, results, tasks, None, workers=1)
+    run(benchmark, results, tasks, None, where=THIS_PROCESS)
     episodes = Results(folder, about).of(tasks, None)
     assert [each.key for each in episodes] == [("near", task, trial) for task in range(2) for trial in range(TRIALS)]
     assert not any(each.broken for each in episodes)
     whole = Results(tmp_path / "whole", about)
-    run(benchmark, whole, tasks, None, workers=1)
+    run(benchmark, whole, tasks, None, where=THIS_PROCESS)
     assert [replace(each, seconds=0, inference_ms=0) for each in whole.of(tasks, None)] == [
         replace(each, seconds=0, inference_ms=0) for each in episodes
     ], "the same as in one go"
@@ -187,11 +188,11 @@ def test_several_processes_share_the_tasks(tmp_path, monkeypatch):
     benchmark = importlib.import_module("point_benchmark").PointBenchmark(tmp_path)
     about, tasks = how(benchmark, CENTER), benchmark.tasks(["near", "far"])
     results = Results(tmp_path / "out", about)
-    run(benchmark, results, tasks, 1, workers=2)
+    run(benchmark, results, tasks, 1, where=Where(workers=2))
     assert [each.key for each in results.of(tasks, 1)] == [(task.suite, task.number, 0) for task in tasks]
     source = CENTER.replace("Center", "Killer")
-    with pytest.raises(RunError, match="one of 2 processes was killed"):
-        run(benchmark, Results(tmp_path / "killed", how(benchmark, source)), tasks, 1, workers=2)
+    with pytest.raises(RunError, match="one of 2 worker processes was killed"):
+        run(benchmark, Results(tmp_path / "killed", how(benchmark, source)), tasks, 1, where=Where(workers=2))
 
 
 def test_figures_stand_beside_those_of_others(benchmark, tmp_path):
@@ -199,7 +200,7 @@ def test_figures_stand_beside_those_of_others(benchmark, tmp_path):
     (tmp_path / "dies").write_text("0 2")
     about = how(benchmark, "noop")
     results = Results(folder, about)
-    run(benchmark, results, tasks, 2, workers=1, film=True)
+    run(benchmark, results, tasks, 2, where=THIS_PROCESS, film=True)
     figures = summarise(benchmark, about, tasks, results.of(tasks, 2))
     suite = figures["suites"]["near"]
     assert (suite["episodes"], suite["successes"], suite["protocol_episodes"]) == (4, 0, 8)
@@ -247,10 +248,10 @@ def test_what_it_did_blind_is_kept_apart(benchmark, tmp_path):
     about = how(benchmark, LOOKER, blind=True)
     seeing = Results(folder, replace(about, blind=False))
     assert seeing.how == how(benchmark, LOOKER)
-    run(benchmark, seeing, tasks, 2, workers=1)
+    run(benchmark, seeing, tasks, 2, where=THIS_PROCESS)
     blind = Results(folder, about)
     assert blind.missing(tasks[0], 2) == [0, 1], "what it did seeing is not done blind"
-    run(benchmark, blind, tasks, 2, workers=1, film=True)
+    run(benchmark, blind, tasks, 2, where=THIS_PROCESS, film=True)
     assert len(list((folder / "failures").glob("blind_near_0_*.mp4"))) == 2
     again = [Results(folder, replace(about, blind=flag)).of(tasks, 2) for flag in (False, True)]
     assert again == [seeing.of(tasks, 2), blind.of(tasks, 2)]

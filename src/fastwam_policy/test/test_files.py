@@ -1,7 +1,6 @@
 """Folders for one command at a time, a full disk that is called so, and workers that end with their parent."""
 
 import errno
-import os
 import shutil
 import signal
 import subprocess
@@ -11,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in, naming_a_full_disk
-from fastwam_policy.common.parallel import in_processes
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 from .waiting import PATIENCE, until
@@ -75,10 +72,10 @@ def alive(pid):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_their_parent(number):
     parent = python(
-        "import signal, sys, time; from fastwam_policy.common.parallel import in_processes\n"
+        "import signal, sys, time; from fastwam_policy.common.parallel import Where, map_tasks\n"
         "signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background begins without it
-        "for done in in_processes(time.sleep, [(0.1,), (600,), (600,), (600,)], 2): print('begun', flush=True)"
+        "for done in map_tasks(time.sleep, [(0.1,), (600,), (600,), (600,)], Where(2)): print('begun', flush=True)"
     )
     assert parent.stdout.readline() == "begun\n"
     workers = children_of(parent)
@@ -86,8 +83,3 @@ def test_workers_end_with_their_parent(number):
     parent.send_signal(number)
     parent.wait(PATIENCE)
     until(lambda: not any(alive(pid) for pid in workers))
-
-
-def test_a_killed_worker_is_an_error():
-    with pytest.raises(RunError, match="one of 2 worker processes was killed"):
-        list(in_processes(os._exit, [(1,)], 2))

@@ -18,6 +18,7 @@ from fastwam_policy.benchmarks.lockstep import Noop
 from fastwam_policy.benchmarks.run import ready_policy
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.failure import RunError
+from fastwam_policy.common.parallel import THIS_PROCESS
 from fastwam_policy.data.body import WHOLE, Body
 from fastwam_policy.data.lerobot_layout import INTERVENTION
 from fastwam_policy.data.lerobot_reader import Reader
@@ -214,7 +215,7 @@ def stand_in(monkeypatch):
 
 def test_what_fails_is_left_out_and_what_is_there_is_kept(stand_in, tmp_path):
     simulator, started = stand_in
-    assert collect(tmp_path / "data", 3, TASKS, 0.3, 10_000, workers=1) == 2
+    assert collect(tmp_path / "data", 3, TASKS, 0.3, 10_000, where=THIS_PROCESS) == 2
     assert started == [0, 0, 2], "once for each task, and again where it died"
     assert simulator.closed == len(started)
     seeds = [about["seed"] for question, about in simulator.asked if question == "record"]
@@ -228,10 +229,10 @@ def test_what_fails_is_left_out_and_what_is_there_is_kept(stand_in, tmp_path):
     np.testing.assert_allclose(state, played(1_010_002, 12)["state"], rtol=1e-6)
     np.testing.assert_allclose(action, played(1_010_002, 12)["actions"], rtol=1e-6)
     simulator.asked.clear()
-    assert collect(tmp_path / "data", 4, TASKS, 0.3, 10_000, workers=1) == 0
+    assert collect(tmp_path / "data", 4, TASKS, 0.3, 10_000, where=THIS_PROCESS) == 0
     assert [about["seed"] for question, about in simulator.asked if question == "record"] == [10_003]
     with pytest.raises(ConfigError, match=r"begun with other settings: noise: 0.3 -> 0.1"):
-        collect(tmp_path / "data", 5, TASKS, 0.1, 10_000, workers=1)
+        collect(tmp_path / "data", 5, TASKS, 0.1, 10_000, where=THIS_PROCESS)
 
 
 def test_a_picture_is_repeated_until_the_next(stand_in, tmp_path):
@@ -245,7 +246,7 @@ def test_a_picture_is_repeated_until_the_next(stand_in, tmp_path):
 
 def test_some_episodes_begin_behind_a_push(stand_in, tmp_path):
     simulator, _ = stand_in
-    collect(tmp_path / "data", 12, TASKS, 0.3, 20_000, workers=1)
+    collect(tmp_path / "data", 12, TASKS, 0.3, 20_000, where=THIS_PROCESS)
     pushes = [(about["lead"], about["push"]) for question, about in simulator.asked if question == "record"]
     assert 0 < sum(push > 0 for _, push in pushes) < len(pushes)
     assert all(lead >= 1 for lead, _ in pushes), "the step before the first picture is not kept"
@@ -261,7 +262,7 @@ class Rests(Noop):
 def test_a_policy_drives_first_and_the_expert_continues(stand_in, tmp_path):
     simulator, _ = stand_in
     ready_policy.cache_clear()
-    collect(tmp_path / "data", 2, TASKS[:1], 0.0, 10_003, f"{__file__}:Rests", workers=1)
+    collect(tmp_path / "data", 2, TASKS[:1], 0.0, 10_003, f"{__file__}:Rests", where=THIS_PROCESS)
     questions = [question for question, _ in simulator.asked]
     records = [k for k, question in enumerate(questions) if question == "record"]
     assert questions[0] == "begin"
@@ -273,14 +274,14 @@ def test_a_policy_drives_first_and_the_expert_continues(stand_in, tmp_path):
     table = pq.read_table(tmp_path / "data" / "data" / "chunk-000" / "file-000.parquet")
     assert table[INTERVENTION].to_pylist() == [1.0] * 12
     with pytest.raises(ConfigError, match=r"policy_sha256: .*Rests -> "):
-        collect(tmp_path / "data", 3, TASKS[:1], 0.0, 10_003, workers=1)
+        collect(tmp_path / "data", 3, TASKS[:1], 0.0, 10_003, where=THIS_PROCESS)
 
 
 def test_a_task_that_the_expert_cannot_do_is_named(stand_in, tmp_path, monkeypatch):
     simulator, _ = stand_in
     monkeypatch.setattr(simulator, "ask", lambda question, **_: {"cannot": "the expert cannot: open drawer"})
     with pytest.raises(RunError, match="libero_object, task 0: the expert cannot: open drawer; leave it out"):
-        collect(tmp_path / "data", 1, TASKS, 0.0, 10_000, workers=1)
+        collect(tmp_path / "data", 1, TASKS, 0.0, 10_000, where=THIS_PROCESS)
     assert simulator.closed == 1
 
 

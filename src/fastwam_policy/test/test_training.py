@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in
+from fastwam_policy.common.parallel import THIS_PROCESS
 from fastwam_policy.data.lerobot_layout import INTERVENTION
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode
@@ -528,7 +529,7 @@ def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path
     from fastwam_policy.simulation.episode import EpisodeSettings
 
     config = configuration(data, steps=1)
-    rows = compare(config, tmp_path / "out", [0], EpisodeSettings(time_limit=0.3), workers=1)
+    rows = compare(config, tmp_path / "out", [0], EpisodeSettings(time_limit=0.3), where=THIS_PROCESS)
     assert [(row["variant"], row["mode"]) for row in rows] == [
         ("fastwam", "first_frame"), ("fastwam_no_video", "first_frame"), ("joint", "joint"), ("idm", "idm"),
         ("optional_idm", "first_frame"), ("optional_idm", "idm"),
@@ -538,9 +539,9 @@ def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path
     for row, folded in zip(rows[:2], ([0, 1, 2, 3, 4, 5], [0]), strict=True):
         row["outcomes"] = [{"seed": seed, "success": seed in folded} for seed in range(9)]
     assert list(table(rows[:2]).columns[3].cells) == ["-", "0.06"], "McNemar: 2 / 2 ** 5"
-    rows = compare(config, tmp_path / "out", [0], EpisodeSettings(time_limit=0.3), workers=1)
+    rows = compare(config, tmp_path / "out", [0], EpisodeSettings(time_limit=0.3), where=THIS_PROCESS)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert compare(config, tmp_path / "out", [0], EpisodeSettings(time_limit=0.3), workers=1) == rows
+    assert compare(config, tmp_path / "out", [0], EpisodeSettings(time_limit=0.3), where=THIS_PROCESS) == rows
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 

@@ -15,6 +15,7 @@ from fastwam_policy.benchmarks.run import check_instructions, ready_policy
 from fastwam_policy.benchmarks.simulator import SimulatorProcess
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in
+from fastwam_policy.common.parallel import EVERY_CORE, Where
 from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.data.body import WHOLE, Body
 from fastwam_policy.data.filling import fill
@@ -62,7 +63,7 @@ class LiberoSettings:
 
 def collect(
     folder: Path, episodes: int, tasks: Sequence[Task], noise: float, first_seed: int, policy: str = "",
-    workers: int = 0, picture_every: int = 1,
+    where: Where = EVERY_CORE, picture_every: int = 1,
 ) -> int:  # fmt: skip
     """Write `episodes` successful episodes of these tasks into the dataset at `folder`; those that are there are kept.
 
@@ -88,7 +89,7 @@ def collect(
         try:
             # Task by task, since a simulator is loaded for each.
             return fill(
-                dataset, episodes, pixels, _collect_one, (folder, tasks, settings), workers, lambda k: k % len(tasks)
+                dataset, episodes, pixels, _collect_one, (folder, tasks, settings), where, lambda k: k % len(tasks)
             )
         finally:
             _end_simulator()

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from fastwam_policy.benchmarks.base import EXPERT, NOOP, Benchmark, Episode, SimulatorDiedError, Task
 from fastwam_policy.benchmarks.blind import blinded
 from fastwam_policy.benchmarks.results import How, Results
-from fastwam_policy.common.failure import RunError
-from fastwam_policy.common.parallel import begin_worker
+from fastwam_policy.common.parallel import Where, map_tasks
 from fastwam_policy.common.progress import counted
 from fastwam_policy.policies.base import Policy, PolicyInfo
 from fastwam_policy.policies.loading import policy_identity
@@ -24,6 +20,7 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 LOG = "simulator.log"
 _VIDEOS = "failures"
+_TOGETHER = 10  # trials that a process plays before it may get another task: loading a simulator takes a trial's time
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Job:
     benchmark: Benchmark
     source: str
     task: Task
-    trials: tuple[int, ...]
+    trials: Sequence[int]
     folder: Path
     film: bool = False
     blind: bool = False
@@ -86,19 +83,29 @@ def check_instructions(info: PolicyInfo, tasks: Sequence[Task], source: str) -> 
 
 
 def run(
-    benchmark: Benchmark, results: Results, tasks: Sequence[Task], trials: int | None, workers: int, *,
+    benchmark: Benchmark, results: Results, tasks: Sequence[Task], trials: int | None, where: Where, *,
     film: bool = False,
 ) -> None:  # fmt: skip
     """Play what is missing of these tasks; `trials` as :meth:`Results.of` takes them.
 
+    On a cluster, `where`, the folder of the results is one that its nodes share.
+
     Raises:
         ConfigError, RunError: the policy or the simulator cannot be used; what is done is kept.
     """
-    missing = [(task, tuple(results.missing(task, trials))) for task in tasks]
+    missing = [(task, results.missing(task, trials)) for task in tasks]
     jobs = [
-        Job(benchmark, results.how.source, task, left, results.folder, film, results.how.blind)
+        Job(
+            benchmark,
+            results.how.source,
+            task,
+            left[begin : begin + _TOGETHER],
+            results.folder,
+            film,
+            results.how.blind,
+        )
         for task, left in missing
-        if left
+        for begin in range(0, len(left), _TOGETHER)
     ]
     done = results.of(tasks, trials)
     total = sum(task.trials if trials is None else min(trials, task.trials) for task in tasks)
@@ -110,7 +117,7 @@ def run(
     if (policy := ready_policy(benchmark, results.how.source, results.how.blind)) is not None:
         check_instructions(policy.info, [job.task for job in jobs], results.how.source)
     successes, played = sum(episode.success for episode in done), total - left
-    with counted() as progress, closing(_episodes(jobs, workers)) as arriving:
+    with counted() as progress, closing(map_tasks(play, [(job,) for job in jobs], where)) as arriving:
         bar = progress.add_task("episodes", total=total, completed=played)
         for episode in arriving:
             results.add(episode)
@@ -155,68 +162,3 @@ def _film(job: Job, trial: int) -> Path | None:
     folder = job.folder / _VIDEOS
     folder.mkdir(exist_ok=True)
     return folder / f"{'blind_' * job.blind}{job.task.suite}_{job.task.number}_{trial:03}.mp4"
-
-
-def _episodes(jobs: Sequence[Job], workers: int) -> Generator[Episode, None, None]:
-    """Episodes of all jobs as they come, from `workers` processes, 0 for one a core; 1 is this process alone.
-
-    Raises:
-        RunError: a process was killed.
-    """
-    count = min(workers or os.cpu_count() or 1, len(jobs))
-    if count == 1:
-        for job in jobs:
-            yield from play(job)
-        return
-    context, waiting = multiprocessing.get_context("spawn"), deque(jobs)  # not forked: torch and MuJoCo have threads
-    processes, players = [], []
-    try:
-        for _ in range(count):
-            ours, theirs = context.Pipe()
-            processes.append(context.Process(target=_player, args=(theirs, os.getpid()), daemon=True))
-            processes[-1].start()
-            theirs.close()
-            ours.send(waiting.popleft())
-            players.append(ours)
-        while players:
-            for player in wait(players):
-                assert isinstance(player, Connection)
-                try:
-                    message = player.recv()
-                except (EOFError, OSError):
-                    raise RunError(
-                        f"one of {count} processes was killed, perhaps out of memory: try fewer with --workers. The "
-                        "same command goes on with what is missing"
-                    ) from None
-                if isinstance(message, Exception):
-                    raise message
-                if message is not None:
-                    yield message
-                elif waiting:
-                    player.send(waiting.popleft())
-                else:
-                    players.remove(player)
-                    player.close()
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-
-
-def _player(runner: Connection, parent: int) -> None:
-    """Plays the jobs that come, and sends their episodes, then None for each job; an error ends it."""
-    begin_worker(parent)
-    while True:
-        try:
-            job = runner.recv()
-        except EOFError:
-            return
-        try:
-            for episode in play(job):
-                runner.send(episode)
-        except (ConfigError, RunError) as error:
-            runner.send(error)
-        except Exception as error:  # noqa: BLE001  it may be of a class that cannot be sent
-            runner.send(RunError(f"{type(error).__name__}: {error}. With --workers 1 --debug it shows where it was"))
-        else:
-            runner.send(None)

@@ -72,7 +72,7 @@ def run(given: argparse.Namespace) -> int:
         results = {False: Results(folder, replace(about, blind=False))}
         if given.blind or (folder / BLIND_EPISODES).exists():
             results[True] = Results(folder, replace(about, blind=True))
-        run(benchmark, results[given.blind], tasks, given.trials, given.workers, film=given.videos)
+        run(benchmark, results[given.blind], tasks, given.trials, given.where, film=given.videos)
         episodes = [each.of(tasks, given.trials) for each in results.values()]
         figures = summarise(benchmark, results[False].how, tasks, *episodes)
         page = write_report(folder, figures)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastwam_policy.common.arguments import add_json, add_robot, new_file, new_folder, write_figures
+from fastwam_policy.common.arguments import add_json, add_robot, add_workers, new_file, new_folder, write_figures
 
 NAME, GROUP = "check-dataset", "check"
 HELP = "what is wrong with LeRobot datasets: structure, units, times, pictures, outliers, duplicates"
@@ -21,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fix", type=new_folder, metavar="FOLDER", help="write the episodes that can be used into a new one"
     )
+    add_workers(parser, 1)
     add_robot(parser)
     add_json(parser)
 
@@ -37,7 +38,7 @@ def run(given: argparse.Namespace) -> int:
         from fastwam_policy.policies.loading import inspect_policy
 
         info = inspect_policy(given.policy)
-    checked = [check_dataset(folder, robot, info, quick=given.quick) for folder in given.datasets]
+    checked = [check_dataset(folder, robot, info, quick=given.quick, where=given.where) for folder in given.datasets]
     print(printable("\n".join(lines(checked))))
     if given.html:
         write_check_page(given.html, checked, "Datasets")

@@ -102,7 +102,7 @@ def _of_ours(given: argparse.Namespace, source: str) -> int:
         takeover=given.takeover,
         simulated=task,
     )
-    return collect(given.folder, given.episodes, settings, given.workers, given.robot)
+    return collect(given.folder, given.episodes, settings, given.where, given.robot)
 
 
 def _of_benchmark(given: argparse.Namespace, source: str) -> int:
@@ -115,7 +115,7 @@ def _of_benchmark(given: argparse.Namespace, source: str) -> int:
     noise = _NOISE[1] if given.noise is None else given.noise
     tasks = chosen_tasks(LIBERO, given)
     return collect(
-        given.folder, given.episodes, tasks, noise, given.first_seed, source, given.workers, given.picture_every or 1
+        given.folder, given.episodes, tasks, noise, given.first_seed, source, given.where, given.picture_every or 1
     )
 
 

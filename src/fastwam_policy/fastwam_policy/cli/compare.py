@@ -11,6 +11,7 @@ from fastwam_policy.common.arguments import (
     add_robot,
     add_threads,
     add_training_config,
+    add_workers,
     number,
     write_figures,
 )
@@ -27,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=number(int, least=1), default=100, help="of each evaluation")
     add_randomization(parser)
     add_threads(parser)
+    add_workers(parser)
     add_robot(parser)
     add_json(parser)
 
@@ -46,7 +48,7 @@ def run(given: argparse.Namespace) -> int:
     if given.threads:
         torch.set_num_threads(given.threads)
     config, settings = read_config(given.config, given.set), EpisodeSettings(given.randomization)
-    rows = compare(config, given.output, range(given.episodes), settings, robot=given.robot)
+    rows = compare(config, given.output, range(given.episodes), settings, given.where, given.robot)
     PlainConsole().print(table(rows))
     write_figures(given.json, rows)
     return 0

@@ -54,7 +54,7 @@ def run(given: argparse.Namespace) -> int:
     from fastwam_policy.data.recorded_episode import ConvertSettings
 
     settings = ConvertSettings(given.task, given.fps, given.max_skew, given.height, given.format)
-    found = convert(given.recordings, given.output, settings, given.workers, given.robot, strict=given.strict)
+    found = convert(given.recordings, given.output, settings, given.where, given.robot, strict=given.strict)
     converted = len(given.recordings) - len(found.skipped)
     if given.strict and found.skipped:
         print(f"stopped at the first recording that gives no episode; what was finished is in {given.output}")

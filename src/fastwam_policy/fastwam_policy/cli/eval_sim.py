@@ -98,7 +98,7 @@ def run(given: argparse.Namespace) -> int:
 
             summary = evaluate_nodes(source, seeds, settings, given.log, figures, given.robot)
     else:
-        summary = evaluate(source, seeds, settings, given.workers, given.videos, figures=figures, robot=given.robot)
+        summary = evaluate(source, seeds, settings, given.where, given.videos, figures=figures, robot=given.robot)
     title = f"{Path(source).name}, task {settings.task}, randomization {settings.level}"
     PlainConsole().print(table(summary, title))
     if given.json == STDOUT:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastwam_policy.common.arguments import add_json, add_robot, add_threads, add_training_config, write_figures
+from fastwam_policy.common.arguments import (
+    add_json,
+    add_robot,
+    add_threads,
+    add_training_config,
+    add_workers,
+    write_figures,
+)
 
 NAME, GROUP = "train", "train"
 HELP = "from LeRobot datasets to a bundle; see docs/how-to/train-a-policy.md"
@@ -17,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_training_config(parser)
     parser.add_argument("output", type=Path, help="folder to write, or to continue after an interruption")
     add_threads(parser)
+    add_workers(parser, 1)
     add_robot(parser)
     add_json(parser)
 
@@ -33,7 +41,7 @@ def run(given: argparse.Namespace) -> int:
 
     if given.threads:
         torch.set_num_threads(given.threads)
-    result = train(read_config(given.config, given.set), given.output, given.robot)
+    result = train(read_config(given.config, given.set), given.output, given.robot, given.where)
     if PartialState().is_main_process:
         print(f"wrote {given.output / 'bundle'}; last: {result}")
         write_figures(given.json, json.loads((given.output / SUMMARY_FILE).read_text(encoding="utf-8")))

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fastwam_policy.common.parallel import Where
+
 STDOUT = Path("-")
 """Value of `--json -`: the figures go to standard output, and everything for people to standard error."""
 
@@ -191,9 +193,20 @@ def _level(text: str) -> str:
     return "objects" if text == "towel" else text  # its name while the towel was the only object
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """`--workers`, as :func:`fastwam_policy.common.parallel.in_processes` takes them."""
-    parser.add_argument("--workers", type=number(int, least=0), default=0, help="processes; 0 for one a core")
+def add_workers(parser: argparse.ArgumentParser, default_workers: int = 0) -> None:
+    """`--workers` and `--ray`: `where`, as :func:`fastwam_policy.common.parallel.map_tasks` takes it."""
+    workers, default = number(int, least=0), Where(workers=default_workers)
+    options = parser.add_mutually_exclusive_group()
+    options.add_argument(
+        "--workers", dest="where", type=lambda text: Where(workers=workers(text)), default=default, metavar="N",
+        help=f"processes; 0 for one a core (default {default_workers})",
+    )  # fmt: skip
+    options.add_argument(
+        "--ray", dest="where", type=lambda text: Where(ray=text), nargs="?", const=Where(ray="local"), default=default,
+        metavar="ADDRESS",
+        help="on a Ray cluster, of its head's HOST:PORT, or auto for this machine's; without ADDRESS, one on this "
+        "machine alone",
+    )  # fmt: skip
 
 
 def add_threads(parser: argparse.ArgumentParser, default: int = 0) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from fastwam_policy.common.files import alone_in, require_space
-from fastwam_policy.common.parallel import in_processes
+from fastwam_policy.common.parallel import EVERY_CORE, Where, map_tasks
 from fastwam_policy.common.progress import counted
 from fastwam_policy.data.known_recordings import Work, missing
 from fastwam_policy.data.lerobot_writer import Dataset, claim
@@ -39,7 +39,7 @@ def convert(
     recordings: Sequence[Path],
     folder: Path,
     settings: ConvertSettings,
-    workers: int = 0,
+    where: Where = EVERY_CORE,
     robot: Path | None = None,
     *,
     strict: bool = False,
@@ -65,7 +65,7 @@ def convert(
         with counted() as progress:
             task = progress.add_task("recordings", total=len(work))
             jobs = ((each, folder, settings, robot) for each in work)
-            with closing(in_processes(_convert_one, jobs, 1 if len(work) == 1 else workers)) as done:
+            with closing(map_tasks(_convert_one, jobs, where)) as done:
                 for path, reason, notes in done:
                     progress.advance(task)
                     if reason:

@@ -1,4 +1,4 @@
-"""Fills a dataset with the episodes that it does not have yet, from several processes."""
+"""Fills a dataset with the episodes that it does not have yet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastwam_policy.common.files import require_space
-from fastwam_policy.common.parallel import in_processes
+from fastwam_policy.common.parallel import EVERY_CORE, Where, map_tasks
 from fastwam_policy.common.progress import counted
 from fastwam_policy.data.lerobot_writer import Dataset
 
@@ -15,7 +15,7 @@ _SIZE = 4  # bytes of an episode for each pixel of its cameras' images: to see e
 
 def fill(
     dataset: Dataset, episodes: int, pixels: int, write: Callable[..., int], arguments: tuple[Any, ...],
-    workers: int = 0, order: Callable[[int], int] | None = None,
+    where: Where = EVERY_CORE, order: Callable[[int], int] | None = None,
 ) -> int:  # fmt: skip
     """Write the episodes below `episodes` that are missing, and meta/; those that are there already are kept.
 
@@ -26,7 +26,7 @@ def fill(
         write: called with the number of an episode and `arguments`, in another process: writes it, and returns how
             often it failed before.
         arguments: for `write`.
-        workers: as :func:`in_processes` takes them.
+        where: as :func:`map_tasks` takes it; on a cluster the dataset's folder is one that its nodes share.
         order: in which they are written, ascending; None: by their numbers.
 
     Returns:
@@ -40,7 +40,7 @@ def fill(
     failures = 0
     with counted() as progress:
         task = progress.add_task("episodes", total=episodes, completed=episodes - len(wanted))
-        for failed in in_processes(write, [(index, *arguments) for index in wanted], workers):
+        for failed in map_tasks(write, [(index, *arguments) for index in wanted], where):
             failures += failed
             progress.advance(task)
     dataset.finish()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastwam_policy.common.files import alone_in
+from fastwam_policy.common.parallel import THIS_PROCESS, Where, blocks, map_tasks
+from fastwam_policy.common.progress import counted
 from fastwam_policy.data.bounded import read_json
+from fastwam_policy.data.lerobot_index import RecordedEpisode
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
 from fastwam_policy.data.picture_watch import Report, watched
@@ -28,15 +31,17 @@ OF_BENCHMARKS: Final = ("libero", "robotwin")
 """What `robot_type` is of these: `embodiments.BENCHMARKS`, which takes torch to import."""
 _SHOWN: Final = 24  # pictures on a page
 _LEFT_OUT: Final = ("unusable", "duplicate", "frozen", "blind")  # of a copy that is fixed
+_TOGETHER: Final = 8  # episodes that a process looks at before it gets others
 _WIDTH: Final = 320  # pixels of one
 
 
 def check_dataset(
-    folder: Path, robot: RobotConfig, policy: PolicyInfo | None = None, *, quick: bool = False
-) -> Checked:
+    folder: Path, robot: RobotConfig, policy: PolicyInfo | None = None, *, quick: bool = False,
+    where: Where = THIS_PROCESS,
+) -> Checked:  # fmt: skip
     """Structure, names, units, ranges, times, videos against tables, pictures, and episodes against each other.
 
-    With `quick`, no picture is decoded.
+    With `quick`, no picture is decoded; otherwise they are at `where`.
     """
     checked = Checked(str(folder), 0)
     try:
@@ -47,24 +52,46 @@ def check_dataset(
     checked.episodes = len(reader.episodes)
     checked.findings += [Finding("odd", None, note) for note in reader.notes]
     states: dict[int, Vectors] = {}
+    found: dict[int, list[Finding]] = {}
+    usable: list[RecordedEpisode] = []
     taken_over: list[NDArray[np.bool_]] = []
     for episode in reader.episodes:
         try:
-            checked.findings += [Finding("odd", episode.index, note) for note in reader.check(episode)]
+            found[episode.index] = [Finding("odd", episode.index, note) for note in reader.check(episode)]
             states[episode.index] = reader.vectors(episode)[0]
             taken_over.append(reader.interventions(episode))
-            for camera in () if quick else robot.cameras:
-                images = reader.images(episode, camera, range(episode.length))
-                groups = {name: states[episode.index][:, place] for name, place in robot.slices.items()}
-                report = _reporter(checked, episode.index)
-                deque(watched(images, groups, robot, camera, reader.fps, report), maxlen=0)
+            usable.append(episode)
         except ConfigError as error:
-            checked.findings.append(Finding("unusable", episode.index, str(error)))
+            found[episode.index] = [Finding("unusable", episode.index, str(error))]
+    pieces = [] if quick else [(reader, part, robot) for part in blocks(usable, where, _TOGETHER)]
+    with counted(shown=bool(pieces)) as progress:
+        bar = progress.add_task("pictures", total=len(usable))
+        for findings in map_tasks(_watch, pieces, where):
+            for finding in findings:
+                found[finding.episode].append(finding)
+            progress.advance(bar)
+    checked.findings += chain.from_iterable(found.values())
     if states:
         checked.intervention = float(np.concatenate(taken_over).mean())
         checked.findings += unlike_others(states, robot)
         checked.findings += unlike_policy(states, robot, policy) if policy else []
     return checked
+
+
+def _watch(reader: Reader, episodes: Sequence[RecordedEpisode], robot: RobotConfig) -> Iterator[list[Finding]]:
+    """What is wrong with the pictures of each of these episodes."""
+    for episode in episodes:
+        checked = Checked(str(reader.folder))
+        try:
+            state = reader.vectors(episode)[0]
+            groups = {name: state[:, place] for name, place in robot.slices.items()}
+            for camera in robot.cameras:
+                images = reader.images(episode, camera, range(episode.length))
+                report = _reporter(checked, episode.index)
+                deque(watched(images, groups, robot, camera, reader.fps, report), maxlen=0)
+        except ConfigError as error:
+            checked.findings.append(Finding("unusable", episode.index, str(error)))
+        yield checked.findings
 
 
 def check_recording(path: Path, robot: RobotConfig, *, quick: bool = False) -> Checked:

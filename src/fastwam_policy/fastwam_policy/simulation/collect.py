@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in
+from fastwam_policy.common.parallel import EVERY_CORE, Where
 from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.data.filling import fill
 from fastwam_policy.data.lerobot_layout import Version
@@ -74,7 +75,9 @@ class CollectSettings:
     simulated: TaskName = "fold"
 
 
-def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int = 0, robot: Path | None = None) -> int:
+def collect(
+    folder: Path, episodes: int, settings: CollectSettings, where: Where = EVERY_CORE, robot: Path | None = None
+) -> int:
     """Write `episodes` successful episodes into the dataset at `folder`; those that are there already are kept.
 
     `robot` is another robot file than the installed one. Returns the number of seeds on which the expert failed.
@@ -99,7 +102,7 @@ def collect(folder: Path, episodes: int, settings: CollectSettings, workers: int
         about = RobotConfig.load(robot)
         dataset = Dataset(folder, about, FPS, settings.version)
         pixels = len(about.cameras) * settings.height * settings.height * 16 // 9
-        return fill(dataset, episodes, pixels, _collect_one, (folder, settings, robot), workers)
+        return fill(dataset, episodes, pixels, _collect_one, (folder, settings, robot), where)
 
 
 def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode | None:

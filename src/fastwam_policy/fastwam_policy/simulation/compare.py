@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fastwam_policy.common.console import PlainConsole
+from fastwam_policy.common.parallel import EVERY_CORE, Where
 from fastwam_policy.common.statistics import paired_p
 from fastwam_policy.model.variants import VARIANTS, VariantName
 from fastwam_policy.simulation.episode import EpisodeSettings
@@ -24,7 +25,7 @@ def compare(
     output: Path,
     seeds: Sequence[int],
     settings: EpisodeSettings,
-    workers: int = 0,
+    where: Where = EVERY_CORE,
     robot: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Train each variant into a folder of `output`, then evaluate it in each of its modes on the same seeds.
@@ -42,11 +43,11 @@ def compare(
         check_output(own, folder)
         if not (folder / SUMMARY_FILE).exists():
             PlainConsole().print(Text(name, "bold"))
-            train(own, folder, robot)
+            train(own, folder, robot, where)
         trained = json.loads((folder / SUMMARY_FILE).read_text())
         for mode in variant.modes:
             figures = folder / f"eval_{mode}.json"
-            found = evaluate(str(folder / "bundle"), seeds, settings, workers, mode=mode, figures=figures, robot=robot)
+            found = evaluate(str(folder / "bundle"), seeds, settings, where, mode=mode, figures=figures, robot=robot)
             rows.append({"variant": name, "mode": mode, "training": trained, **found})
     return rows
 

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from rich.table import Table
 
 from fastwam_policy.common.files import write_json
-from fastwam_policy.common.parallel import in_processes
+from fastwam_policy.common.parallel import EVERY_CORE, Where, map_tasks
 from fastwam_policy.common.progress import counted
 from fastwam_policy.common.settings import Uncompared, changes
 from fastwam_policy.common.statistics import quartiles, success_interval
@@ -43,7 +43,7 @@ def evaluate(
     source: str,
     seeds: Sequence[int],
     settings: EpisodeSettings,
-    workers: int = 0,
+    where: Where = EVERY_CORE,
     videos: Path | None = None,
     mode: str = "",
     figures: Path | None = None,
@@ -65,7 +65,7 @@ def evaluate(
         raise ConfigError(f"{source}: blending rtc needs a policy that continues a running plan, and this one does not")
 
     def run(missing: Sequence[int]) -> Generator[EpisodeResult, None, None]:
-        return in_processes(_episode_of, [(source, seed, settings, videos, mode, robot) for seed in missing], workers)
+        return map_tasks(_episode_of, [(source, seed, settings, videos, mode, robot) for seed in missing], where)
 
     key, file = result_key(policy, source), str(robot or "")
     return gather(run, Evaluation(**asdict(settings), policy=key, seeds=tuple(seeds), mode=mode, robot=file), figures)

@@ -37,6 +37,7 @@ from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in, naming_a_full_disk, require_space, write_json, write_text
+from fastwam_policy.common.parallel import THIS_PROCESS, Where
 from fastwam_policy.common.progress import counted
 from fastwam_policy.common.settings import changes
 from fastwam_policy.model.fastwam import FastWam
@@ -69,10 +70,10 @@ _LOWEST_RATE = 0.1  # of the learning rate, at the end
 _BETAS = (0.9, 0.95)
 
 
-def train(config: TrainingConfig, output: Path, robot: Path | None = None) -> Validation:
+def train(config: TrainingConfig, output: Path, robot: Path | None = None, where: Where = THIS_PROCESS) -> Validation:
     """Train to the end, from the last checkpoint in `output` if there is one; return the last validation.
 
-    `robot` is another robot file than the installed one.
+    `robot` is another robot file than the installed one. Latents that are missing are made at `where`.
 
     Raises:
         ConfigError: data or weights do not fit, or `output` was begun with another configuration, or another process
@@ -81,7 +82,7 @@ def train(config: TrainingConfig, output: Path, robot: Path | None = None) -> Va
             too far.
     """
     with contextlib.ExitStack() as held, _naming_the_others():
-        return _Trainer(config, robot, output, held).run()
+        return _Trainer(config, robot, output, held, where).run()
 
 
 @contextlib.contextmanager
@@ -118,7 +119,9 @@ class _Loss(nn.Module):
 
 
 class _Trainer:
-    def __init__(self, config: TrainingConfig, robot: Path | None, output: Path, held: contextlib.ExitStack) -> None:
+    def __init__(
+        self, config: TrainingConfig, robot: Path | None, output: Path, held: contextlib.ExitStack, where: Where
+    ) -> None:
         self.config, self.output, policy = config, output, config.policy
         self.accelerator = Accelerator(
             mixed_precision=config.precision,
@@ -132,7 +135,7 @@ class _Trainer:
         for note in [note for reader in readers for note in reader.notes]:
             self.accelerator.print(note, file=sys.stderr)
         share = (self.accelerator.process_index, self.accelerator.num_processes)
-        cache_latents(readers, policy, config.autoencoder, share, config.every)
+        cache_latents(readers, policy, config.autoencoder, share, config.every, where)
         self.accelerator.wait_for_everyone()
         samples = load_samples(readers, policy, config.autoencoder, config.every)
         training, held_out = split(samples, config.validation_share)

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor
 
 from fastwam_policy.common.files import naming_a_full_disk, require_space
+from fastwam_policy.common.parallel import THIS_PROCESS, Where, blocks, map_tasks
+from fastwam_policy.common.progress import counted
 from fastwam_policy.data.lerobot_reader import Reader, RecordedEpisode
 from fastwam_policy.model.checkpoint import CheckpointError
 from fastwam_policy.model.training_loss import Batch
-from fastwam_policy.model.vae import ImageEncoder, VideoAutoencoder, load_vae
+from fastwam_policy.model.vae import AutoencoderKLWan, ImageEncoder, VideoAutoencoder, load_vae
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.training.latent_files import are_current, forget_contents, latents_file, note_contents
@@ -29,6 +30,7 @@ from fastwam_policy.training.statistics import origins, windows
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _ENCODED_AT_ONCE = 16  # images
+_TOGETHER = 8  # episodes that a process encodes before it gets others
 _OTHER_FILES = 256  # that a training has open, at most
 _CLOSING = {"mm": 5.0, "share": 0.5}  # that a gripper's target lies below its largest when it closes, or is closed
 
@@ -57,9 +59,9 @@ class Sample:
 
 def cache_latents(
     readers: Sequence[Reader], policy: BundleConfig, autoencoder: Path, share: tuple[int, int] = (0, 1),
-    every: int = 1,
+    every: int = 1, where: Where = THIS_PROCESS,
 ) -> None:  # fmt: skip
-    """Encode what is not encoded yet; of several processes each does its `share`: (which, of how many).
+    """Encode what is not encoded yet, at `where`; of several trainers each has its `share` done: (which, of how many).
 
     With `every` only every so many frames.
 
@@ -71,24 +73,41 @@ def cache_latents(
     """
     if not (autoencoder / "config.json").exists():
         raise ConfigError(f"autoencoder: there is none in {autoencoder}; `fastwam train-autoencoder` makes one")
-    try:
-        vae = load_vae(autoencoder)
-    except CheckpointError as error:
-        raise ConfigError(f"autoencoder: {error}") from None
-    if vae.config.scale_factor_temporal != policy.frames_per_latent:
-        raise ConfigError(
-            f"{autoencoder}: a latent frame stands for {vae.config.scale_factor_temporal} video frames, "
-            f"policy.frames_per_latent says {policy.frames_per_latent}"
-        )
+    _autoencoder(autoencoder, policy)
     name = _cache_name(policy, autoencoder, every)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    image, video = ImageEncoder(vae).to(device), VideoAutoencoder(vae).to(device)
     wanted = [(reader, episode) for reader in readers for episode in reader.episodes][share[0] :: share[1]]
     missing = [
         (reader, episode, path)
         for reader, episode in wanted
         if not are_current(path := latents_file(reader, episode, name), reader, episode)
     ]
+    pieces = [(part, policy, autoencoder, every) for part in blocks(missing, where, _TOGETHER)]
+    with counted(shown=bool(missing)) as progress:
+        bar = progress.add_task("latents", total=len(missing))
+        for _ in map_tasks(_encode, pieces, where):
+            progress.advance(bar)
+
+
+def _autoencoder(folder: Path, policy: BundleConfig) -> AutoencoderKLWan:
+    try:
+        vae = load_vae(folder)
+    except CheckpointError as error:
+        raise ConfigError(f"autoencoder: {error}") from None
+    if vae.config.scale_factor_temporal != policy.frames_per_latent:
+        raise ConfigError(
+            f"{folder}: a latent frame stands for {vae.config.scale_factor_temporal} video frames, "
+            f"policy.frames_per_latent says {policy.frames_per_latent}"
+        )
+    return vae
+
+
+def _encode(
+    missing: Sequence[tuple[Reader, RecordedEpisode, Path]], policy: BundleConfig, autoencoder: Path, every: int
+) -> Iterator[Path]:
+    """Write the latents of these episodes, and yield each file."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vae = _autoencoder(autoencoder, policy)
+    image, video = ImageEncoder(vae).to(device), VideoAutoencoder(vae).to(device)
 
     def encode(canvases: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, f, C, h, w]."""
@@ -97,17 +116,18 @@ def cache_latents(
         places = _video_places(len(canvases), policy)[::every]
         return torch.cat([video.encode(canvases[row].transpose(0, 1)[None]) for row in places]).transpose(1, 2)
 
-    with torch.inference_mode(), ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         # Images of the next episode are decoded while those of one are encoded.
         step = every if policy.frames_per_latent == 1 else 1
         ahead = pool.submit(_canvases, *missing[0][:2], policy, step) if missing else None
-        for place, (reader, episode, path) in enumerate(track(missing, description="latents")):
+        for place, (reader, episode, path) in enumerate(missing):
             assert ahead is not None
             canvases = ahead.result()
             if place + 1 < len(missing):
                 ahead = pool.submit(_canvases, *missing[place + 1][:2], policy, step)
             pixels = torch.from_numpy(canvases).to(device).permute(0, 3, 1, 2).float() * (2 / 255) - 1
-            latents = encode(pixels).to("cpu", torch.float16).numpy()
+            with torch.inference_mode():
+                latents = encode(pixels).to("cpu", torch.float16).numpy()
             _make_room(path.parent, latents.nbytes * (len(missing) - place))
             forget_contents(path)
             unfinished = path.with_suffix(f".{os.getpid()}.tmp")  # another training may be at the same episode
@@ -120,6 +140,7 @@ def cache_latents(
             finally:
                 unfinished.unlink(missing_ok=True)
             note_contents(path, reader, episode)
+            yield path
 
 
 def load_samples(
