@@ -1,0 +1,104 @@
+"""What the training of the full model needs on each GPU: python scripts/training_memory.py --memory 80.
+
+Weights, gradients, Adam's figures and averages are counted; activations are those that the training's own loss saves
+for the backward pass, run on PyTorch's meta device, which holds no numbers. Fragmentation and the CUDA context are left
+out: `RESERVE` stands for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastwam_policy.model.config import PRESETS
+from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.training_loss import Batch, Draws, TimestepSampler, training_loss
+
+GPUS = (1, 2, 4, 8, 64)
+BYTES = 4 * 5  # float32: weights, gradients, two figures of Adam, averages
+RESERVE = 6.0  # GB
+TEXT, HORIZON = 128, 32  # tokens, actions
+LATENTS = (3, 24, 20)  # frames, rows, columns: 9 video frames of 384x320, as in the official RoboTwin policy
+ELSEWHERE = torch.device("meta")
+
+
+class _Attention(torch.autograd.Function):
+    """What a fused attention keeps: its inputs and result, and no matrix of weights."""
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # noqa: ANN001
+        out = torch.empty_like(q)
+        ctx.save_for_backward(q, k, v, out)
+        return out
+
+    @staticmethod
+    def backward(ctx, *_: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN001
+        q, k, v, _ = ctx.saved_tensors
+        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+def activations(model: FastWam, batch: int, *, checkpointing: bool) -> float:
+    """GB that one forward pass keeps for its backward pass, with activations in bfloat16."""
+    model.gradient_checkpointing = checkpointing
+    model.train()
+    kept: dict[int, int] = {}
+    weights = {weight.untyped_storage()._cdata for weight in model.parameters()}  # noqa: SLF001
+
+    def keep(tensor: Tensor) -> Tensor:
+        if (storage := tensor.untyped_storage())._cdata not in weights:  # noqa: SLF001
+            held.append(tensor)  # so that no other storage gets its number
+            kept[storage._cdata] = storage.nbytes()  # noqa: SLF001
+        return tensor
+
+    held: list[Tensor] = []
+    config = model.config
+    like = {"device": ELSEWHERE, "dtype": torch.bfloat16}
+    latents = torch.empty(batch, config.latent_channels, *LATENTS, **like)
+    actions = torch.empty(batch, HORIZON, config.action_dim, **like)
+    observed = Batch(
+        latents, torch.empty(batch, TEXT, config.video.text_dim, **like), torch.ones(batch, TEXT, dtype=torch.bool),
+        torch.empty(batch, config.proprio_dim or 0, **like), actions,
+    )  # fmt: skip
+    drawn = Draws(latents, torch.empty(batch, **like), actions, torch.empty(batch, 1, **like))
+    with (
+        patch.object(functional, "scaled_dot_product_attention", lambda q, k, v, **_: _Attention.apply(q, k, v)),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        training_loss(model, "first_frame", observed, drawn, TimestepSampler(5.0))
+    return sum(kept.values()) / 1e9
+
+
+def main() -> None:
+    """Print the table, in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--memory", type=float, default=80, help="GB of a GPU (default 80)")
+    parser.add_argument("--size", choices=list(PRESETS), default="full")
+    given = parser.parse_args()
+    with ELSEWHERE:
+        model = FastWam(replace(PRESETS[given.size])).to(torch.bfloat16)
+    count = sum(weight.numel() for weight in model.parameters())
+    # Of one observation less is copied than of each of several.
+    two, three = ({way: activations(model, batch, checkpointing=way) for way in (False, True)} for batch in (2, 3))
+    each = {way: three[way] - two[way] for way in two}
+    each[True] += each[False] / model.config.video.num_layers  # the layer that is computed again
+    whole = 2 * count / 1e9  # in bfloat16, while a step runs: the shipped configuration shards the model as one unit
+    print(
+        f"{count / 1e9:.2f} billion weights. An observation's activations: {each[False]:.1f} GB, or "
+        f"{each[True]:.2f} GB with gradient_checkpointing; bfloat16 weights and their gradients: {2 * whole:.0f} GB\n"
+    )
+    print("| GPUs | weights, gradients, Adam, averages on each | batch_size that fits | with checkpointing |")
+    print("|---|---|---|---|")
+    for gpus in GPUS:
+        share = count * BYTES / gpus / 1e9
+        free = given.memory - RESERVE - share - 2 * whole
+        fits = [max(0, int(free / each[way])) for way in (False, True)]
+        print(f"| {gpus} | {share:.1f} GB | {fits[0] or 'none'} | {fits[1] or 'none'} |")
+
+
+if __name__ == "__main__":
+    main()
