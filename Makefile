@@ -47,7 +47,7 @@ fuzz: setup ## generated histories against the rules of docs/concepts/safety.md:
 	  $(if $(SECONDS),--seconds $(SECONDS)) $(if $(filter command,$(firstword $(origin SEED))),--seed $(SEED))'
 
 ci: PARALLEL += --cov
-ci: test docs ray ## all that must hold before a change lands: lint, all tests, those with Ray, the documentation
+ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation
 	@bash -c '. scripts/env.sh && exec .venv/bin/pytest -m slow --cov --cov-append'
 
 matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; hours. PYTHONS="3.11" NUMPYS="1.26" TESTS= MATRIX=
@@ -56,7 +56,7 @@ matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; ho
 interop: setup ## clients and servers of other projects against ours, each in an environment of its own. PEERS="openpi xpolicylab lerobot"
 	@PEERS="$(PEERS)" scripts/interop.sh
 
-ray: setup ## the tests on a Ray cluster of two nodes on this machine; Ray is beside .venv, in .venv-ray
+ray: setup ## a Ray cluster of two nodes on this machine, one of which is killed; Ray is beside .venv, in .venv-ray
 	@scripts/ray.sh
 
 benchmark-libero: setup ## the environment of LIBERO's simulator, for ./fastwam benchmark libero: 2 GB in .venv-benchmark

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests that need Ray: make ray. It is installed once beside .venv, in .venv-ray, from requirements-ray.txt.
+# A rehearsal with Ray: make ray. It is installed once beside .venv, in .venv-ray, from requirements-ray.txt.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/start.sh"
 wanted=$( (cat requirements-ray.txt; .venv/bin/python -V) | sha256sum)
@@ -11,4 +11,4 @@ if [ "$(cat .venv-ray/.installed 2>/dev/null)" != "$wanted" ]; then
 fi
 set +u
 . scripts/env.sh
-PYTHONPATH=$PWD/.venv-ray${PYTHONPATH:+:$PYTHONPATH} exec .venv/bin/python -m pytest src/fastwam_policy/test/test_ray.py
+PYTHONPATH=$PWD/.venv-ray${PYTHONPATH:+:$PYTHONPATH} exec .venv/bin/python src/fastwam_policy/test/ray_two_nodes.py
