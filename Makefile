@@ -21,7 +21,7 @@ $(error BUNDLE is now called POLICY: make demo POLICY=$(BUNDLE))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data test test-fast fuzz ci matrix interop benchmark-libero benchmark-robotwin lint docs pictures wheels lock clean
+.PHONY: help setup demo data test test-fast fuzz ci matrix interop ray benchmark-libero benchmark-robotwin lint docs pictures wheels lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
