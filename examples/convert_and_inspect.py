@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fastwam_policy.common.parallel import THIS_PROCESS
 from fastwam_policy.data.convert import convert
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.recorded_episode import ConvertSettings
@@ -19,7 +20,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 def main(dataset: Path, picture: Path, recordings: list[Path]) -> None:
     """Run it again: a recording that is in the dataset already is not added twice."""
     settings = ConvertSettings(task="fold the towel", fps=15, height=180)
-    done = convert(recordings, dataset, settings, workers=1)
+    done = convert(recordings, dataset, settings, THIS_PROCESS)
     for reason in done.skipped.values():
         print(f"skipped: {reason}")
 
