@@ -483,7 +483,7 @@ def test_two_processes_share_the_weights(data, tmp_path):
 
 def train_by_hand(config, output):
     """Averaged weights after the steps of two processes, one after the other here, with their gradients averaged."""
-    trainer = _Trainer(config, None, output, ExitStack())
+    trainer = _Trainer(config, None, output, ExitStack(), THIS_PROCESS)
     random, optimizer = np.random, trainer._optimizer
     for step in range(config.steps):
         numbers = trainer._windows.draw(
