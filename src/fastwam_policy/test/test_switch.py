@@ -1,5 +1,7 @@
 """A switch as the kernel's event devices give it, with a pipe in the place of the device."""
 
+import errno
+import fcntl
 import os
 import struct
 
@@ -44,6 +46,7 @@ def test_one_that_was_held_before_is_released(pedal):
 def test_lost_events_count_as_released(pedal):
     assert pedal(key_event(pressed=True)).held
     assert not pedal(EVENT.pack(0, 0, 0, 3, 0)).held
+    assert pedal.switch.presses == 2, "the emergency stop's press may be among them"
     assert not pedal(EVENT.pack(0, 0, 3, 1, 1)).held, "an axis of a gamepad is no key"
 
 
@@ -55,6 +58,7 @@ def test_an_event_in_two_parts(pedal):
 
 def test_one_that_is_gone_is_released_and_opened_again(pedal):
     assert pedal(key_event(pressed=True)).held
+    pedal(key_event(pressed=True)[:5])
     os.close(pedal.end)
     pedal.switch.read()
     assert pedal.switch.lost
@@ -70,6 +74,15 @@ def test_one_that_is_gone_is_released_and_opened_again(pedal):
     assert pedal.switch.held
     assert not pedal.switch.lost
     os.close(end)
+
+
+def test_one_that_another_program_has_for_itself_is_refused(pedal, monkeypatch):
+    def busy(*_):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(fcntl, "ioctl", busy)
+    with pytest.raises(ConfigError, match="pedal: Device or resource busy; .* a device of its own"):
+        InputSwitch(pedal.path)
 
 
 def test_one_that_cannot_be_opened_is_named(tmp_path):

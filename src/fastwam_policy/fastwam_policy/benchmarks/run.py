@@ -12,7 +12,7 @@ from pathlib import Path
 from fastwam_policy.benchmarks.base import EXPERT, NOOP, Benchmark, Episode, SimulatorDiedError, Task
 from fastwam_policy.benchmarks.blind import blinded
 from fastwam_policy.benchmarks.results import How, Results
-from fastwam_policy.common.parallel import Where, map_tasks
+from fastwam_policy.common.parallel import Where, blocks, map_tasks
 from fastwam_policy.common.progress import counted
 from fastwam_policy.policies.base import Policy, PolicyInfo
 from fastwam_policy.policies.loading import policy_identity
@@ -95,17 +95,9 @@ def run(
     """
     missing = [(task, results.missing(task, trials)) for task in tasks]
     jobs = [
-        Job(
-            benchmark,
-            results.how.source,
-            task,
-            left[begin : begin + _TOGETHER],
-            results.folder,
-            film,
-            results.how.blind,
-        )
+        Job(benchmark, results.how.source, task, part, results.folder, film, results.how.blind)
         for task, left in missing
-        for begin in range(0, len(left), _TOGETHER)
+        for part in blocks(left, where, _TOGETHER)
     ]
     done = results.of(tasks, trials)
     total = sum(task.trials if trials is None else min(trials, task.trials) for task in tasks)

@@ -22,6 +22,11 @@ _DROPPED = 3  # code of _SYN: the kernel's buffer was full, and what is held is 
 _UP, _DOWN = 0, 1  # values of _KEY; 2 repeats
 _GRAB = 0x40044590  # EVIOCGRAB: nobody else receives the device's keys, so that a pedal types no letters
 _MOST = 64 * _EVENT.size  # bytes read at once
+_CURES = {
+    errno.EACCES: "add yourself to its group, with: sudo usermod -aG input $USER, and log in again",
+    errno.EBUSY: "another program has it for itself; each switch needs a device of its own",
+    errno.ENOENT: "ls /dev/input/by-id shows those that there are",
+}
 
 
 def key_event(*, pressed: bool, code: int = 1) -> bytes:
@@ -35,7 +40,7 @@ class InputSwitch:
     It begins as released: a key that was held before has to be released and pressed again.
 
     Attributes:
-        presses: how often a key was pressed.
+        presses: how often a key was pressed, or may have been: events were lost.
         lost: whether the device is gone. It is then released, and opened again when it is back.
 
     Raises:
@@ -49,10 +54,7 @@ class InputSwitch:
         try:
             self._file = self._open()
         except OSError as error:
-            cure = {
-                PermissionError: "add yourself to its group, with: sudo usermod -aG input $USER, and log in again",
-                FileNotFoundError: "ls /dev/input/by-id shows those that there are",
-            }.get(type(error), "name an event device, such as /dev/input/by-id/…-event-kbd")
+            cure = _CURES.get(error.errno or 0, "name an event device, such as /dev/input/by-id/…-event-kbd")
             raise ConfigError(f"{path}: {error.strerror}; {cure}") from None
 
     @property
@@ -79,7 +81,7 @@ class InputSwitch:
         except OSError:
             pass
         self.close()
-        self.lost, self._file = True, -1
+        self.lost, self._file, self._rest = True, -1, b""
         self._held.clear()
 
     def close(self) -> None:
@@ -93,8 +95,12 @@ class InputSwitch:
         if not (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
             os.close(file)
             raise OSError(errno.ENODEV, "not an input device")
-        with suppress(OSError):  # a pipe, or somebody else has it
+        try:
             fcntl.ioctl(file, _GRAB, 1)
+        except OSError as error:
+            if error.errno == errno.EBUSY:  # whoever has grabbed it receives its keys, and nobody else
+                os.close(file)
+                raise
         return file
 
     def _take(self, data: bytes) -> None:
@@ -109,3 +115,4 @@ class InputSwitch:
                 self._held.discard(code)
             elif kind == _SYN and code == _DROPPED:
                 self._held.clear()
+                self.presses += 1
