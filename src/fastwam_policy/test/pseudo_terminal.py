@@ -12,14 +12,17 @@ import threading
 import time
 
 
+_LOOKS = {"TERM": "xterm", "COLUMNS": "200", "LINES": "24"}
+
+
 class Terminal:
     """A command of `fastwam` on a pseudo-terminal, which is its controlling one."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, **variables):
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fastwam_policy.cli", *map(str, arguments)],
-            stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"COLUMNS": "200"},
+            stdin=slave, stdout=slave, stderr=slave, env=os.environ | _LOOKS | variables,
             start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         os.close(slave)

@@ -410,6 +410,17 @@ def test_a_deadman_switch_needs_no_terminal(world, tmp_path):
     assert "\x1b" not in text
 
 
+@pytest.mark.parametrize("variables", [{"LINES": "20"}, {"TERM": "dumb"}])
+def test_a_terminal_without_room_for_a_screen(world, variables):
+    terminal = Terminal("operate", **variables)
+    world.until(lambda: terminal.shows("SPACE.emergency.stop"))
+    world.until(lambda: terminal.shows(r"DISARMED, 100 .* policy IDLE"))
+    terminal.press("q")
+    assert terminal.process.wait(20) == 0
+    assert "\x1b[?1049h" not in terminal.text
+    no_heartbeat(world)
+
+
 def test_status_says_once_whether_a_task_can_be_run(world):
     def status(*arguments):
         command = [sys.executable, "-m", "fastwam_policy.cli", "status", "--json", "-", *arguments]

@@ -318,6 +318,8 @@ def operate(
 
 def _read_keys(node: Operator, read: Keys, ending: Ending, screen: Screen, switches: Sequence[InputSwitch]) -> None:
     """Until q, `ending`, or the end of the terminal's input or output."""
+    if read is not no_keys and not screen.fits:
+        screen.say(_HELP)
     for turn in itertools.count():
         for key in read(_PERIOD, [switch.fileno() for switch in switches if not switch.lost]):
             if key == QUIT:

@@ -30,6 +30,12 @@ class Screen:
         self._entered = False
         self._last = ""
 
+    @property
+    def fits(self) -> bool:
+        """Whether the terminal has room for a screen now."""
+        width, height = shutil.get_terminal_size()
+        return self._terminal and width >= _WIDTH and height >= _HEIGHT
+
     def say(self, text: str) -> None:
         """A message; without a screen it is printed at once."""
         self._messages.append(f"{time.strftime('%H:%M:%S')} {text}")
@@ -47,10 +53,10 @@ class Screen:
         if not self._terminal:
             changed, self._last = state != self._last, state
             return not changed or write(f"{state}\n")
-        width, height = shutil.get_terminal_size()
-        if width < _WIDTH or height < _HEIGHT:
+        if not self.fits:
             self.close()
             return status_line(line)
+        width, height = shutil.get_terminal_size()
         text = write(_ENTER) if not self._entered else True
         self._entered = True
         file = StringIO()
