@@ -18,6 +18,7 @@ from fastwam_policy.common.progress import counted
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageAutoencoder
 from fastwam_policy.policies.fastwam.canvas import Layout
+from fastwam_policy.training.precision import resolved
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _BATCH, _CROP = 32, 96  # random crops of so many pixels: cheaper than whole images, and no two are the same
@@ -65,11 +66,12 @@ def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, s
     model = ImageAutoencoder(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
+    mixed = resolved("auto") == "bf16"
     with counted() as progress:
         task = progress.add_task("steps", total=settings.steps)
         for _ in range(settings.steps):
             images = _pixels(_crops(canvases))
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 mean, log_variance = model.encode(images)
                 rebuilt = model.decode(mean + torch.randn_like(mean) * (0.5 * log_variance).exp())
             difference = rebuilt.float() - images

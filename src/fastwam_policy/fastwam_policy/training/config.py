@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
+from fastwam_policy.training.precision import Precision
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, read_text, read_yaml, validate
 
 
@@ -44,7 +45,8 @@ class TrainingConfig(StrictModel):
     gradient_clip: PositiveFloat = 1.0
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Of the averaged weights, which are what is validated and written; 0: none."""
-    precision: Literal["no", "bf16"] = "bf16"
+    precision: Precision = "auto"
+    """bf16: mixed; no: float32; auto: bf16 where the hardware computes with it, float32 elsewhere."""
     stored_as: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the weights in the bundle."""
     gradient_checkpointing: Uncompared[bool] = False

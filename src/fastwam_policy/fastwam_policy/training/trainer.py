@@ -56,6 +56,7 @@ from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.datasets import open_datasets
 from fastwam_policy.training.initialization import initialise
 from fastwam_policy.training.mean_pictures import keep_mean_pictures
+from fastwam_policy.training.precision import resolved
 from fastwam_policy.training.statistics import bundle_statistics, dataset_statistics, with_spread
 from fastwam_policy.training.validation import Validation, validate
 from fastwam_policy.training.windows import Sample, Windows, cache_latents, load_samples, relative_dimensions
@@ -124,7 +125,7 @@ class _Trainer:
     ) -> None:
         self.config, self.output, policy = config, output, config.policy
         self.accelerator = Accelerator(
-            mixed_precision=config.precision,
+            mixed_precision=resolved(config.precision),
             log_with="tensorboard",
             project_dir=output / "logs",
             cpu=not torch.cuda.is_available(),  # several processes on a CPU are only seen with this
