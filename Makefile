@@ -48,7 +48,8 @@ fuzz: setup ## generated histories against the rules of docs/concepts/safety.md:
 
 ci: PARALLEL += --cov
 ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation
-	@bash -c '. scripts/env.sh && exec .venv/bin/pytest -m slow --cov --cov-append'
+	@bash -c '. scripts/env.sh && .venv/bin/pytest $(PARALLEL) -m "slow and not alone" --cov-append && \
+	  exec .venv/bin/pytest -m "slow and alone" --cov --cov-append'
 
 matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; hours. PYTHONS="3.11" NUMPYS="1.26" TESTS= MATRIX=
 	@scripts/matrix.sh

@@ -108,6 +108,7 @@ def test_the_simulator_runs_to_the_report(tmp_path):
 
 @NEEDS_SIMULATOR
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_shipped_policy_folds_the_simulated_towel(tmp_path):
     """One of three towels: it folds nine of ten, and a busy machine may cost it two."""
     factors = []

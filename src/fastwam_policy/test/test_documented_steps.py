@@ -49,6 +49,7 @@ def test_every_page_is_run():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.nodes
 @pytest.mark.parametrize("page", [f"{FOLDER}/{name}" for name in PAGES] + ["README.md"])
 def test_the_steps_of_a_page(copy, page):

@@ -67,6 +67,7 @@ def test_the_table_replaces_what_is_between_its_marks(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_every_fault_ends_as_it_should_and_no_limit_is_passed(tmp_path):
     """All of `fastwam check-safety`: the real nodes, killed, stopped and fed with nonsense."""
     figures = tmp_path / "faults.json"

@@ -33,6 +33,7 @@ def test_counted_arithmetic_of_the_full_model():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("variant", ["joint", "idm"])
 def test_imagining_the_future_costs_several_times_as_much(variant):
     setups = [Setup("tiny", name, "eager", torch.float32, 10, torch.device("cpu")) for name in ("fastwam", variant)]
@@ -119,6 +120,7 @@ def test_a_recording_without_targets_is_named(short_bag, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_bench_loop_measures_all_loops(tmp_path):
     figures, picture = tmp_path / "loop.json", tmp_path / "loop.png"
     assert run("bench-loop", "--rate", 100, "--seconds", 2, "--json", figures, "--plot", picture) == 0
