@@ -75,7 +75,7 @@ lint: setup ## ruff, spelling, Dockerfiles, mypy, and the layers of imports
 docs: setup ## the documentation as a site in output/docs, its reference from the sources; broken links are errors
 	@scripts/docs.sh
 
-pictures: setup ## the pictures of the documentation, taken again in docs/images. NAMES="fold report"
+pictures: setup ## the pictures of the documentation, taken again in docs/images. NAMES="fold operate"
 	@bash -c '. scripts/env.sh && exec python scripts/pictures.py $(NAMES)'
 
 wheels: ## sdist and wheel of each Python package in output/wheels

@@ -1,30 +1,46 @@
-"""Take pictures of the documentation again: `make pictures`, or some of them, `make pictures NAMES="fold report"`.
+"""Take pictures of the documentation again: `make pictures`, or some of them, `make pictures NAMES="fold operate"`.
 
-fold    the simulated towel is folded, beside the chunks that the policy predicts: fold.webp
-report  the page of a demo that is run for it: report.png
+fold     the simulated towel is folded, beside the chunks that the policy predicts: fold.webp
+report   the page of a demo that is run for it: report.png
+operate  the operator's screen, with made-up figures: operate.svg
+check    what check-dataset says of a dataset that is damaged for it: check-dataset.svg
 
-report shows how well the machine keeps real time: let it do nothing else. Pages are shown by Chromium. Rerun, RViz and
-the terminal are not among them: rerun.png was taken by hand, in the viewer of `./fastwam view SESSION`.
+report shows how well the machine keeps real time: let it do nothing else. Pages are shown by Chromium. Rerun
+and RViz are not among them: rerun.png was taken by hand, in the viewer of `./fastwam view SESSION`.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import rclpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from rich.console import RenderableType
 
+from fastwam_msgs.msg import BridgeStatus, DropCount, PolicyStatus, StreamStatus
 from fastwam_policy import load_policy
-from fastwam_policy.common.processes import shipped_bundle
+from fastwam_policy.common.console import PlainConsole
+from fastwam_policy.common.processes import sample_bag, shipped_bundle
+from fastwam_policy.data.lerobot_writer import Dataset
+from fastwam_policy.data.recorded_episode import ConvertSettings, read_episode
+from fastwam_policy.launching.domain import private_domain
+from fastwam_policy.operate.operator import Operator
+from fastwam_policy.policies.familiarity import Familiarity
+from fastwam_policy.runtime.reasons import PolicyState
 from fastwam_policy.simulation.episode import CAMERA_FPS, EpisodeSettings, run_episode
+from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -32,6 +48,7 @@ FASTWAM = [sys.executable, "-m", "fastwam_policy.cli"]
 BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome")
 SEED, HEIGHT, EVERY = 0, 360, 2  # of the fold: its scene, px, and which of the camera's pictures are kept
 JOINTS = ("left_arm_joint2", "left_gripper", "right_arm_joint2", "right_gripper")
+WIDTH, LINES = 80, 24  # of the terminals
 MAX_BYTES = 3_000_000  # of fold.webp: a README is read over slow lines, too
 
 
@@ -89,6 +106,63 @@ def report(target: Path) -> None:
         screenshot(page, target, 1400, 900)
 
 
+def operate(target: Path) -> None:
+    """The console itself draws it, of statuses that it hears; their figures are made up."""
+    robot = RobotConfig.load()
+    joints = [StreamStatus(name=name, rate=200.0, age=0.004) for name in robot.groups]
+    cameras = [StreamStatus(name=name, rate=15.0, age=0.05) for name in robot.cameras]
+    bridge = BridgeStatus(
+        state=State.TRACKING, plan_age=0.31, plan_remaining=1.82, heartbeat_age=0.02, feedback=joints,
+        control_rate=100.0, control_period_p99=10.4, control_period_max=11.2,
+        interventions=[DropCount(reason=Reason.LIMIT_ACCELERATION, count=37)],
+    )  # fmt: skip
+    policy = PolicyStatus(
+        state=PolicyState.RUNNING, policy_id="towel_small", instruction="fold the towel", chunks=14, chunk_rate=2.0,
+        latency_p50=[58.0], latency_p99=[71.0], streams=cameras,
+    )  # fmt: skip
+    messages = [f"10:42:07 {Familiarity(14, 14)}", "10:42:07 arm: armed"]
+    with private_domain():
+        rclpy.init()
+        console = Operator(robot, policy.instruction, 60.0, messages.append)
+        topics = {robot.interfaces.bridge_status: bridge, robot.interfaces.policy_status: policy}
+        publishers = {name: console.create_publisher(type(status), name, 10) for name, status in topics.items()}
+        while "no " in console.state():
+            for name, status in topics.items():
+                publishers[name].publish(status)
+            rclpy.spin_once(console, timeout_sec=0.1)
+        drawing(console.screen(LINES, messages), target, "./fastwam operate")
+        console.destroy_node()
+        rclpy.shutdown()
+
+
+def check(target: Path) -> None:
+    """The recording that comes with the package, as three episodes: one as it is, two damaged."""
+    robot, settings = RobotConfig.load(), ConvertSettings("fold the towel")
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = Dataset(Path(folder) / "data" / "mine", robot, settings.fps)
+        for number in range(3):
+            episode = read_episode(sample_bag(), robot, settings)
+            if number == 1:
+                still = itertools.repeat(next(iter(episode.images["wrist_left"])), episode.length)
+                episode = replace(episode, images={**episode.images, "wrist_left": still})
+            if number == 2:
+                share = episode.state["left_gripper"] / 100
+                episode = replace(episode, state={**episode.state, "left_gripper": share})
+            dataset.write(number, episode, "")
+        dataset.finish()
+        command = ["check-dataset", "data/mine"]
+        said = subprocess.run([*FASTWAM, *command], cwd=folder, stdout=subprocess.PIPE, text=True, check=False).stdout
+    drawing(said, target, " ".join(["./fastwam", *command]))
+
+
+def drawing(shown: RenderableType, target: Path, title: str) -> None:
+    """What a terminal shows, as an SVG that takes no font from elsewhere."""
+    console = PlainConsole(record=True, width=WIDTH, file=StringIO(), highlight=False)
+    console.print(shown)
+    svg = console.export_svg(title=title, unique_id=target.stem)
+    target.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), encoding="utf-8")
+
+
 def screenshot(page: Path, target: Path, width: int, height: int) -> None:
     """A page as Chromium shows it after some seconds."""
     browser = next((name for name in BROWSERS if shutil.which(name)), None)
@@ -102,6 +176,8 @@ def screenshot(page: Path, target: Path, width: int, height: int) -> None:
 PICTURES: Mapping[str, tuple[Callable[[Path], None], str]] = {
     "fold": (fold, "fold.webp"),
     "report": (report, "report.png"),
+    "operate": (operate, "operate.svg"),
+    "check": (check, "check-dataset.svg"),
 }
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import termios
 import threading
 import time
 
-
 _LOOKS = {"TERM": "xterm", "COLUMNS": "200", "LINES": "24"}
 
 
