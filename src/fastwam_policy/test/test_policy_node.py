@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
 
-from fastwam_msgs.msg import ActionChunk, PolicyStatus
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, PolicyStatus
 from fastwam_msgs.srv import SetInstruction
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.nodes.conversions import nanoseconds, time_message
@@ -92,6 +92,14 @@ def test_chunks_status_and_instructions(ros, sensors, status, chunks, random_bun
     assert status[-1].random_weights
     assert {stream.name for stream in status[-1].streams} == {*ROBOT.cameras, *ROBOT.commanded}
     assert all(abs(stream.skew) <= 0.05 for stream in status[-1].streams)
+
+    bridge, sent_ns = ros.node.create_publisher(BridgeStatus, ROBOT.interfaces.bridge_status, 10), time.time_ns()
+    message = BridgeStatus()
+    message.header.stamp = time_message(sent_ns)
+    ros.until(lambda: bridge.get_subscription_count())
+    bridge.publish(message)
+    ros.until(lambda: nanoseconds(status[-1].bridge_stamp) == sent_ns)
+    assert sent_ns < nanoseconds(status[-1].bridge_received) < nanoseconds(status[-1].header.stamp)
 
     answer = ros.call(SetInstruction, "policy_node/set_instruction", SetInstruction.Request(instruction="dance"))
     assert (answer.success, answer.code) == (False, SetInstruction.Response.NO_EMBEDDING)

@@ -18,7 +18,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from fastwam_msgs.msg import ActionChunk, BridgeStatus, Heartbeat
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, Heartbeat, PolicyStatus
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.nodes.conversions import duration_message, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import PRIVATE_DOMAIN, qos_profile
@@ -266,6 +266,31 @@ def test_estop_heartbeat_and_diagnostics(ros, robot, chunks, status):
     rate = {v.key: v.value for v in parts["bridge_node: stream torso"].values}["rate [Hz]"]
     assert 50 < float(rate) < 400
     assert float({v.key: v.value for v in parts["bridge_node: control loop"].values}["rate [Hz]"]) > 30
+
+
+def test_a_policy_machine_whose_clock_is_off_is_refused_by_name(ros, robot, chunks, status):
+    ahead_ns = [5_000_000_000]
+    answers = ros.node.create_publisher(PolicyStatus, ROBOT.interfaces.policy_status, 10)
+
+    def answer(message):
+        theirs = time_message(time.time_ns() + ahead_ns[0])
+        reply = PolicyStatus(machine="gpu-box", session=1, bridge_stamp=message.header.stamp, bridge_received=theirs)
+        reply.header.stamp = theirs
+        answers.publish(reply)
+
+    start(ros)
+    arm_when_ready(ros, status)
+    ros.node.create_subscription(BridgeStatus, ROBOT.interfaces.bridge_status, answer, 10)
+    ros.until(lambda: status[-1].policy_clock_offset == pytest.approx(5, abs=1))
+    chunks.publish(chunk(near()))
+    ros.until(lambda: [drop.reason for drop in status[-1].drops] == [Reason.CHUNK_CLOCKS_DIFFER])
+    arm(ros, on=False)
+    ros.until(in_state(status, State.DISARMED))
+    assert "114: the clocks of policy and bridge differ" in (message := arm(ros).message)
+    assert "the clock of gpu-box" in message
+    ahead_ns[0] = 0
+    arm_when_ready(ros, status)
+    assert 0 < status[-1].policy_round_trip < 5
 
 
 @pytest.mark.slow  # builds a message package

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 import time
 from collections import Counter
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 from ament_index_python.packages import get_package_share_directory
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from std_msgs.msg import String
@@ -67,7 +69,7 @@ class PolicyNode(ManagedNode):
         self._run_on_start: bool = values["run_on_start"]
         self._max_observation_age: float = values["max_observation_age"]
         self._watch = camera_watch(self._robot, values)
-        self._bridge = BridgeView()
+        self._bridge, self._bridge_stamp, self._bridge_received = BridgeView(), Time(), Time()
         realtime = values["realtime"] != "off"
 
         def make_policy() -> Policy:
@@ -100,7 +102,7 @@ class PolicyNode(ManagedNode):
         self._loop.load(values["instruction"])
         self._info = info = self._loop.info
         self._bridge_input = BoundedSubscription(
-            self, BridgeStatus, self._robot.interfaces.bridge_status, self._bridge.store, 10
+            self, BridgeStatus, self._robot.interfaces.bridge_status, self._on_bridge, 10
         )
         self._tasks = TaskServer(
             self, self._robot, self._loop, self._bridge, values["task_time_limit"],
@@ -183,6 +185,10 @@ class PolicyNode(ManagedNode):
         self._loop.stop()
         del self._tasks, self._loop
 
+    def _on_bridge(self, status: BridgeStatus) -> None:
+        self._bridge_stamp, self._bridge_received = status.header.stamp, self.get_clock().now().to_msg()
+        self._bridge.store(status)
+
     def _on_jump_back(self) -> None:
         epoch = self._loop.reset()
         self._loop.drops[PolicyReason.CLOCK_JUMPED_BACK] += 1
@@ -255,6 +261,9 @@ class PolicyNode(ManagedNode):
             state = PolicyState.WAITING if state == PolicyState.RUNNING else state
             reason, detail = PolicyReason.CLOCK_STANDS_STILL, f"{standing:.1f} s"
         message = PolicyStatus(
+            machine=platform.node(),
+            bridge_stamp=self._bridge_stamp,
+            bridge_received=self._bridge_received,
             state=int(state),
             reason=int(reason),
             reason_text=": ".join(filter(None, (reason.text, detail))),

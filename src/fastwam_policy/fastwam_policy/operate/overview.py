@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fastwam_msgs.msg import BridgeStatus, DropCount, PolicyStatus, StreamStatus
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
+from galaxea_r1lite_bridge.execution.policy_clocks import differ
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 
 _COLOURS = {
@@ -37,6 +38,9 @@ def _of_bridge(bridge: BridgeStatus | None) -> Iterator[str]:
         yield f"bridge {State(bridge.state).name}, {bridge.reason}: {bridge.reason_text}"
     if bridge.arm_again:
         yield "bridge: it was stopped before it followed a policy, and must be armed again"
+    if differ(bridge.policy_clock_offset, bridge.policy_round_trip):
+        offset = f"{bridge.policy_clock_offset:+.3f} s"
+        yield f"bridge: {Reason.CLOCKS_DIFFER.text} ({bridge.policy_machine}'s is {offset} from the bridge's)"
     silent = [stream.name for stream in bridge.feedback if stream.rate == 0]
     if silent:
         yield f"bridge: no feedback of {', '.join(silent)}"

@@ -1,4 +1,4 @@
-"""Whether the arms may be armed: emergency stop, drivers, feedback, stillness, limits, workspace."""
+"""Whether the arms may be armed: emergency stop, drivers, clocks, feedback, stillness, limits, workspace."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.execution.joints import Joints
 from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
+from galaxea_r1lite_bridge.execution.policy_clocks import PolicyClock
 from galaxea_r1lite_bridge.execution.reasons import Reason
 from galaxea_r1lite_bridge.execution.settings import Reaction
 from galaxea_r1lite_bridge.execution.watchdogs import Finding
@@ -46,10 +47,12 @@ class ArmingGate:
         while steady_ns - self._history[0][0] > _STILL_TIME * _SECOND:
             self._history.popleft()
 
-    def refusal(self, findings: Sequence[Finding]) -> tuple[Reason, str]:
-        """Why the arms must not be armed now, given what the watchdogs found, worst first, and what it is about.
+    def refusal(self, findings: Sequence[Finding], clock: PolicyClock | None = None) -> tuple[Reason, str]:
+        """Why the arms must not be armed now, and what it is about; NONE: they may.
 
-        NONE: they may.
+        Args:
+            findings: what the watchdogs found, worst first.
+            clock: that of the policies' clocks which differs most.
         """
         if self.estop_pressed:
             return Reason.ESTOP_PRESSED, ""
@@ -59,6 +62,8 @@ class ArmingGate:
             return Reason.FOREIGN_PUBLISHER, self.foreign_publishers
         if findings and findings[0].reaction >= Reaction.HOLD:
             return findings[0].reason, findings[0].detail
+        if clock is not None and clock.differs:
+            return Reason.CLOCKS_DIFFER, clock.text
         if not self._history:
             return Reason.FEEDBACK_MISSING, ""
         if self._wait_until_still and not self._still():

@@ -18,6 +18,7 @@ from galaxea_r1lite_bridge.execution.joints import Joints
 from galaxea_r1lite_bridge.execution.leading import Leader
 from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
 from galaxea_r1lite_bridge.execution.plan import Chunk, slow_move
+from galaxea_r1lite_bridge.execution.policy_clocks import PolicyClocks
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings, Reaction
 from galaxea_r1lite_bridge.execution.takeover import Takeover
@@ -45,6 +46,7 @@ class MotionController:
         limiter: limits of the joints.
         guard: of the workspace.
         chunks: which ones are taken, and how many were not.
+        policy_clocks: of the machines that they come from.
         plan: the chunks in use.
         seam: largest difference between the old and the new plan when the last chunk was taken, rad.
         interventions: how often each limit began to change commands.
@@ -59,6 +61,7 @@ class MotionController:
         leader = Leader(workspace, [robot.actuated_slices[name] for name in robot.workspace.arms])
         self.guard = WorkspaceGuard(workspace, leader, self.limiter, settings.max_dt)
         self.chunks = ChunkGate(self.joints.names, settings.watchdog.chunk_age.limit, settings.future_tolerance)
+        self.policy_clocks = PolicyClocks()
         self.plan = Plan(settings.blending, settings.blend_window, settings.ensemble_decay)
         self.seam = 0.0
         self.interventions: Counter[Reason] = Counter()
@@ -103,6 +106,7 @@ class MotionController:
         """Take a chunk into use, or return why it was dropped (and count it)."""
         busy = Reason.CHUNK_WHILE_HOMING if self._homing else Reason.NONE
         busy = Reason.CHUNK_WHILE_TAKEOVER if self._takeover.on else busy
+        busy = Reason.CHUNK_CLOCKS_DIFFER if self.policy_clocks.differs(chunk.session) else busy
         admitted, reason = self.chunks.admit(chunk, now_ns, busy)
         if admitted is not None and self._motion is not None and self._in_charge:
             place = self._motion.position
@@ -124,7 +128,7 @@ class MotionController:
             if not self.plan:
                 self.chunks.open(self._now_ns)
             return Reason.NONE
-        reason, self.refused = self._arming.refusal(self._findings)
+        reason, self.refused = self._arming.refusal(self._findings, self.policy_clocks.worst)
         if reason == Reason.NONE and self._motion is not None and self._motion.velocity.any():
             return Reason.NOT_STILL  # braking is not cut short
         if reason == Reason.NONE:
@@ -232,6 +236,7 @@ class MotionController:
     def step(self, inputs: Inputs) -> Command:
         """Advance one control tick and return what to send."""
         self._now_ns = inputs.now_ns
+        self.policy_clocks.forget(inputs.steady_ns)
         elapsed = self._clocks.tick(inputs.now_ns, inputs.steady_ns)
         self.plan.delay(elapsed.ahead_ns)
         pose = self._pose = inputs.pose(self.joints.groups, self.settings.watchdog.feedback_age.limit)

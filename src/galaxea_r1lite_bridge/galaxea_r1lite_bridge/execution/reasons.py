@@ -38,6 +38,7 @@ class Reason(IntEnum):
     OUTSIDE_LIMITS = 111
     OUTSIDE_WORKSPACE = 112
     ANOTHER_BRIDGE = 113
+    CLOCKS_DIFFER = 114
     STARVED = 200
     PLAN_STALE = 201
     CLOCK_JUMPED_BACK = 202
@@ -76,6 +77,7 @@ class Reason(IntEnum):
     CHUNK_NOT_ASKED_FOR = 408
     CHUNK_UNREADABLE = 409
     CHUNK_WHILE_TAKEOVER = 410
+    CHUNK_CLOCKS_DIFFER = 411
     LIMIT_POSITION = 500
     LIMIT_VELOCITY = 501
     LIMIT_ACCELERATION = 502
@@ -115,6 +117,7 @@ _TEXTS = {
     "move them by the robot's own means, or fix `workspace` in config/r1lite.yaml",
     Reason.ANOTHER_BRIDGE: "another bridge_node is in this ROS domain and would command the same arms: end it "
     "(one that was killed is seen for up to 20 s more)",
+    Reason.CLOCKS_DIFFER: "the clocks of policy and bridge differ by more than 0.05 s: synchronise them with chrony",
     Reason.STARVED: "the last step of the newest chunk is over; no newer chunk came",
     Reason.PLAN_STALE: "the newest chunk's observation is older than watchdog.chunk_age",
     Reason.CLOCK_JUMPED_BACK: "time went backwards; the plan was discarded",
@@ -161,6 +164,8 @@ _TEXTS = {
     "or after a stop with no policy to follow: arm again",
     Reason.CHUNK_UNREADABLE: "chunk longer than 256 kB, or malformed",
     Reason.CHUNK_WHILE_TAKEOVER: "chunk while a person has taken over",
+    Reason.CHUNK_CLOCKS_DIFFER: "chunk of a policy whose clock differs from the bridge's by more than 0.05 s: "
+    "synchronise them with chrony",
     Reason.LIMIT_POSITION: "joint position limit",
     Reason.LIMIT_VELOCITY: "joint velocity limit",
     Reason.LIMIT_ACCELERATION: "joint acceleration limit",

@@ -13,6 +13,7 @@ from fastwam_msgs.msg import BridgeStatus, DropCount, StreamStatus
 from galaxea_r1lite_bridge.execution.controller import MotionController
 from galaxea_r1lite_bridge.execution.feedback import FeedbackStream
 from galaxea_r1lite_bridge.execution.limits import Motion
+from galaxea_r1lite_bridge.execution.policy_clocks import differ
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.settings import WatchdogSettings
 from galaxea_r1lite_bridge.execution.types import Command
@@ -83,6 +84,9 @@ def status_message(command: Command, controller: MotionController, loop: PeriodS
         interventions=_counts(controller.interventions),
     )
     message.header.stamp = time_message(now_ns)
+    if (clock := controller.policy_clocks.worst) is not None:
+        message.policy_machine = clock.machine
+        message.policy_clock_offset, message.policy_round_trip = clock.shortest.offset, clock.shortest.seconds
     if command.chunk is not None:
         message.chunk_id = command.chunk.chunk_id
         message.plan_age = (now_ns - command.chunk.stamp_ns) / 1e9
@@ -157,9 +161,25 @@ def status_diagnostics(
                 "period max [ms]": status.control_period_max,
             },
         ),
+        _clock_diagnostic(node, status),
         _chunk_diagnostic(node, status, publishers["chunks"], latency),
         *diagnostics.stream_diagnostics(node, status.feedback, limits.feedback_age.limit, publishers),
     ]
+
+
+def _clock_diagnostic(node: str, status: BridgeStatus) -> DiagnosticStatus:
+    differs = differ(status.policy_clock_offset, status.policy_round_trip)
+    return diagnostics.diagnostic(
+        node,
+        "policy clock",
+        diagnostics.ERROR if differs else diagnostics.OK,
+        Reason.CLOCKS_DIFFER.text if differs else "ok" if status.policy_machine else "no policy answers",
+        {
+            "machine": status.policy_machine,
+            "ahead of this one [s]": status.policy_clock_offset,
+            "round trip [s]": status.policy_round_trip,
+        },
+    )
 
 
 def _chunk_diagnostic(node: str, status: BridgeStatus, publishers: Sequence[str], latency: float) -> DiagnosticStatus:

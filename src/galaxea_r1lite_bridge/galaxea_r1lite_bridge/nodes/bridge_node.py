@@ -20,10 +20,11 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
-from fastwam_msgs.msg import ActionChunk, BridgeStatus, Heartbeat
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, Heartbeat, PolicyStatus
 from galaxea_r1lite_bridge.execution.controller import MotionController
 from galaxea_r1lite_bridge.execution.feedback import FeedbackStream
 from galaxea_r1lite_bridge.execution.heartbeats import Heartbeats
+from galaxea_r1lite_bridge.execution.policy_clocks import RoundTrip
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings
 from galaxea_r1lite_bridge.execution.types import Command, Inputs, JointFeedback
@@ -112,6 +113,8 @@ class BridgeNode(ManagedNode):
         self._chunks.subscribe(
             ActionChunk, robot.interfaces.action_chunk, self._on_chunk, _CHUNKS, self._on_unreadable_chunk
         )
+        if not simulated:  # all nodes follow the same /clock
+            self._chunks.subscribe(PolicyStatus, robot.interfaces.policy_status, self._on_policy, _BEST_EFFORT)
         self._service_servers = [
             self.create_service(Trigger, "~/home", self._home_callback(torso=False)),
             self.create_service(Trigger, "~/home_torso", self._home_callback(torso=True)),
@@ -214,6 +217,13 @@ class BridgeNode(ManagedNode):
     def _on_unreadable_chunk(self) -> None:
         with self._lock:
             self._controller.chunks.drops[Reason.CHUNK_UNREADABLE] += 1
+
+    def _on_policy(self, message: PolicyStatus) -> None:
+        now_ns, steady_ns = self._now()
+        sent, received, answered = message.bridge_stamp, message.bridge_received, message.header.stamp
+        trip = RoundTrip(nanoseconds(sent), nanoseconds(received), nanoseconds(answered), now_ns)
+        with self._lock:
+            self._controller.policy_clocks.hear(message.session, message.machine[:_SHOWN], trip, steady_ns)
 
     def _on_estop(self, message: Bool) -> None:
         with self._lock:
