@@ -42,10 +42,10 @@ class PointBenchmark:
     def tasks(self, suites):
         return [Task(suite, number, f"go home {number}", TRIALS) for suite in suites for number in range(2)]
 
-    def policy(self, source):
+    def policy(self, source, mode):
         if source == EXPERT:
             return None
-        return Noop(INTERFACE) if source == NOOP else load_policy(source)
+        return Noop(INTERFACE) if source == NOOP else load_policy(source, {"mode": mode} if mode else {})
 
     def expert_identity(self):
         return "1"

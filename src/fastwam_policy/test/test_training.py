@@ -525,35 +525,39 @@ def test_wrong_entries_are_named(data, capsys):
 @pytest.mark.slow
 def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path):
     pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
-    from fastwam_policy.simulation.compare import compare, table
-    from fastwam_policy.simulation.episode import EpisodeSettings
+    from fastwam_policy.benchmarks.compare import compare, table
+    from fastwam_policy.benchmarks.sim import Sim
 
-    config = configuration(data, steps=1)
-    rows = compare(config, tmp_path / "out", [0], EpisodeSettings(time_limit=0.3), where=THIS_PROCESS)
+    config, benchmark = configuration(data, steps=1), Sim(time_limit=0.3)
+    tasks = [task for task in benchmark.tasks(["objects"]) if task.number == 0]
+    rows = compare(config, tmp_path / "out", benchmark, tasks, 2, trainings=2, where=THIS_PROCESS)
     assert [(row["variant"], row["mode"]) for row in rows] == [
-        ("fastwam", "first_frame"), ("fastwam_no_video", "first_frame"), ("joint", "joint"), ("idm", "idm"),
-        ("optional_idm", "first_frame"), ("optional_idm", "idm"),
+        ("fastwam", "first_frame"), ("fastwam_no_video", "first_frame"), ("behaviour_cloning", "first_frame"),
+        ("joint", "joint"), ("idm", "idm"), ("optional_idm", "first_frame"), ("optional_idm", "idm"),
     ]  # fmt: skip
-    assert all(row["training"]["steps"] == 1 and row["inference_ms_median"] > 0 for row in rows)
-    assert table(rows).row_count == 6
-    for row, folded in zip(rows[:2], ([0, 1, 2, 3, 4, 5], [0]), strict=True):
-        row["outcomes"] = [{"seed": seed, "success": seed in folded} for seed in range(9)]
-    assert list(table(rows[:2]).columns[3].cells) == ["-", "0.06"], "McNemar: 2 / 2 ** 5"
-    rows = compare(config, tmp_path / "out", [0], EpisodeSettings(time_limit=0.3), where=THIS_PROCESS)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert compare(config, tmp_path / "out", [0], EpisodeSettings(time_limit=0.3), where=THIS_PROCESS) == rows
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    for row in rows:
+        assert [training["training"]["steps"] for training in row["trainings"]] == [1, 1]
+        assert [len(training["episodes"]) for training in row["trainings"]] == [2, 2]
+        assert {training["how"]["mode"] for training in row["trainings"]} == {row["mode"]}
+    assert len({training["how"]["policy"] for row in rows[:5] for training in row["trainings"]}) == 10
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.jsonl")}
+    assert compare(config, tmp_path / "out", benchmark, tasks, 2, trainings=2, where=THIS_PROCESS) == rows
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.jsonl")} == before
+    for row, done in zip(rows[:2], ([True, True], [False, False]), strict=True):
+        for training in row["trainings"]:
+            for episode, success in zip(training["episodes"], done, strict=True):
+                episode["success"] = success
+    assert list(table(rows[:2]).columns[4].cells) == ["-", "-100 (-100 to -100)"]
 
 
 def test_a_comparison_goes_on_from_an_earlier_one(data, tmp_path):
-    pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
-    from fastwam_policy.simulation.compare import of_variant
+    from fastwam_policy.benchmarks.compare import of_variant
 
-    (tmp_path / "idm" / "bundle").mkdir(parents=True)
-    config = configuration(data, start_from=str(tmp_path))
-    own = of_variant(config, "idm")
-    assert (own.policy.variant, own.start_from) == ("idm", tmp_path / "idm" / "bundle")
-    assert of_variant(config, "joint").start_from == tmp_path
+    (tmp_path / "idm" / "1" / "bundle").mkdir(parents=True)
+    config = configuration(data, start_from=str(tmp_path), seed=4)
+    own = of_variant(config, "idm", 1)
+    assert (own.policy.variant, own.start_from, own.seed) == ("idm", tmp_path / "idm" / "1" / "bundle", 5)
+    assert of_variant(config, "joint", 1).start_from == tmp_path
 
 
 def test_the_bundle_holds_the_averaged_weights(data, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from fastwam_msgs.msg import ActionChunk, BridgeStatus, DropCount, RobotContact, SimulationStatus
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.processes import has_simulator
-from fastwam_policy.common.statistics import paired_p, quartiles, success_interval, unpaired_p
+from fastwam_policy.common.statistics import difference_interval, paired_p, quartiles, success_interval, unpaired_p
 from fastwam_policy.reports.session import Session as Recorded
 from fastwam_policy.reports.summary import rows as summary_rows
 from fastwam_policy.reports.summary import summarise as summarise_session
@@ -123,6 +123,19 @@ def test_statistics():
     assert paired_p(0, 0) == 1.0
     # The example of scipy's documentation, there one-sided: 7 and 12 of 15.
     assert unpaired_p(7, 12, 15) == pytest.approx(2 * 0.0341, abs=2e-4)
+
+
+def test_the_difference_of_two_rates_has_an_interval_of_trainings_and_trials():
+    random = np.random.default_rng(0)
+    one, other = random.random((1, 400)) < 0.7, random.random((1, 400)) < 0.5
+    low, high = difference_interval(one, other, draws=2000)
+    width = 1.96 * float(np.sqrt(np.var(one[0].astype(int) - other[0]) / 400))
+    assert (low, high) == pytest.approx(
+        (one.mean() - other.mean() - width, one.mean() - other.mean() + width), abs=0.01
+    )
+    assert difference_interval(one, one, draws=9) == [0, 0], "paired: the same trials"
+    lucky = np.stack([np.ones(400, bool), np.zeros(400, bool)])  # one training in two does everything
+    assert difference_interval(lucky, other, draws=2000) == pytest.approx([-other.mean(), 1 - other.mean()], abs=0.06)
 
 
 def rows(first, second):

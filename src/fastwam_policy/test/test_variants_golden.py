@@ -11,7 +11,7 @@ from fastwam_policy.model.checkpoint import load_into, load_weights
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import initial_noise, make_schedule
-from fastwam_policy.model.training_loss import Batch, Draws, TimestepSampler, draw, training_loss
+from fastwam_policy.model.training_loss import Batch, Draws, TimestepSampler, action_sampler, draw, training_loss
 from fastwam_policy.model.variants import VARIANTS, act, imagine_and_act, imagine_then_act
 
 from .golden_files import GOLDEN, batch, golden
@@ -150,7 +150,8 @@ def test_one_batch_is_learned_by_every_variant(name):
     torch.manual_seed(0)
     data = {key: torch.from_numpy(value) for key, value in golden("training_inputs").items()}
     given = Batch(data["input_latents"], data["context"], data["context_mask"], data["proprio"][:, 0], data["action"])
-    variant, sampler = VARIANTS[name], TimestepSampler(5.0)
+    variant = VARIANTS[name]
+    sampler = action_sampler(variant, 5.0)
     model = FastWam(PRESETS["tiny"])
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     draws = {mode: draw(given, mode, sampler) for mode in variant.modes}

@@ -104,7 +104,7 @@ def record(process: SimulatorProcess, task: Task, seed: int, settings: LiberoSet
     """
     random, lead, push = np.random.default_rng([seed, 2]), 1, 0
     if settings.policy:
-        policy, drives = ready_policy(LIBERO, settings.policy, blind=False), int(random.integers(*_DRIVES))
+        policy, drives = ready_policy(LIBERO, settings.policy), int(random.integers(*_DRIVES))
         if LockstepTask(process, task, INTERFACE, policy, _RULES.replan, drives).play(seed, None).success:
             return None
     else:

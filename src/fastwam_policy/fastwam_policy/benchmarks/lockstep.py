@@ -56,15 +56,15 @@ class Interface:
     rest: tuple[float, ...]
     shown: Callable[[Mapping[str, Pixels]], Pixels]
 
-    def policy(self, source: str) -> Policy:
-        """The policy of that source, or NOOP.
+    def policy(self, source: str, mode: str = "") -> Policy:
+        """The policy of that source, or NOOP; `mode` as :meth:`Benchmark.policy` has it.
 
         Raises:
             ConfigError: there is no such policy, or it does not fit.
         """
         if source == NOOP:
             return Noop(self)
-        policy = load_policy(source)
+        policy = load_policy(source, {"mode": mode} if mode else {})
         self.check(policy.info, source)
         return policy
 

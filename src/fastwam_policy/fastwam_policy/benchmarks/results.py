@@ -29,6 +29,7 @@ class How:
         protocol: all else that changes the results.
         source: where the policy was loaded from.
         blind: it saw the mean of its training pictures instead of what there was.
+        mode: its way to infer, where its variant has several; empty for the first.
     """
 
     benchmark: str
@@ -36,6 +37,7 @@ class How:
     protocol: dict[str, Any]
     source: Uncompared[str] = ""
     blind: bool = False
+    mode: str = ""
 
 
 class Results:

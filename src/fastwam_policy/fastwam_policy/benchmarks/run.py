@@ -35,6 +35,7 @@ class Job:
         folder: takes the simulator's log, and videos.
         film: whether failures are filmed.
         blind: whether the policy sees the mean of its training pictures instead of what there is.
+        mode: its way to infer; empty for its first.
     """
 
     benchmark: Benchmark
@@ -44,9 +45,14 @@ class Job:
     folder: Path
     film: bool = False
     blind: bool = False
+    mode: str = ""
+
+    def policy(self) -> Policy | None:
+        """Ready for this process."""
+        return ready_policy(self.benchmark, self.source, self.blind, self.mode)
 
 
-def how(benchmark: Benchmark, source: str, *, blind: bool = False) -> How:
+def how(benchmark: Benchmark, source: str, *, blind: bool = False, mode: str = "") -> How:
     """How the episodes of a policy come about; the policy is loaded, and must fit.
 
     Raises:
@@ -54,7 +60,7 @@ def how(benchmark: Benchmark, source: str, *, blind: bool = False) -> How:
     """
     if source == EXPERT and not benchmark.expert_identity():
         raise ConfigError(f"{benchmark.title} has no expert here; name a policy")
-    policy = ready_policy(benchmark, source, blind)
+    policy = ready_policy(benchmark, source, blind, mode)
     if policy is None:
         key = f"{EXPERT} {benchmark.expert_identity()}"
     elif source == NOOP:
@@ -62,13 +68,13 @@ def how(benchmark: Benchmark, source: str, *, blind: bool = False) -> How:
     else:
         # A served policy may not say which weights it has; then its address stands for them.
         key = policy_identity(policy, source)["sha256"] or source
-    return How(benchmark.name, key, benchmark.protocol(), source, blind)
+    return How(benchmark.name, key, benchmark.protocol(), source, blind, mode)
 
 
 @cache  # one for each process
-def ready_policy(benchmark: Benchmark, source: str, blind: bool) -> Policy | None:
+def ready_policy(benchmark: Benchmark, source: str, blind: bool = False, mode: str = "") -> Policy | None:
     """As :meth:`Benchmark.policy`, or that policy blind, once a process."""
-    policy = benchmark.policy(source)
+    policy = benchmark.policy(source, mode)
     return blinded(policy, source) if blind else policy
 
 
@@ -93,9 +99,10 @@ def run(
     Raises:
         ConfigError, RunError: the policy or the simulator cannot be used; what is done is kept.
     """
+    about = results.how
     missing = [(task, results.missing(task, trials)) for task in tasks]
     jobs = [
-        Job(benchmark, results.how.source, task, part, results.folder, film, results.how.blind)
+        Job(benchmark, about.source, task, part, results.folder, film, about.blind, about.mode)
         for task, left in missing
         for part in blocks(left, where, _TOGETHER)
     ]
@@ -106,8 +113,8 @@ def run(
         print(f"{total - left} of {total} episodes are in {results.file} already")
     if not jobs:
         return
-    if (policy := ready_policy(benchmark, results.how.source, results.how.blind)) is not None:
-        check_instructions(policy.info, [job.task for job in jobs], results.how.source)
+    if (policy := jobs[0].policy()) is not None:
+        check_instructions(policy.info, [job.task for job in jobs], about.source)
     successes, played = sum(episode.success for episode in done), total - left
     with counted() as progress, closing(map_tasks(play, [(job,) for job in jobs], where)) as arriving:
         bar = progress.add_task("episodes", total=total, completed=played)
@@ -126,7 +133,7 @@ def play(job: Job) -> Generator[Episode, None, None]:
     """
     waiting, again = deque(job.trials), False
     while waiting:
-        policy = ready_policy(job.benchmark, job.source, job.blind)
+        policy = job.policy()
         with closing(job.benchmark.open(job.task, policy, job.folder / LOG, film=job.film)) as task:
             while waiting:
                 trial = waiting[0]

@@ -64,14 +64,14 @@ class Sim:
         numbered = list(enumerate(TASKS.values()))
         return [Task(suite, k, task.instruction, _TRIALS, told=True) for suite in suites for k, task in numbered]
 
-    def policy(self, source: str) -> Policy | None:
+    def policy(self, source: str, mode: str) -> Policy | None:
         """See :class:`Benchmark`."""
         robot = RobotConfig.load(self.robot)
         if source == EXPERT:
             return None
         if source == NOOP:
             return _Plan(robot)
-        policy = load_policy(source)
+        policy = load_policy(source, {"mode": mode} if mode else {})
         check_robot(policy.info, robot, source)
         check_rendered(policy.info, robot, source)
         return policy

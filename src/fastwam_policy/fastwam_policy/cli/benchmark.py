@@ -24,31 +24,36 @@ if TYPE_CHECKING:
 NAME, GROUP = "benchmark", "evaluate"
 HELP = "how often a policy succeeds in a benchmark's tasks, by the benchmark's own protocol; an interrupted run goes on"
 EXAMPLE = "./fastwam benchmark libero noop --suite libero_object --tasks 0-1 --trials 2"
-_NAMES = ("libero", "libero-pro", "robotwin", "sim")
+NAMES = ("libero", "libero-pro", "robotwin", "sim")
 _PROTOCOLS = ("fastwam", "openpi", "lerobot")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("benchmark", choices=_NAMES)
+    parser.add_argument("benchmark", choices=NAMES)
     add_policy(parser, about="; noop does nothing, expert is the benchmark's own, where it has one")
-    parser.add_argument("--suite", action="append", metavar="NAME", help="some of its suites; several may be given")
-    parser.add_argument("--tasks", type=numbers, metavar="LIST", help="of each suite, such as 0,3-5; all by default")
-    parser.add_argument("--trials", type=number(int, least=1), metavar="N", help="the first N of each task")
-    parser.add_argument("--protocol", choices=_PROTOCOLS, help="whose rules for LIBERO (default fastwam)")
+    add_tasks(parser)
     parser.add_argument(
         "--blind", action="store_true", help="the policy sees the mean of its training pictures, whatever is there"
     )
     parser.add_argument(
         "--output", type=Path, help="folder to write or continue; output/benchmark/BENCHMARK/POLICY by default"
     )
-    parser.add_argument(
-        "--assets", type=Path, metavar="FOLDER", help="of RoboTwin; without, a stand-in that is no score"
-    )
     parser.add_argument("--videos", action="store_true", help="film failures, as the policy saw them, into the folder")
     add_workers(parser)
     add_robot(parser)
     add_json(parser)
+
+
+def add_tasks(parser: argparse.ArgumentParser) -> None:
+    """What :func:`chosen_benchmark` and :func:`chosen_tasks` take, but for `--robot` and the benchmark's name."""
+    parser.add_argument("--suite", action="append", metavar="NAME", help="some of its suites; several may be given")
+    parser.add_argument("--tasks", type=numbers, metavar="LIST", help="of each suite, such as 0,3-5; all by default")
+    parser.add_argument("--trials", type=number(int, least=1), metavar="N", help="the first N of each task")
+    parser.add_argument("--protocol", choices=_PROTOCOLS, help="whose rules for LIBERO (default fastwam)")
+    parser.add_argument(
+        "--assets", type=Path, metavar="FOLDER", help="of RoboTwin; without, a stand-in that is no score"
+    )
 
 
 def run(given: argparse.Namespace) -> int:
@@ -62,7 +67,7 @@ def run(given: argparse.Namespace) -> int:
     from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.common.files import alone_in
 
-    benchmark = _benchmark(given)
+    benchmark = chosen_benchmark(given)
     tasks = chosen_tasks(benchmark, given)
     source = given.policy if given.policy in (NOOP, EXPERT) else policy_source(given.policy)
     about = how(benchmark, source, blind=given.blind)
@@ -84,7 +89,7 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _benchmark(given: argparse.Namespace) -> Benchmark:
+def chosen_benchmark(given: argparse.Namespace) -> Benchmark:
     """The benchmark of that name; ConfigError where an option is another's."""
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import TRAIN_TIMESTEPS, shifted
-from fastwam_policy.model.variants import InferenceMode, training_mask
+from fastwam_policy.model.variants import InferenceMode, Variant, training_mask
 
 _NOISED_CONDITION = 0.5  # share of samples whose conditioning video is noised, mode idm
 
@@ -83,9 +83,37 @@ class TimestepSampler:
         """Loss weight of each timestep: a bell around 500, 0 at both ends, 1 on average."""
         return ((self._bell(t.double()) - self._lowest) / (self._mean + 1e-10)).to(torch.float32)
 
+    def noise_like(self, actions: Tensor) -> Tensor:
+        """What is mixed into the actions."""
+        return torch.randn_like(actions)
+
     @staticmethod
     def _bell(t: Tensor) -> Tensor:
         return torch.exp(-2 * ((t - TRAIN_TIMESTEPS / 2) / TRAIN_TIMESTEPS) ** 2)
+
+
+class Regression(TimestepSampler):
+    """No flow: of the actions nothing is left at the only timestep. The loss is the squared error of the actions."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+
+    def sample(self, count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """The first timestep of an inference."""
+        return torch.full((count,), float(TRAIN_TIMESTEPS), device=device, dtype=dtype)
+
+    def weight(self, t: Tensor) -> Tensor:
+        """1."""
+        return torch.ones_like(t, dtype=torch.float32)
+
+    def noise_like(self, actions: Tensor) -> Tensor:
+        """Zeros."""
+        return torch.zeros_like(actions)
+
+
+def action_sampler(variant: Variant, shift: float) -> TimestepSampler:
+    """What a variant's actions are trained with."""
+    return Regression() if variant.regression else TimestepSampler(shift)
 
 
 def draw(
@@ -104,7 +132,7 @@ def draw(
     draws = {
         "video_noise": torch.randn_like(batch.latents),
         "video_t": video_sampler.sample(count, device, dtype),
-        "action_noise": torch.randn_like(batch.actions.repeat(1, action_draws, 1)),
+        "action_noise": sampler.noise_like(batch.actions.repeat(1, action_draws, 1)),
         "action_t": sampler.sample(count * action_draws, device, dtype).view(count, action_draws),
     }
     if mode == "idm":

@@ -4,6 +4,7 @@
 |---|---|---|
 | fastwam | the observed frame | prefill once, denoise actions |
 | fastwam_no_video | the observed frame | the same; trained without the video loss |
+| behaviour_cloning | the observed frame | one step from zeros; a plain regression of the actions, to compare with |
 | joint | the observed and the imagined frames | denoise video and actions together |
 | idm | a finished imagined video | denoise the video, prefill with it, denoise actions |
 | optional_idm | either | `first_frame` or `idm`, chosen at each inference; trained on both in turn |
@@ -19,11 +20,11 @@ import torch
 from torch import Tensor
 
 from fastwam_policy.model.fastwam import Context, FastWam
-from fastwam_policy.model.flow import Schedule
+from fastwam_policy.model.flow import Schedule, initial_noise
 from fastwam_policy.model.masks import copied_video_mask, mixture_mask
 
 InferenceMode = Literal["first_frame", "joint", "idm"]
-VariantName = Literal["fastwam", "fastwam_no_video", "joint", "idm", "optional_idm"]
+VariantName = Literal["fastwam", "fastwam_no_video", "behaviour_cloning", "joint", "idm", "optional_idm"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,24 @@ class Variant:
     Attributes:
         modes: ways to infer; the first is the default. Training draws one of them for each batch.
         lambda_video: weight of the video loss.
+        regression: actions come in one step from zeros, and not by flow matching from noise.
     """
 
     modes: tuple[InferenceMode, ...]
     lambda_video: float = 1.0
+    regression: bool = False
+
+    def start(self, shape: tuple[int, ...], seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """What the actions are denoised from."""
+        if self.regression:
+            return torch.zeros(shape, dtype=dtype, device=device)
+        return initial_noise(shape, seed, dtype, device)
 
 
 VARIANTS: dict[VariantName, Variant] = {
     "fastwam": Variant(("first_frame",)),
     "fastwam_no_video": Variant(("first_frame",), lambda_video=0.0),
+    "behaviour_cloning": Variant(("first_frame",), lambda_video=0.0, regression=True),
     "joint": Variant(("joint",)),
     "idm": Variant(("idm",)),
     "optional_idm": Variant(("first_frame", "idm")),

@@ -41,7 +41,7 @@ from fastwam_policy.common.parallel import THIS_PROCESS, Where
 from fastwam_policy.common.progress import counted
 from fastwam_policy.common.settings import changes
 from fastwam_policy.model.fastwam import FastWam
-from fastwam_policy.model.training_loss import Batch, Losses, TimestepSampler, draw, training_loss
+from fastwam_policy.model.training_loss import Batch, Losses, TimestepSampler, action_sampler, draw, training_loss
 from fastwam_policy.model.variants import VARIANTS, InferenceMode
 from fastwam_policy.policies.fastwam.bundle import (
     POLICY_FILE,
@@ -107,9 +107,10 @@ class _Loss(nn.Module):
     def __init__(self, model: FastWam, config: TrainingConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
-        self.sampler = TimestepSampler(config.policy.sigma_shift)
+        variant = VARIANTS[config.policy.variant]
+        self.sampler = action_sampler(variant, config.policy.sigma_shift)
         self.video_sampler = TimestepSampler(config.policy.video_sigma_shift)
-        self.lambda_video = VARIANTS[config.policy.variant].lambda_video
+        self.lambda_video = variant.lambda_video
 
     def forward(self, batch: Batch, mode: InferenceMode) -> Losses:
         config, video_sampler = self.config, self.video_sampler

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.flow import initial_noise, make_schedule
-from fastwam_policy.model.training_loss import Batch, TimestepSampler, draw, training_loss
+from fastwam_policy.model.training_loss import Batch, TimestepSampler, action_sampler, draw, training_loss
 from fastwam_policy.model.variants import VARIANTS, InferenceMode, act, imagine_and_act, imagine_then_act
 from fastwam_policy.policies.base import Unit
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
@@ -66,7 +66,8 @@ def validate(model: FastWam, policy: BundleConfig, held_out: Windows, action: No
     """Denoise chunks as at inference and compare them with what was recorded."""
     numbers = np.unique(np.linspace(0, len(held_out.places) - 1, _WINDOWS).astype(int))
     mode = VARIANTS[policy.variant].modes[0]
-    sampler, video_sampler = TimestepSampler(policy.sigma_shift), TimestepSampler(policy.video_sigma_shift)
+    sampler = action_sampler(VARIANTS[policy.variant], policy.sigma_shift)
+    video_sampler = TimestepSampler(policy.video_sigma_shift)
     units = np.array(policy.action.units)
     errors: list[np.ma.MaskedArray[Any, Any]] = []
     video: list[float] = []
@@ -94,7 +95,8 @@ def _chunk(model: FastWam, policy: BundleConfig, mode: InferenceMode, batch: Bat
     schedule = make_schedule(policy.denoise_steps, policy.sigma_shift, device=model.device)
     video_schedule = make_schedule(policy.denoise_steps, policy.video_sigma_shift, device=model.device)
     shape = (1, *batch.actions.shape[1:])
-    noise = initial_noise(shape, policy.seed, torch.float32, model.device).expand(len(batch.actions), -1, -1)
+    noise = VARIANTS[policy.variant].start(shape, policy.seed, torch.float32, model.device)
+    noise = noise.expand(len(batch.actions), -1, -1)
     observed = batch.latents[:, :, :1]
     context = model.context(batch.text, batch.text_mask, batch.proprio)
     if mode == "first_frame":

@@ -108,6 +108,8 @@ class BundleConfig(StrictModel):
                 f"video_frames must be 1 + {self.frames_per_latent} n and divide the horizon of {self.horizon} into "
                 f"equal parts, got {self.video_frames}"
             )
+        if VARIANTS[self.variant].regression and self.denoise_steps != 1:
+            raise ValueError(f"denoise_steps: {self.variant} takes 1 step, got {self.denoise_steps}")
         if not self.state.is_plain:
             raise ValueError("state: stepwise, relative, kind and toggled are for actions only")
         if self.action.relative and self.state.names != self.action.names:
@@ -160,7 +162,7 @@ class BundleConfig(StrictModel):
         known = [prompt for prompt in prompts if prompt.startswith(before) and prompt.endswith(after)]
         variant = VARIANTS[self.variant]
         abilities: set[Ability] = {"imagination"} if variant.lambda_video else set()
-        if (mode or variant.modes[0]) == "first_frame":
+        if (mode or variant.modes[0]) == "first_frame" and not variant.regression:
             abilities.add("realtime_chunking")
         return PolicyInfo(
             name=self.name,

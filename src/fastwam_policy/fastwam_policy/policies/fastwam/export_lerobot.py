@@ -91,7 +91,7 @@ def export_lerobot(folder: Path, config: BundleConfig, target: Path) -> list[str
 def _not_exportable(config: BundleConfig) -> list[str]:
     """Why LeRobot cannot run a bundle."""
     video, reasons = config.model.video, []
-    if VARIANTS[config.variant].modes != ("first_frame",):
+    if VARIANTS[config.variant].modes != ("first_frame",) or VARIANTS[config.variant].regression:
         reasons.append(f"it has no variant {config.variant}, only fastwam and fastwam_no_video")
     for kind, vector in (("state", config.state), ("action", config.action)):
         if vector.stepwise:

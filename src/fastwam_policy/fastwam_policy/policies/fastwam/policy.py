@@ -81,7 +81,8 @@ class FastWamPolicy:
             raise ConfigError(
                 f"warm_start must be 0 to {steps - 1}, one less than the denoise steps; got {options.warm_start}"
             )
-        modes = VARIANTS[config.variant].modes
+        variant = VARIANTS[config.variant]
+        modes = variant.modes
         if options.mode and options.mode not in modes:
             raise ConfigError(
                 f"mode must be one of {', '.join(modes)} for the variant {config.variant}, got {options.mode!r}"
@@ -108,7 +109,7 @@ class FastWamPolicy:
         grid = (config.layout.height // _TOKEN_PIXELS, config.layout.width // _TOKEN_PIXELS)
         shape = (1, config.horizon, config.model.action_dim)
         seed = config.seed if options.seed is None else options.seed
-        self._noise = initial_noise(shape, seed, model.dtype, model.device)
+        self._noise = variant.start(shape, seed, model.dtype, model.device)
         cells = (config.layout.height // _LATENT_PIXELS, config.layout.width // _LATENT_PIXELS)
         frames = 1 if self.mode == "first_frame" else config.latent_frames
         video_shape = (1, config.model.latent_channels, frames, *cells)

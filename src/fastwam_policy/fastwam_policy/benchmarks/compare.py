@@ -1,0 +1,114 @@
+"""`fastwam compare`: the paper's question at small scale: every variant with the same data, size, steps and order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+from rich.text import Text
+
+from fastwam_policy.benchmarks.base import Benchmark, Task
+from fastwam_policy.benchmarks.figures import summarise
+from fastwam_policy.benchmarks.results import Results
+from fastwam_policy.benchmarks.run import how, run
+from fastwam_policy.common.console import PlainConsole
+from fastwam_policy.common.files import alone_in
+from fastwam_policy.common.parallel import EVERY_CORE, Where
+from fastwam_policy.common.statistics import difference_interval, success_interval
+from fastwam_policy.model.variants import VARIANTS, VariantName
+from fastwam_policy.training.config import TrainingConfig
+from fastwam_policy.training.trainer import SUMMARY_FILE, check_output, train
+
+
+def compare(
+    config: TrainingConfig,
+    output: Path,
+    benchmark: Benchmark,
+    tasks: Sequence[Task],
+    trials: int | None,
+    trainings: int = 1,
+    where: Where = EVERY_CORE,
+    robot: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Train each variant `trainings` times, and evaluate each in each of its modes on the same trials.
+
+    Training k of every variant has the seed `config.seed + k`: the same batches in the same order. What is done is not
+    done again; an interrupted training or evaluation continues. All variants are trained once before any is trained
+    again. Where `start_from` is the output of an earlier comparison, each continues from its own weights there.
+
+    Returns:
+        A row for each variant and mode, with its trainings and the figures of their episodes.
+
+    Raises:
+        ConfigError: as :func:`train`; also where a folder was trained with another configuration.
+    """
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for number in range(trainings):
+        for name, variant in VARIANTS.items():
+            folder = output / name / str(number)
+            own = of_variant(config, name, number)
+            check_output(own, folder)
+            if not (folder / SUMMARY_FILE).exists():
+                PlainConsole().print(Text(f"{name}, training {number + 1} of {trainings}", "bold"))
+                train(own, folder, robot, where)
+            trained = json.loads((folder / SUMMARY_FILE).read_text())
+            for mode in variant.modes:
+                row = rows.setdefault((name, mode), {"variant": name, "mode": mode, "trainings": []})
+                about = how(benchmark, str(folder / "bundle"), mode=mode)
+                with alone_in(folder / f"benchmark_{mode}"):
+                    results = Results(folder / f"benchmark_{mode}", about)
+                    run(benchmark, results, tasks, trials, where)
+                    figures = summarise(benchmark, about, tasks, results.of(tasks, trials))
+                row["trainings"].append({"training": trained, **figures})
+    return list(rows.values())
+
+
+def of_variant(config: TrainingConfig, name: VariantName, number: int = 0) -> TrainingConfig:
+    """`config` for training `number` of one variant."""
+    steps = 1 if VARIANTS[name].regression else config.policy.denoise_steps
+    policy = config.policy.model_copy(update={"variant": name, "name": name, "denoise_steps": steps})
+    start = config.start_from
+    if start is not None and (start / name / str(number) / "bundle").is_dir():
+        start = start / name / str(number) / "bundle"
+    return config.model_copy(update={"policy": policy, "start_from": start, "seed": config.seed + number})
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The comparison for a terminal; differences are from the first row."""
+    columns = ("variant", "mode", "success (95 %)", "each training", "difference (95 %)", "steps", "inference")
+    shown = Table(
+        *columns, "open-loop error", "training", title="Variants, trained and evaluated alike",
+        caption="success: Wilson, of all episodes together. difference: bootstrap of trainings and of trials, paired",
+    )  # fmt: skip
+    for row in rows:
+        success, episodes = successes(row), [e for training in row["trainings"] for e in training["episodes"]]
+        low, high = success_interval(int(success.sum()), success.size)
+        steps = [episode["steps"] for episode in episodes if episode["success"]]
+        trained = [training["training"] for training in row["trainings"]]
+        errors = [next(value for key, value in each.items() if key.startswith("validation/")) for each in trained]
+        shown.add_row(
+            row["variant"], row["mode"], f"{100 * success.mean():.0f} % ({100 * low:.0f} to {100 * high:.0f})",
+            ", ".join(f"{100 * each:.0f}" for each in success.mean(axis=1)),
+            "-" if row is rows[0] else _difference(row, rows[0]),
+            f"{np.mean(steps):.0f}" if steps else "-",
+            f"{np.median([episode['inference_ms'] for episode in episodes]):.0f} ms",
+            f"{np.mean(errors):.4f}" if row["mode"] == VARIANTS[row["variant"]].modes[0] else "-",
+            f"{np.mean([each['seconds'] for each in trained]) / 60:.0f} min",
+        )  # fmt: skip
+    return shown
+
+
+def successes(row: dict[str, Any]) -> NDArray[np.bool_]:
+    """Which trials of a row succeeded, [trainings, trials]."""
+    return np.array([[episode["success"] for episode in training["episodes"]] for training in row["trainings"]])
+
+
+def _difference(row: dict[str, Any], first: dict[str, Any]) -> str:
+    one, other = successes(row), successes(first)
+    low, high = difference_interval(one, other)
+    return f"{100 * (one.mean() - other.mean()):+.0f} ({100 * low:+.0f} to {100 * high:+.0f})"
