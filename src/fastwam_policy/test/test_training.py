@@ -539,7 +539,7 @@ def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path
         assert [training["training"]["steps"] for training in row["trainings"]] == [1, 1]
         assert [len(training["episodes"]) for training in row["trainings"]] == [2, 2]
         assert {training["how"]["mode"] for training in row["trainings"]} == {row["mode"]}
-    assert len({training["how"]["policy"] for row in rows[:5] for training in row["trainings"]}) == 10
+        assert len({training["how"]["policy"] for training in row["trainings"]}) == 2, "other seeds, other weights"
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.jsonl")}
     assert compare(config, tmp_path / "out", benchmark, tasks, 2, trainings=2, where=THIS_PROCESS) == rows
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.jsonl")} == before
