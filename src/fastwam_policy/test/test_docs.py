@@ -10,6 +10,8 @@ import yaml
 
 from fastwam_policy.cli.main import parsers
 from fastwam_policy.common.processes import ARGUMENTS
+from fastwam_policy.runtime.reasons import PolicyReason
+from galaxea_r1lite_bridge.execution.reasons import Reason
 
 ROOT = Path(__file__).parents[3]
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
@@ -164,3 +166,11 @@ def test_the_tables_of_parameters_agree_with_the_configuration():
             assert limits == (" to ".join(f"{v:g}" for v in span) if span else ", ".join(about["choices"])), name
             rows += 1
     assert rows >= 10
+
+
+@pytest.mark.parametrize(("heading", "reasons"), [("bridge_node", Reason), ("policy_node", PolicyReason)])
+def test_each_numbered_reason_is_on_the_page_of_troubles(heading, reasons):
+    (part,) = re.findall(rf"^## Reasons of {heading}$(.*?)^## ", TEXTS["docs/how-to/troubleshoot.md"], re.M | re.S)
+    cells = re.findall(r"^\| ([\d, ]+) \|", part, re.MULTILINE)
+    numbers = [int(number) for cell in cells for number in cell.split(",")]
+    assert sorted(numbers) == sorted(reason for reason in reasons if reason)
