@@ -37,7 +37,10 @@ setup(
         "pyzmq", "rich", "rosbags", "safetensors", "scipy", "simplejpeg", "tensorboard", "torch>=2.4",
         "transformers", "websockets>=15", "youplot",
     ],
-    extras_require={"ray": ["ray>=2.60"]},  # for --ray; older ones listen on all interfaces
+    extras_require={
+        "lora": ["peft>=0.21"],  # for trained: lora
+        "ray": ["ray>=2.60"],  # for --ray; older ones listen on all interfaces
+    },
     zip_safe=False,
     entry_points={
         "console_scripts": [

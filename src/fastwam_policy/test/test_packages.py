@@ -48,7 +48,7 @@ WHEELS = {
     "cv2": "opencv-python-headless",
     "yaml": "pyyaml",
 }  # the others are named as they are imported
-OPTIONAL = {"ray", "ftfy", "rerun", "torchao"}  # asked for by their users only, with a message that names them
+OPTIONAL = {"peft", "ray", "ftfy", "rerun", "torchao"}  # asked for by their users only, with a message that names them
 
 
 def xml(package):

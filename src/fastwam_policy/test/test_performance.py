@@ -81,9 +81,9 @@ def test_check_engine_prints_the_difference_of_every_option(random_bundle, tmp_p
     options = {name: engine_options.CHECKED[name] for name in engine_options.CHECKED if "compiled" not in name}
     monkeypatch.setattr(engine_options, "CHECKED", options)  # the compiler is tested with the engine
     figures = tmp_path / "check.json"
-    assert run("check-engine", random_bundle, "--json", figures) == 0
+    assert run("check-engine", random_bundle, "--json", figures, "--denoise-steps", 1, 4) == 0
     result = json.loads(figures.read_text())
-    assert set(result) == set(options)
+    assert set(result) == {*options, "1 denoise step", "4 denoise steps"}
     assert result["eager, float32"]["max_rad"] == 0
     assert 0 < result["eager, bfloat16"]["max_rad"] < 0.5
     assert result["4 denoise steps"]["mean_rad"] > 0

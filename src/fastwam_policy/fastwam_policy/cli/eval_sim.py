@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastwam_policy.common.arguments import (
     STDOUT,
+    add_denoise_steps,
     add_json,
     add_mapping,
     add_policy,
@@ -47,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="between inferences (default %(default)s)",
     )
+    add_denoise_steps(parser, "of a bundle, in place of its own number")
     parser.add_argument("--blending", choices=["switch", "ensemble", "rtc"], default="switch")
     parser.add_argument(
         "--time-limit", type=number(float, above=0), default=20.0, metavar="S", help="of an episode (default 20)"
@@ -89,16 +91,18 @@ def run(given: argparse.Namespace) -> int:
             given.videos.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"--videos {given.videos}: cannot be written: {error.strerror}") from None
-    figures = None if given.json == STDOUT else given.json
+    figures, steps = None if given.json == STDOUT else given.json, given.denoise_steps or 0
     if given.nodes:
         from fastwam_policy.launching.domain import private_domain
 
         with private_domain():
             from fastwam_policy.simulation.through_nodes import evaluate_nodes
 
-            summary = evaluate_nodes(source, seeds, settings, given.log, figures, given.robot)
+            summary = evaluate_nodes(source, seeds, settings, given.log, figures, given.robot, steps)
     else:
-        summary = evaluate(source, seeds, settings, given.where, given.videos, figures=figures, robot=given.robot)
+        summary = evaluate(
+            source, seeds, settings, given.where, given.videos, figures=figures, robot=given.robot, denoise_steps=steps
+        )
     title = f"{Path(source).name}, task {settings.task}, randomization {settings.level}"
     PlainConsole().print(table(summary, title))
     if given.json == STDOUT:

@@ -193,6 +193,11 @@ def _level(text: str) -> str:
     return "objects" if text == "towel" else text  # its name while the towel was the only object
 
 
+def add_denoise_steps(parser: argparse.ArgumentParser, about: str, **how: Any) -> None:
+    """`--denoise-steps`."""
+    parser.add_argument("--denoise-steps", type=number(int, least=1), metavar="N", help=about, **how)
+
+
 def add_workers(parser: argparse.ArgumentParser, default_workers: int = 0) -> None:
     """`--workers` and `--ray`: `where`, as :func:`fastwam_policy.common.parallel.map_tasks` takes it."""
     workers, default = number(int, least=0), Where(workers=default_workers)
@@ -222,6 +227,11 @@ def add_threads(parser: argparse.ArgumentParser, default: int = 0) -> None:
 def add_training_config(parser: argparse.ArgumentParser) -> None:
     """The arguments of :func:`fastwam_policy.training.config.read_config`."""
     parser.add_argument("config", type=Path, help="such as config/training/towel.yaml")
+    add_set(parser)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """`--set`: entries of a training's configuration."""
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one entry, such as policy.variant=idm"
     )

@@ -61,8 +61,8 @@ class Losses:
     total: Tensor
     video: Tensor
     action: Tensor
-    video_velocity: Tensor
-    action_velocity: Tensor
+    video_velocity: Tensor | None = None
+    action_velocity: Tensor | None = None
 
 
 class TimestepSampler:

@@ -59,11 +59,13 @@ class Identity:
         origin: where the weights come from; `random` means that the actions mean nothing.
         sha256: of the weights, or of what takes their place; empty: not known.
         source: where it was loaded from.
+        distilled_from: the policy whose denoise steps it takes in fewer, and in how many; empty: none.
     """
 
     origin: Origin = "unknown"
     sha256: str = ""
     source: str = ""
+    distilled_from: str = ""
 
 
 @dataclass(frozen=True)

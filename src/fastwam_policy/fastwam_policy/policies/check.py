@@ -106,6 +106,8 @@ def table(found: dict[str, Any]) -> Table:
         "pose": found["start_pose"] if found["state_band"] else "the policy does not say where it knows the joints",
         "outside limits": ", ".join(found["outside_limits"]) or "no joint in this chunk",
     }
+    if identity["distilled_from"]:
+        rows["distilled from"] = identity["distilled_from"]
     if found["server"]:
         rows["the server says"] = ", ".join(f"{key}: {text}" for key, text in found["server"].items())
     for name, text in rows.items():

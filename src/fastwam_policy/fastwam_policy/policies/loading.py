@@ -82,7 +82,7 @@ def imagining_folder(source: str | Path) -> Path:
 
 
 def policy_identity(policy: Policy, source: str | Path) -> dict[str, str]:
-    """What distinguishes a policy from others, for records: name, origin, source, sha256 (empty: not known)."""
+    """What distinguishes a policy from others, for records: name and all of its :class:`Identity`."""
     return _identity(policy.info, str(source))
 
 

@@ -48,16 +48,19 @@ def evaluate(
     mode: str = "",
     figures: Path | None = None,
     robot: Path | None = None,
+    denoise_steps: int = 0,
 ) -> dict[str, Any]:
     """Run an episode for each seed, in parallel; with `videos`, write one of each failure into that folder.
 
-    `source` is any that load_policy takes. `mode` is a way to infer, for a bundle whose variant has several.
+    `source` is any that load_policy takes. `mode` is a way to infer, for a bundle whose variant has several;
+    `denoise_steps`, 0 for its own, are of a bundle.
     `robot` is another robot file than the installed one. `figures` and what is returned are as in :func:`gather`.
 
     Raises:
         ConfigError: the policy cannot be loaded, does not fit the robot, or cannot do what the settings ask for.
     """
-    policy = ready_policy(source, mode, settings.instruction)  # a bad policy is refused here, not in a worker
+    # A bad policy is refused here, not in a worker.
+    policy = ready_policy(source, mode, settings.instruction, denoise_steps)
     config = RobotConfig.load(robot)
     check_robot(policy.info, config, source)
     check_rendered(policy.info, config, source)
@@ -65,10 +68,14 @@ def evaluate(
         raise ConfigError(f"{source}: blending rtc needs a policy that continues a running plan, and this one does not")
 
     def run(missing: Sequence[int]) -> Generator[EpisodeResult, None, None]:
-        return map_tasks(_episode_of, [(source, seed, settings, videos, mode, robot) for seed in missing], where)
+        own = (settings, videos, mode, robot, denoise_steps)
+        return map_tasks(_episode_of, [(source, seed, *own) for seed in missing], where)
 
-    key, file = result_key(policy, source), str(robot or "")
-    return gather(run, Evaluation(**asdict(settings), policy=key, seeds=tuple(seeds), mode=mode, robot=file), figures)
+    how = Evaluation(
+        **asdict(settings), policy=result_key(policy, source), seeds=tuple(seeds), mode=mode, robot=str(robot or ""),
+        denoise_steps=denoise_steps,
+    )  # fmt: skip
+    return gather(run, how, figures)
 
 
 def check_rendered(info: PolicyInfo, robot: RobotConfig, source: str) -> None:
@@ -92,6 +99,7 @@ class Evaluation(EpisodeSettings):
         mode: way to infer, for a bundle whose variant has several.
         nodes: whether they went through the nodes.
         robot: file that describes it; empty for the installed one.
+        denoise_steps: of a bundle; 0 for its own number.
     """
 
     policy: str
@@ -99,6 +107,7 @@ class Evaluation(EpisodeSettings):
     mode: str = ""
     nodes: bool = False
     robot: str = ""
+    denoise_steps: int = 0
 
 
 def gather(
@@ -188,21 +197,25 @@ def table(summary: dict[str, Any], title: str) -> Table:
 
 
 @cache  # one for each worker process
-def ready_policy(source: str, mode: str = "", instruction: str = "") -> Policy:
+def ready_policy(source: str, mode: str = "", instruction: str = "", denoise_steps: int = 0) -> Policy:
     """A policy that is ready for an instruction, empty for its default; `mode` is of one with several ways to infer.
+
+    `denoise_steps` are of a bundle, 0 for its own number.
 
     Raises:
         ConfigError: it cannot be loaded, or does not know the instruction.
     """
-    policy = load_policy(source, {"mode": mode} if mode else {})
+    options = {"mode": mode, "denoise_steps": denoise_steps}
+    policy = load_policy(source, {name: value for name, value in options.items() if value})
     policy.prepare(instruction or policy.info.default_instruction)
     return policy
 
 
 def _episode_of(
-    source: str, seed: int, settings: EpisodeSettings, videos: Path | None, mode: str, robot_file: Path | None
-) -> EpisodeResult:
-    robot, policy = RobotConfig.load(robot_file), ready_policy(source, mode, settings.instruction)
+    source: str, seed: int, settings: EpisodeSettings, videos: Path | None, mode: str, robot_file: Path | None,
+    denoise_steps: int,
+) -> EpisodeResult:  # fmt: skip
+    robot, policy = RobotConfig.load(robot_file), ready_policy(source, mode, settings.instruction, denoise_steps)
     frames: list[Pixels] = []
 
     def keep(cameras: Cameras) -> None:

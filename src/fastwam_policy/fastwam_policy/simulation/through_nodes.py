@@ -32,10 +32,12 @@ def evaluate_nodes(
     log: Path,
     figures: Path | None = None,
     robot: Path | None = None,
+    denoise_steps: int = 0,
 ) -> dict[str, Any]:
     """Run an episode for each seed through simulator, policy and bridge; `log` takes their output.
 
-    `robot` is another robot file than the installed one; `figures` and what is returned are as in :func:`gather`.
+    `robot` is another robot file than the installed one; `denoise_steps` are of a bundle, 0 for its own number;
+    `figures` and what is returned are as in :func:`gather`.
 
     Raises:
         ConfigError: the policy needs a camera that the simulator cannot render.
@@ -46,7 +48,7 @@ def evaluate_nodes(
         rclpy.init()
         trials = _Trials(RobotConfig.load(robot), log)
         try:
-            trials.start_all(source, settings, robot)
+            trials.start_all(source, settings, robot, denoise_steps)
             yield from (trials.run_one(seed, settings) for seed in missing)
         finally:
             trials.close()
@@ -56,7 +58,10 @@ def evaluate_nodes(
     info = inspect_policy(source)
     check_rendered(info, RobotConfig.load(robot), source)
     identity = info.identity.sha256 or f"{source}, {time.time():.3f}"
-    how = Evaluation(**asdict(settings), policy=identity, seeds=tuple(seeds), nodes=True, robot=str(robot or ""))
+    how = Evaluation(
+        **asdict(settings), policy=identity, seeds=tuple(seeds), nodes=True, robot=str(robot or ""),
+        denoise_steps=denoise_steps,
+    )  # fmt: skip
     return gather(run, how, figures)
 
 
@@ -67,7 +72,7 @@ class _Trials(TaskRig):
         self.node.create_subscription(PolicyStatus, robot.interfaces.policy_status, self._on_policy, 10)
         self._reset = self.node.create_client(ResetSimulation, robot.interfaces.reset)
 
-    def start_all(self, source: str, settings: EpisodeSettings, robot: Path | None) -> None:
+    def start_all(self, source: str, settings: EpisodeSettings, robot: Path | None, denoise_steps: int) -> None:
         """The processes of mode sim; nothing moves yet."""
         for process in processes("sim", {"policy": source, "robot_config": str(robot or ""), "task": settings.task}):
             command = process.command()
@@ -76,7 +81,7 @@ class _Trials(TaskRig):
             if process.name == "policy_node":
                 realtime = "guidance" if settings.blending == "rtc" else "off"
                 command += ["-p", "run_on_start:=false", "-p", f"replan_interval:={settings.replan}"]
-                command += ["-p", f"realtime:='{realtime}'"]
+                command += ["-p", f"realtime:='{realtime}'", "-p", f"denoise_steps:={denoise_steps}"]
             if process.name == "bridge_node":
                 command += ["-p", f"blending:={settings.blending}"]
             self.group.start(process.name, command)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
 from fastwam_policy.training.precision import Precision
+from fastwam_policy.training.trained import Trained
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, read_text, read_yaml, validate
 
 
@@ -33,6 +34,10 @@ class TrainingConfig(StrictModel):
     keep_statistics: bool = False
     """Normalise as the bundle in `start_from` does, whose weights mean that: for few new data, whose own differ."""
 
+    trained: Trained = "all"
+    """all weights; the action expert alone; or lora: small matrices beside both experts' blocks, which needs peft."""
+    lora_rank: PositiveInt = 16
+
     steps: PositiveInt
     batch_size: PositiveInt
     """Observations a step and process."""
@@ -52,6 +57,8 @@ class TrainingConfig(StrictModel):
     gradient_checkpointing: Uncompared[bool] = False
     seed: NonNegativeInt = 0
 
+    augmented: NonNegativeInt = 0
+    """Versions of each episode's pictures besides its own: cropped, in other colour and light, blurred."""
     proprio_noise: NonNegativeFloat = 0.0
     """Deviation of noise on the joint state, as a share of its own deviation."""
     proprio_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -70,6 +77,14 @@ class TrainingConfig(StrictModel):
     validate_every: PositiveInt = 500
     checkpoint_every: Uncompared[PositiveInt] = 500
     """Steps; a kill loses at most so many."""
+    log_with: Uncompared[Literal["tensorboard", "wandb", "trackio"]] = "tensorboard"
+    """Where the figures of a running training go; the latter two are to be installed."""
+
+    @model_validator(mode="after")
+    def _distilled(self) -> TrainingConfig:
+        if self.policy.distilled_from is not None and self.trained != "action":
+            raise ValueError(f"trained: a policy that is distilled_from another needs action, got {self.trained}")
+        return self
 
 
 def read_config(path: Path, entries: Sequence[str] = ()) -> TrainingConfig:

@@ -7,7 +7,7 @@ step alone, so a run that is killed and started again gives the losses that it w
     OUTPUT/bundle         the averaged weights with the smallest open-loop error so far
     OUTPUT/last           the averaged weights of the last checkpoint
     OUTPUT/checkpoints    what a restart needs
-    OUTPUT/logs           TensorBoard
+    OUTPUT/logs           TensorBoard, or another log
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import contextlib
 import dataclasses
 import filecmp
 import hashlib
+import importlib.util
 import json
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -28,8 +30,13 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, set_seed
+from accelerate import Accelerator, PartialState
+from accelerate.utils import (
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+    find_executable_batch_size,
+    set_seed,
+)
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
@@ -45,6 +52,7 @@ from fastwam_policy.model.training_loss import Batch, Losses, TimestepSampler, a
 from fastwam_policy.model.variants import VARIANTS, InferenceMode
 from fastwam_policy.policies.fastwam.bundle import (
     POLICY_FILE,
+    Bundle,
     BundleConfig,
     load_embeddings,
     save_embedding,
@@ -54,10 +62,12 @@ from fastwam_policy.training.average import Average
 from fastwam_policy.training.checkpoints import KEPT, finish, newest, put_aside, read_progress
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.datasets import open_datasets
+from fastwam_policy.training.distillation import Distillation
 from fastwam_policy.training.initialization import initialise
 from fastwam_policy.training.mean_pictures import keep_mean_pictures
 from fastwam_policy.training.precision import resolved
 from fastwam_policy.training.statistics import bundle_statistics, dataset_statistics, with_spread
+from fastwam_policy.training.trained import choose_trained, merged
 from fastwam_policy.training.validation import Validation, validate
 from fastwam_policy.training.windows import Sample, Windows, cache_latents, load_samples, relative_dimensions
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -84,6 +94,39 @@ def train(config: TrainingConfig, output: Path, robot: Path | None = None, where
     """
     with contextlib.ExitStack() as held, _naming_the_others():
         return _Trainer(config, robot, output, held, where).run()
+
+
+def with_batch_that_fits(
+    config: TrainingConfig, output: Path, robot: Path | None = None, where: Where = THIS_PROCESS
+) -> TrainingConfig:
+    """The configuration with a `batch_size`, from its own downward, of which a step fits into memory.
+
+    In an `output` that was begun the batch is what it was then.
+
+    Raises:
+        ConfigError: there are several processes, or as :func:`train`.
+        RunError: not one observation fits.
+    """
+    written = output / _CONFIG_FILE
+    if written.exists():
+        return config.model_copy(update={"batch_size": yaml.safe_load(written.read_text())["batch_size"]})
+    if PartialState().num_processes > 1:
+        raise ConfigError("--find-batch-size is for one process: find it with one, and set batch_size for the others")
+    output.parent.mkdir(parents=True, exist_ok=True)
+
+    def attempt(size: int) -> TrainingConfig:
+        tried = config.model_copy(update={"batch_size": size})
+        with tempfile.TemporaryDirectory(dir=output.parent) as folder, contextlib.ExitStack() as held:
+            _Trainer(tried, robot, Path(folder), held, where).step(0)
+        return tried
+
+    try:
+        found: TrainingConfig = find_executable_batch_size(attempt, starting_batch_size=config.batch_size)()
+    except RuntimeError as error:
+        if "No executable batch size" not in str(error):
+            raise
+        raise RunError("not one observation fits into memory: try gradient_checkpointing, or trained: lora") from None
+    return found
 
 
 @contextlib.contextmanager
@@ -127,21 +170,26 @@ class _Trainer:
         self.config, self.output, policy = config, output, config.policy
         self.accelerator = Accelerator(
             mixed_precision=resolved(config.precision),
-            log_with="tensorboard",
+            log_with=_tracker(config.log_with),
             project_dir=output / "logs",
             cpu=not torch.cuda.is_available(),  # several processes on a CPU are only seen with this
             kwargs_handlers=[InitProcessGroupKwargs(timeout=_LAG)],
         )
         check_output(config, output)
+        _check_teacher(config)
         readers = open_datasets(config, robot)
         for note in [note for reader in readers for note in reader.notes]:
             self.accelerator.print(note, file=sys.stderr)
         share = (self.accelerator.process_index, self.accelerator.num_processes)
-        cache_latents(readers, policy, config.autoencoder, share, config.every, where)
+        for version in range(config.augmented + 1):
+            cache_latents(readers, policy, config.autoencoder, share, config.every, where, version)
         self.accelerator.wait_for_everyone()
         samples = load_samples(readers, policy, config.autoencoder, config.every)
         training, held_out = split(samples, config.validation_share)
         statistics = self._statistics(training)
+        for version in range(1, config.augmented + 1):
+            others = load_samples(readers, policy, config.autoencoder, config.every, version)
+            training += split(others, config.validation_share)[0]
         tasks = {task for sample in samples for task in sample.tasks}
         self._texts = self._embeddings(tasks | {policy.prompt.default_instruction})
         self._modes = VARIANTS[policy.variant].modes
@@ -164,17 +212,17 @@ class _Trainer:
         initialise(model, config.start_from)
         model.float()  # stored weights may be halves, which an optimizer cannot work with
         model.gradient_checkpointing = config.gradient_checkpointing
-        loss = _Loss(model, config)
+        loss = _loss(model, config)
         _require_space(output, sum(weights.numel() for weights in loss.parameters()))
         optimizer = torch.optim.AdamW(
-            loss.parameters(), lr=config.learning_rate, betas=_BETAS, weight_decay=config.weight_decay
+            _trained(loss), lr=config.learning_rate, betas=_BETAS, weight_decay=config.weight_decay
         )
         self._loss, self._optimizer = self.accelerator.prepare(loss, optimizer)
         self._schedule = get_cosine_with_min_lr_schedule_with_warmup(
             self._optimizer, config.warm_up, config.steps, min_lr_rate=_LOWEST_RATE
         )
         self._average = Average(
-            self._loss.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75,
+            _trained(self._loss), decay=config.ema_decay, use_ema_warmup=True, power=0.75,
             foreach=not isinstance(self._loss, FSDPModule),  # of which PyTorch has no such operations
         )  # fmt: skip
         self._average.to(self.accelerator.device)
@@ -192,12 +240,14 @@ class _Trainer:
         config, accelerator = self.config, self.accelerator
         first, best, seconds = self._resume()
         begin = time.monotonic() - seconds
-        accelerator.init_trackers("fastwam")
+        name = self.output.name
+        places = {"wandb": {"dir": str(self.output / "logs"), "name": name}, "trackio": {"name": name}}
+        accelerator.init_trackers("fastwam", init_kwargs=places)
         result: Validation | None = None
         with counted(shown=accelerator.is_main_process) as progress:
             task = progress.add_task("steps", total=config.steps, completed=first)
             for step in range(first, config.steps):
-                losses, norm = self._step(step)
+                losses, norm = self.step(step)
                 done = step + 1
                 validates = done % config.validate_every == 0 or done == config.steps
                 saves = done % config.checkpoint_every == 0 or done == config.steps
@@ -239,7 +289,8 @@ class _Trainer:
             write_json(self.output / SUMMARY_FILE, figures)
         return result
 
-    def _step(self, step: int) -> tuple[Losses, Tensor]:
+    def step(self, step: int) -> tuple[Losses, Tensor]:
+        """Of the optimizer, the one with this number."""
         config, accelerator = self.config, self.accelerator
         numbers = self._windows.draw(
             np.random.default_rng((config.seed, step)),
@@ -253,11 +304,11 @@ class _Trainer:
         with accelerator.autocast():
             losses: Losses = self._loss(batch, self._modes[step % len(self._modes)])
             accelerator.backward(losses.total)
-        norm = accelerator.clip_grad_norm_(self._loss.parameters(), config.gradient_clip)
+        norm = accelerator.clip_grad_norm_(_trained(self._loss), config.gradient_clip)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad()
-        self._average.step(self._loss.parameters())
+        self._average.step(_trained(self._loss))
         return losses, norm
 
     def _disturbed(self, batch: Batch) -> Batch:
@@ -281,13 +332,13 @@ class _Trainer:
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
         """The averaged weights in the model."""
-        self._average.store(self._loss.parameters())
+        self._average.store(_trained(self._loss))
         try:
             if self.config.ema_decay:
-                self._average.copy_to(self._loss.parameters())
+                self._average.copy_to(_trained(self._loss))
             yield
         finally:
-            self._average.restore(self._loss.parameters())
+            self._average.restore(_trained(self._loss))
 
     @contextlib.contextmanager
     def _unsharded(self) -> Iterator[None]:
@@ -310,7 +361,8 @@ class _Trainer:
                 folder = self._bundles[name]
                 unfinished = folder / "unfinished.safetensors"
                 dtype = getattr(torch, self.config.stored_as)
-                weights = {key.removeprefix("model."): value.to(dtype).contiguous() for key, value in state.items()}
+                whole = merged({key.removeprefix("model."): value for key, value in state.items()})
+                weights = {key: value.to(dtype).contiguous() for key, value in whole.items()}
                 # Also a finite loss leads to such weights, and what is finite may be too large for `stored_as`.
                 if broken := next((key for key, value in weights.items() if not value.isfinite().all()), None):
                     raise RunError(
@@ -407,6 +459,36 @@ class _Trainer:
         for prompt, (text, mask) in self._texts.items():
             save_embedding(folder, prompt, text, mask)
         (folder / POLICY_FILE).write_text(yaml.safe_dump(policy.model_dump(mode="json"), sort_keys=False))
+
+
+def _loss(model: FastWam, config: TrainingConfig) -> nn.Module:
+    """From batch and mode to :class:`Losses`; what of the model is trained has gradients.
+
+    Raises:
+        ConfigError: a package for what is trained is missing.
+    """
+    policy = config.policy
+    choose_trained(model, config.trained, config.lora_rank)
+    if (teacher := policy.distilled_from) is None:
+        return _Loss(model, config)
+    return Distillation(model, policy.denoise_steps, teacher.denoise_steps, policy.sigma_shift)
+
+
+def _check_teacher(config: TrainingConfig) -> None:
+    """ConfigError where the policy is distilled from another bundle than the one that its weights come from."""
+    teacher, source = config.policy.distilled_from, config.start_from
+    if teacher and (source is None or Bundle.read_config(source).identity(source).sha256 != teacher.sha256):
+        raise ConfigError(f"start_from: {source} is not the bundle {teacher.name} that policy.distilled_from names")
+
+
+def _tracker(name: str) -> str:
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(f"log_with: {name} is not installed: .venv/bin/python -m pip install {name}")
+    return name
+
+
+def _trained(loss: nn.Module) -> list[nn.Parameter]:
+    return [weights for weights in loss.parameters() if weights.requires_grad]
 
 
 def _require_space(output: Path, weights: int) -> None:

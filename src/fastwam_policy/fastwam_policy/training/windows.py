@@ -25,6 +25,7 @@ from fastwam_policy.model.training_loss import Batch
 from fastwam_policy.model.vae import AutoencoderKLWan, ImageEncoder, VideoAutoencoder, load_vae
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
+from fastwam_policy.training.augmentation import augmented
 from fastwam_policy.training.latent_files import are_current, forget_contents, latents_file, note_contents
 from fastwam_policy.training.statistics import origins, windows
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -59,11 +60,11 @@ class Sample:
 
 def cache_latents(
     readers: Sequence[Reader], policy: BundleConfig, autoencoder: Path, share: tuple[int, int] = (0, 1),
-    every: int = 1, where: Where = THIS_PROCESS,
+    every: int = 1, where: Where = THIS_PROCESS, version: int = 0,
 ) -> None:  # fmt: skip
     """Encode what is not encoded yet, at `where`; of several trainers each has its `share` done: (which, of how many).
 
-    With `every` only every so many frames.
+    With `every` only every so many frames. Version 0 is the pictures as they are, others are augmented ones.
 
     Files lie in the dataset, in `latents/` and a folder named after the autoencoder and the layout. Each appears
     complete or not at all, so an interrupted run continues where it was.
@@ -74,14 +75,14 @@ def cache_latents(
     if not (autoencoder / "config.json").exists():
         raise ConfigError(f"autoencoder: there is none in {autoencoder}; `fastwam train-autoencoder` makes one")
     _autoencoder(autoencoder, policy)
-    name = _cache_name(policy, autoencoder, every)
+    name = _cache_name(policy, autoencoder, every, version)
     wanted = [(reader, episode) for reader in readers for episode in reader.episodes][share[0] :: share[1]]
     missing = [
         (reader, episode, path)
         for reader, episode in wanted
         if not are_current(path := latents_file(reader, episode, name), reader, episode)
     ]
-    pieces = [(part, policy, autoencoder, every) for part in blocks(missing, where, _TOGETHER)]
+    pieces = [(part, policy, autoencoder, every, version) for part in blocks(missing, where, _TOGETHER)]
     with counted(shown=bool(missing)) as progress:
         bar = progress.add_task("latents", total=len(missing))
         for _ in map_tasks(_encode, pieces, where):
@@ -102,8 +103,9 @@ def _autoencoder(folder: Path, policy: BundleConfig) -> AutoencoderKLWan:
 
 
 def _encode(
-    missing: Sequence[tuple[Reader, RecordedEpisode, Path]], policy: BundleConfig, autoencoder: Path, every: int
-) -> Iterator[Path]:
+    missing: Sequence[tuple[Reader, RecordedEpisode, Path]], policy: BundleConfig, autoencoder: Path, every: int,
+    version: int,
+) -> Iterator[Path]:  # fmt: skip
     """Write the latents of these episodes, and yield each file."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vae = _autoencoder(autoencoder, policy)
@@ -119,12 +121,12 @@ def _encode(
     with ThreadPoolExecutor(1) as pool:
         # Images of the next episode are decoded while those of one are encoded.
         step = every if policy.frames_per_latent == 1 else 1
-        ahead = pool.submit(_canvases, *missing[0][:2], policy, step) if missing else None
+        ahead = pool.submit(_canvases, *missing[0][:2], policy, step, version) if missing else None
         for place, (reader, episode, path) in enumerate(missing):
             assert ahead is not None
             canvases = ahead.result()
             if place + 1 < len(missing):
-                ahead = pool.submit(_canvases, *missing[place + 1][:2], policy, step)
+                ahead = pool.submit(_canvases, *missing[place + 1][:2], policy, step, version)
             pixels = torch.from_numpy(canvases).to(device).permute(0, 3, 1, 2).float() * (2 / 255) - 1
             with torch.inference_mode():
                 latents = encode(pixels).to("cpu", torch.float16).numpy()
@@ -144,17 +146,17 @@ def _encode(
 
 
 def load_samples(
-    readers: Sequence[Reader], policy: BundleConfig, autoencoder: Path, every: int = 1
-) -> list[Sample]:  # fmt: skip
+    readers: Sequence[Reader], policy: BundleConfig, autoencoder: Path, every: int = 1, version: int = 0
+) -> list[Sample]:
     """All episodes of all datasets, with numbers in the policy's order; their latents must be there.
 
     Raises:
         ConfigError: an episode cannot be read, or has latents of another length.
     """
-    name, closes = _cache_name(policy, autoencoder, every), _closes(policy)
+    name, closes = _cache_name(policy, autoencoder, every, version), _closes(policy)
     # Each episode's latents stay an open file.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = sum(len(reader.episodes) for reader in readers) + _OTHER_FILES
+    wanted = (version + 1) * sum(len(reader.episodes) for reader in readers) + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
@@ -184,7 +186,7 @@ def _closes(policy: BundleConfig) -> NDArray[np.float32]:
     return np.array([_CLOSING.get(kind, np.inf) for kind in kinds], np.float32)
 
 
-def _cache_name(policy: BundleConfig, autoencoder: Path, every: int) -> str:
+def _cache_name(policy: BundleConfig, autoencoder: Path, every: int, version: int) -> str:
     """Hash of everything that latents depend on."""
     stride = policy.video_stride if policy.frames_per_latent > 1 else 0
     about = [policy.layout.model_dump_json(), str(policy.video_frames), *([str(stride)] if stride else [])]
@@ -192,6 +194,8 @@ def _cache_name(policy: BundleConfig, autoencoder: Path, every: int) -> str:
     digest.update((autoencoder / "config.json").read_bytes())
     for weights in sorted(autoencoder.glob("*.safetensors")):
         digest.update(weights.read_bytes())
+    if version:
+        digest.update(f" version {version}".encode())
     return digest.hexdigest()[:12]
 
 
@@ -310,10 +314,15 @@ def _video_places(length: int, policy: BundleConfig, frame: int | None = None) -
     return (begin[:, None] + policy.video_stride * np.arange(policy.video_frames)).clip(max=length - 1)
 
 
-def _canvases(reader: Reader, episode: RecordedEpisode, policy: BundleConfig, step: int) -> NDArray[np.uint8]:
+def _canvases(
+    reader: Reader, episode: RecordedEpisode, policy: BundleConfig, step: int, version: int
+) -> NDArray[np.uint8]:
     """Every so many, [N, H, W, 3]."""
     frames = range(0, episode.length, step)
     images = {tile.camera: reader.images(episode, tile.camera, frames) for tile in policy.layout.tiles}
+    if version:
+        random = np.random.default_rng((version, episode.index))
+        images = {camera: augmented(pictures, random) for camera, pictures in images.items()}
     return np.stack(
         [policy.layout.compose(dict(zip(images, views, strict=True))) for views in zip(*images.values(), strict=True)]
     )

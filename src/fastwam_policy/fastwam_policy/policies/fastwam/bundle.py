@@ -60,6 +60,15 @@ class Prompt(StrictModel):
         return self
 
 
+class DistilledFrom(StrictModel):
+    """The bundle whose denoise steps another one takes in fewer; see :mod:`fastwam_policy.training.distillation`."""
+
+    name: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of its weights."""
+    denoise_steps: Annotated[int, Field(gt=1, le=_STEPS)]
+
+
 class BundleConfig(StrictModel):
     """The whole of policy.yaml."""
 
@@ -88,6 +97,8 @@ class BundleConfig(StrictModel):
     seed: int
     max_prefix: NonNegativeInt = 0
     """Most leading steps that training gave clean (prefix conditioning); 0: the weights do not know them."""
+    distilled_from: DistilledFrom | None = None
+    """Of few denoise steps that were learned from many; null: the weights know every number of steps."""
     layout: Layout
     state: Vector
     action: Vector
@@ -121,6 +132,20 @@ class BundleConfig(StrictModel):
         if self.model.proprio_dim is not None and len(self.state.names) != self.model.proprio_dim:
             raise ValueError(
                 f"state.names: {len(self.state.names)} names, but model.proprio_dim is {self.model.proprio_dim}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _distilled(self) -> BundleConfig:
+        if self.distilled_from is None:
+            return self
+        if VARIANTS[self.variant].modes != ("first_frame",):
+            raise ValueError(f"distilled_from: the variant {self.variant} imagines, in the same denoise steps")
+        if self.max_prefix:
+            raise ValueError("distilled_from: such weights know no prefix: max_prefix must be 0")
+        if (before := self.distilled_from.denoise_steps) % self.denoise_steps or before == self.denoise_steps:
+            raise ValueError(
+                f"denoise_steps: {before} cannot be taken in {self.denoise_steps}, only in fewer that divide them"
             )
         return self
 
@@ -199,7 +224,13 @@ class BundleConfig(StrictModel):
 
     def identity(self, folder: Path) -> Identity:
         """Of this bundle's weights in `folder`; ConfigError where they cannot be read."""
-        return Identity(self.origin, _hash(folder / self.weights), str(folder.resolve()))
+        before = self.distilled_from
+        distilled = (
+            f"{before.name} ({before.sha256}), {before.denoise_steps} denoise steps in {self.denoise_steps}"
+            if before
+            else ""
+        )
+        return Identity(self.origin, _hash(folder / self.weights), str(folder.resolve()), distilled)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,11 @@ class FastWamPolicy:
             model.to(options.torch_dtype)
         _quantize(model, options.quantize)
         steps = options.denoise_steps or config.denoise_steps
+        if config.distilled_from and steps != config.denoise_steps:
+            raise ConfigError(
+                f"{config.name} is distilled: it denoises in {config.denoise_steps} and knows no other "
+                f"number of steps, got {steps}"
+            )
         if not 0 <= options.warm_start < steps:
             raise ConfigError(
                 f"warm_start must be 0 to {steps - 1}, one less than the denoise steps; got {options.warm_start}"

@@ -1,0 +1,52 @@
+"""Which weights are trained: all of them, the action expert's, or small matrices beside both experts' blocks (LoRA).
+
+LoRA (arXiv 2106.09685) adds B A to the weight of a linear layer and trains the two alone. They are peft's while the
+training runs. A bundle holds their sum with the weight, under the name that the weight always has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import Tensor
+
+from fastwam_policy.model.fastwam import FastWam
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+Trained = Literal["all", "action", "lora"]
+_LINEARS = r"(video|action)\.blocks\.\d+\.((self|cross)_attn\.[qkvo]|ffn\.[02])"
+_BASE, _A, _B = "base_layer.", "lora_A.default.weight", "lora_B.default.weight"  # peft's names
+
+
+def choose_trained(model: FastWam, trained: Trained, rank: int) -> None:
+    """Leave gradients to what is trained, in place; LoRA's matrices of this rank begin with a sum of 0.
+
+    Raises:
+        ConfigError: peft is not installed.
+    """
+    if trained == "all":
+        return
+    model.requires_grad_(False)
+    if trained == "action":
+        model.action.requires_grad_(True)
+        return
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ConfigError(
+            f"trained: lora needs peft: .venv/bin/python -m pip install --no-deps -r requirements-lora.txt ({error})"
+        ) from None
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=_LINEARS), model)
+
+
+def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by the names of :class:`FastWam`, with LoRA's sums added to those that have them."""
+    result = {}
+    for name, value in weights.items():
+        if name.endswith((_A, _B)):
+            continue
+        layer, base, last = name.rpartition(_BASE)
+        has_sum = base and last == "weight"
+        result[layer + last] = value + weights[layer + _B] @ weights[layer + _A] if has_sum else value
+    return result

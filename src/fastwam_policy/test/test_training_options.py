@@ -1,0 +1,127 @@
+"""What a training may leave as it is, see in other versions, and find out: weights, pictures, the batch, the log."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fastwam_policy.common.failure import RunError
+from fastwam_policy.model.checkpoint import load_into
+from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.training_loss import Batch, TimestepSampler, draw, training_loss
+from fastwam_policy.training import trainer
+from fastwam_policy.training.augmentation import augmented
+from fastwam_policy.training.trained import choose_trained, merged
+from fastwam_policy.training.trainer import train, with_batch_that_fits
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
+
+from .test_distillation import chunk, observations, small_model
+from .test_training import configuration, data  # noqa: F401  a fixture
+
+pytestmark = pytest.mark.training
+
+
+def test_the_action_expert_alone():
+    model = small_model()
+    choose_trained(model, "action", 1)
+    trained = {name for name, weights in model.named_parameters() if weights.requires_grad}
+    assert trained == {name for name in model.state_dict() if name.startswith("action.")}
+
+
+def test_lora_learns_and_what_is_written_gives_the_same_actions():
+    pytest.importorskip("peft", reason="an optional extra, requirements-lora.txt")
+    model, generator = small_model(), torch.Generator().manual_seed(0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    choose_trained(model, "lora", 4)
+    assert merged(model.state_dict()).keys() == before.keys()
+    seen = observations(4, generator)
+    batch = Batch(torch.randn(4, 48, 2, 4, 4, generator=generator), seen.text, seen.text_mask, seen.proprio,
+                  torch.randn(4, 6, 3, generator=generator))  # fmt: skip
+    sampler, values = TimestepSampler(5.0), []
+    optimizer = torch.optim.AdamW([weights for weights in model.parameters() if weights.requires_grad], lr=1e-2)
+    for _ in range(30):
+        torch.manual_seed(0)
+        loss = training_loss(model, "first_frame", batch, draw(batch, "first_frame", sampler), sampler).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    assert values[-1] < 0.8 * values[0]
+    plain, noise = FastWam(model.config), torch.randn(4, 6, 3, generator=generator)
+    load_into(plain, merged(model.state_dict()), "merged")
+    torch.testing.assert_close(chunk(plain, seen, noise, 4), chunk(model, seen, noise, 4), rtol=0, atol=1e-5)
+    changed = [name for name, value in plain.state_dict().items() if not torch.equal(value, before[name])]
+    assert len(changed) == 2 * 2 * 10, "the linear layers of both experts' blocks"
+
+
+def test_lora_is_continued_exactly(data, tmp_path):  # noqa: F811
+    pytest.importorskip("peft", reason="an optional extra, requirements-lora.txt")
+    config = configuration(data, steps=2, checkpoint_every=1, trained="lora", lora_rank=2)
+    train(config, tmp_path)
+    last = tmp_path / "last" / "model.safetensors"
+    weights = load_file(last)
+    last.unlink()
+    (tmp_path / "checkpoints" / "step_00000002").rename(tmp_path / "aside")
+    train(config, tmp_path)
+    for name, value in load_file(last).items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
+
+
+def test_lora_without_peft_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ConfigError, match="trained: lora needs peft: .* -r requirements-lora.txt"):
+        choose_trained(small_model(), "lora", 4)
+
+
+def test_all_pictures_of_a_version_are_changed_in_the_same_way():
+    picture = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    pictures = np.stack([picture, picture])
+    one, again, other = (augmented(pictures, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert (one.shape, one.dtype) == (pictures.shape, np.uint8)
+    assert (one[0] == one[1]).all()
+    assert (one == again).all()
+    assert np.abs(one.astype(int) - pictures).mean() > 2
+    assert np.abs(one.astype(int) - other).mean() > 2
+
+
+def test_augmented_versions_are_trained_with_and_not_validated_with(data, tmp_path, monkeypatch):  # noqa: F811
+    made = []
+    batch = trainer.Windows.batch
+    monkeypatch.setattr(trainer.Windows, "batch", lambda own, *given: (made.append(own), batch(own, *given))[1])
+    train(configuration(data, steps=1, augmented=2), tmp_path)
+    windows, held_out = made[0].samples, made[-1].samples
+    assert (len(windows), len(held_out)) == (12, 1), "three versions of four episodes; one is left out"
+    for version in (windows[4:8], windows[8:]):
+        for plain, changed in zip(windows[:4], version, strict=True):
+            assert (plain.action == changed.action).all()
+            assert np.abs(plain.latents[:] - changed.latents[:]).max() > 0
+    assert all((held_out[0].action != sample.action).any() for sample in windows)
+
+
+def test_the_batch_is_made_smaller_until_a_step_fits(data, tmp_path, monkeypatch):  # noqa: F811
+    config = configuration(data, batch_size=9)
+    sizes = []
+
+    def step(own, number):
+        sizes.append(own.config.batch_size)
+        if sizes[-1] > most:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(trainer._Trainer, "step", step)
+    most = 7
+    assert with_batch_that_fits(config, tmp_path / "out").batch_size == 7
+    assert sizes == [9, 8, 7]
+    assert not list(tmp_path.iterdir()), "what was tried is gone"
+    most = 0
+    with pytest.raises(RunError, match="not one observation fits into memory"):
+        with_batch_that_fits(configuration(data, batch_size=1), tmp_path / "out")
+    (tmp_path / "training.yaml").write_text("batch_size: 5\n")
+    assert with_batch_that_fits(config, tmp_path).batch_size == 5, "as the training there was begun"
+
+
+def test_a_log_that_is_not_installed_is_one_line(data, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    with pytest.raises(ConfigError, match="log_with: trackio is not installed: .* -m pip install trackio"):
+        train(configuration(data, log_with="trackio"), tmp_path)
