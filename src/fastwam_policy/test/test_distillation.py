@@ -56,10 +56,10 @@ def test_fewer_steps_come_near_to_all_of_the_teachers(steps):
     model.requires_grad_(False).action.requires_grad_(True)
     loss = Distillation(model, steps, TEN, SHIFT)
     seeing = [weights.clone() for weights in (*model.video.parameters(), *model.proprio_encoder.parameters())]
-    optimizer = torch.optim.AdamW([weights for weights in loss.parameters() if weights.requires_grad], lr=3e-3)
+    optimizer = torch.optim.AdamW([weights for weights in loss.parameters() if weights.requires_grad], lr=1e-2)
     values = []
-    for _ in range(40):
-        value = loss(observations(16, generator)).total
+    for _ in range(15):
+        value = loss(observations(8, generator)).total
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

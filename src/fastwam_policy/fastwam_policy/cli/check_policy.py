@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from fastwam_policy.common.arguments import (
     add_json,
@@ -30,6 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="noise (default), sim for a simulated scene, or a recording's folder",
     )
     parser.add_argument("--plot", type=new_file, metavar="PNG", help="draw the chunk, with the robot's limits")
+    parser.add_argument(
+        "--imagination", type=Path, metavar="DATASET",
+        help="compare what a bundle imagines with a LeRobot dataset that it was not trained with",
+    )  # fmt: skip
+    parser.add_argument("--video", type=new_file, metavar="MP4", help="film that, what happened beside it")
     parser.add_argument("--device", help="of a bundle: auto (default), cpu, cuda or cuda:1")
     add_robot(parser)
     add_json(parser)
@@ -41,6 +47,8 @@ def run(given: argparse.Namespace) -> int:
 
     from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.common.failure import RunError
+    from fastwam_policy.performance.imagination import check_imagination
+    from fastwam_policy.performance.imagination import table as imagination_table
     from fastwam_policy.policies.check import figures, table, try_once
     from fastwam_policy.policies.loading import load_policy, policy_factory
     from fastwam_policy.policies.remote.client import RemotePolicy
@@ -49,6 +57,8 @@ def run(given: argparse.Namespace) -> int:
     from galaxea_r1lite_bridge.robot.config import RobotConfig
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
+    if given.video and given.imagination is None:
+        raise ConfigError("--video films what is compared with --imagination DATASET: name one")
     robot = RobotConfig.load(given.robot)
     source = policy_source(given.policy, given.mapping)
     policy_factory(source)  # what does not exist is wrong use; what is wrong with it is found by the check
@@ -61,9 +71,13 @@ def run(given: argparse.Namespace) -> int:
             tried = try_once(policy, frame)
             said = policy.said if isinstance(policy, RemotePolicy) else {}
             found = figures(policy.info, robot, frame, tried, said)
+            if given.imagination is not None:
+                found["imagination"] = check_imagination(policy, given.imagination, robot, given.video)
     except (ConfigError, ValueError) as error:
         raise RunError(str(error)) from None
     PlainConsole().print(table(found))
+    if given.imagination is not None:
+        PlainConsole().print(imagination_table(found["imagination"]))
     if given.plot is not None:
         from fastwam_policy.visualization.chunk_plot import plot_chunk
 

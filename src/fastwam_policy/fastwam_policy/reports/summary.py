@@ -262,6 +262,8 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if policy := summary["identity"]:
         source, origin = policy.get("source") or policy.get("folder", ""), policy.get("origin", "origin not known")
         lines.insert(1, ("weights", f"{origin}, {source}, sha256 {policy.get('sha256') or 'not known'}"))
+        if before := policy.get("distilled_from"):
+            lines.insert(2, ("distilled from", before))
     if start := summary.get("start_state"):
         lines.append(("joints at arming", str(Familiarity(**start))))
     if done := summary["simulation"]:

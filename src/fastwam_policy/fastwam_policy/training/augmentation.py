@@ -7,6 +7,8 @@ it, and a fixed number of versions costs that once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -17,21 +19,22 @@ _SATURATION = (0.6, 1.4)
 _GAIN = (0.75, 1.25)  # of all channels together
 _CAST = (0.9, 1.1)  # of each channel besides
 _OFFSET = 20.0  # of 255, up or down
-_BLUR = 1.5  # pixels, the largest deviation
+_BLUR = (0.1, 1.5)  # pixels of deviation
 
 
-def augmented(pictures: Pixels, random: np.random.Generator) -> Pixels:
-    """RGB pictures [N, H, W, 3] of one camera, all changed in the same way."""
-    height, width = pictures.shape[1:3]
+def augmented(pictures: Sequence[Pixels], random: np.random.Generator) -> list[Pixels]:
+    """RGB pictures [H, W, 3] of one camera, all changed in the same way."""
+    height, width = pictures[0].shape[:2]
     rows, columns = (round(size * (1 - random.uniform(0, _CUT))) for size in (height, width))
     top, left = random.integers(height - rows + 1), random.integers(width - columns + 1)
     saturation = random.uniform(*_SATURATION)
     mixed = saturation * np.eye(3) + (1 - saturation) / 3
     colour = random.uniform(*_GAIN) * random.uniform(*_CAST, 3)[:, None] * mixed
     affine = np.column_stack([colour, np.full(3, random.uniform(-_OFFSET, _OFFSET))])
-    deviation = random.uniform(0, _BLUR)
-    changed = np.empty_like(pictures)
-    for picture, target in zip(pictures, changed, strict=True):
+    deviation = random.uniform(*_BLUR)
+
+    def change(picture: Pixels) -> Pixels:
         part = cv2.resize(picture[top : top + rows, left : left + columns], (width, height))
-        target[:] = cv2.transform(cv2.GaussianBlur(part, (0, 0), max(deviation, 0.1)), affine)
-    return changed
+        return np.asarray(cv2.transform(cv2.GaussianBlur(part, (0, 0), deviation), affine), np.uint8)
+
+    return [change(picture) for picture in pictures]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fastwam_policy.model.checkpoint import CheckpointError
 from fastwam_policy.model.flow import initial_noise, make_schedule
@@ -60,6 +61,16 @@ class Imagination:
         observed = self._autoencoder.encode(to_model_input(canvas, model.dtype, model.device)[:, :, None])
         shape = (1, observed.shape[1], config.latent_frames, *observed.shape[3:])
         noise = initial_noise(shape, config.seed, model.dtype, model.device)
-        video = self._autoencoder.decode(imagine(model, observed, noise, self._schedule, context))
+        return self._pixels(imagine(model, observed, noise, self._schedule, context))
+
+    @torch.inference_mode()
+    def reconstruct(self, canvases: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A video of canvases, RGB [F, H, W, 3], as the autoencoder gives it back: the best that can be imagined."""
+        model = self._bundle.model
+        frames = [to_model_input(canvas, model.dtype, model.device) for canvas in canvases]
+        return self._pixels(self._autoencoder.encode(torch.stack(frames, dim=2)))
+
+    def _pixels(self, latents: Tensor) -> NDArray[np.uint8]:
+        video = self._autoencoder.decode(latents)
         pixels = (video[0].float() + 1) * 127.5
         return pixels.round().to("cpu", torch.uint8).permute(1, 2, 3, 0).numpy()

@@ -126,7 +126,6 @@ class FastWamPolicy:
             )  # fmt: skip
         self._prepared: str | None = None
         self._previous: tuple[int, NDArray[np.float64]] | None = None
-        self._imagination: Imagination | None = None
 
     @cached_property
     def info(self) -> PolicyInfo:
@@ -163,12 +162,15 @@ class FastWamPolicy:
     def close(self) -> None:
         """Nothing: memory is freed with the last reference."""
 
+    @cached_property
+    def imagination(self) -> Imagination:
+        """What this bundle imagines; the first time the whole autoencoder is read. ConfigError as `Imagination`."""
+        return Imagination(self.bundle)
+
     def imagine(self, observation: Observation) -> Pixels:
-        """See :class:`ImaginingPolicy`; the first time the whole autoencoder is read. ConfigError as `Imagination`."""
-        if self._imagination is None:
-            self._imagination = Imagination(self.bundle)
+        """See :class:`ImaginingPolicy`, and :attr:`imagination`."""
         canvas = self.bundle.config.layout.compose(observation.images)
-        return self._imagination.imagine(canvas, observation.joints, observation.instruction)
+        return self.imagination.imagine(canvas, observation.joints, observation.instruction)
 
     def mean_pictures(self) -> dict[str, Pixels]:
         """See :class:`BlindablePolicy`."""
