@@ -156,6 +156,12 @@ def test_an_export_of_ours_says_how_wide_its_heads_are(random_bundle, tmp_path, 
         (lambda d: d["model"].update(positions=[7, 6]), "model.positions: its learned positions"),
         (lambda d: d["action"].update(stepwise=True), "action.stepwise: statistics for each step"),
         (lambda d: d["action"].update(relative=["left_arm_joint1"]), "action.relative: .*: left_arm_joint1"),
+        (
+            lambda d: d.update(
+                denoise_steps=2, distilled_from={"name": "many", "sha256": 64 * "0", "denoise_steps": 10}
+            ),
+            "distilled_from: weights that know 2 denoise steps",
+        ),
         (lambda d: d.update(dtype="bfloat16"), "dtype: it is computed in bfloat16, but stored as float32"),
         (lambda d: d.update(origin="trained"), "vae: an autoencoder of its own, not Wan2.2's: base_dim 8, not 160"),
     ],

@@ -9,6 +9,7 @@ import pytest
 
 from fastwam_policy.cli.main import main
 from fastwam_policy.data.lerobot_reader import Reader
+from fastwam_policy.performance import imagination
 from fastwam_policy.performance.imagination import check_imagination, psnr, ssim, table
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -76,7 +77,9 @@ def test_who_imagines_what_happens_is_right_in_all_measures(data):  # noqa: F811
     assert "read in what it imagines" in list(table(found).columns[0].cells)[4]
 
 
-def test_a_bundle_is_compared_and_filmed(data, small_bundle, tmp_path, capsys):  # noqa: F811
+def test_a_bundle_is_compared_and_filmed(data, small_bundle, tmp_path, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(imagination, "_OBSERVATIONS", 2)
+    monkeypatch.setattr(imagination, "_FITTED", 6)
     arguments = ["check-policy", small_bundle, "--imagination", data / "towel", "--json", tmp_path / "found.json"]
     with pytest.raises(SystemExit) as status:
         main([str(argument) for argument in (*arguments, "--video", tmp_path / "beside.mp4")])
@@ -84,7 +87,7 @@ def test_a_bundle_is_compared_and_filmed(data, small_bundle, tmp_path, capsys): 
     found = json.loads((tmp_path / "found.json").read_text())["imagination"]
     assert found["psnr"]["imagined"] < found["psnr"]["autoencoder"], "it has learned nothing"
     film = cv2.VideoCapture(str(tmp_path / "beside.mp4"))
-    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == found["observations"]
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == found["observations"] == 2
 
 
 def test_what_cannot_be_compared_is_one_line(data, small_bundle, tmp_path, capsys):  # noqa: F811

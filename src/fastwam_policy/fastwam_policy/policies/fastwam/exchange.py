@@ -172,6 +172,8 @@ def _lost(folder: Path, config: BundleConfig, stored: str) -> list[str]:
         reasons.append(
             f"action.relative: actions that count from the measured position: {', '.join(config.action.relative)}"
         )
+    if config.distilled_from:
+        reasons.append(f"distilled_from: weights that know {config.denoise_steps} denoise steps and no other number")
     if config.dtype not in (None, stored):
         reasons.append(f"dtype: it is computed in {config.dtype}, but stored as {stored}")
     # Of random weights and of imported ones the autoencoder is no part.
