@@ -32,9 +32,9 @@ setup(
         *((f"share/{NAME}/{folder}", glob(f"{folder}/*")) for folder in glob(f"{BUNDLE}/*") if isdir(folder)),
     ],
     install_requires=[
-        "setuptools", "accelerate", "argcomplete", "av", "diffusers", "httpx", "jinja2", "matplotlib", "msgpack",
-        "numpy", "opencv-python-headless", "pillow", "prometheus-client", "pyarrow", "pydantic>=2", "pyyaml",
-        "pyzmq", "rich", "rosbags", "safetensors", "scipy", "simplejpeg", "tensorboard", "torch>=2.4",
+        "setuptools", "accelerate", "argcomplete", "av", "diffusers", "fsspec", "httpx", "jinja2", "matplotlib",
+        "msgpack", "numpy", "opencv-python-headless", "pillow", "prometheus-client", "pyarrow", "pydantic>=2",
+        "pyyaml", "pyzmq", "rich", "rosbags", "safetensors", "scipy", "simplejpeg", "tensorboard", "torch>=2.4",
         "transformers", "websockets>=15", "youplot",
     ],
     extras_require={

@@ -31,6 +31,7 @@ PYPI = {
         "accelerate",
         "av",
         "diffusers",
+        "fsspec",
         "httpx",
         "msgpack",
         "mujoco",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from fastwam_policy.common.arguments import add_json, add_robot, add_workers, new_file, new_folder, write_figures
 
@@ -14,7 +13,7 @@ EXAMPLE = "./fastwam check-dataset data/mine --fix data/fixed"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("datasets", type=Path, nargs="+", help="folders, version 2.1 or 3.0")
+    parser.add_argument("datasets", nargs="+", help="folders or addresses, version 2.1 or 3.0")
     parser.add_argument("--policy", metavar="POLICY", help="compare the joints with those that this policy knows")
     parser.add_argument("--quick", action="store_true", help="decode no picture")
     parser.add_argument("--html", type=new_file, metavar="PATH", help="write a page with pictures of the worst")
@@ -29,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """1 where something is wrong."""
     from fastwam_policy.common.console import printable
+    from fastwam_policy.data.streamed import local_folder
     from fastwam_policy.reports.data_checks import check_dataset, write_check_page, write_fixed
     from fastwam_policy.reports.findings import lines
     from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -38,7 +38,10 @@ def run(given: argparse.Namespace) -> int:
         from fastwam_policy.policies.loading import inspect_policy
 
         info = inspect_policy(given.policy)
-    checked = [check_dataset(folder, robot, info, quick=given.quick, where=given.where) for folder in given.datasets]
+    checked = [
+        check_dataset(local_folder(place), robot, info, quick=given.quick, where=given.where)
+        for place in given.datasets
+    ]
     print(printable("\n".join(lines(checked))))
     if given.html:
         write_check_page(given.html, checked, "Datasets")

@@ -6,6 +6,7 @@ says so: frames that an encoder lost, videos of another rate and offsets that dr
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastwam_policy.common.files import refuse_pointer
+from fastwam_policy.data.streamed import is_streamed, present, times_file, touched
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 TOLERANCE: Final = 0.499  # of a period: at half a period two frames are equally near
@@ -50,14 +52,27 @@ def frame_times(path: Path) -> FrameTimes:
     """
     refuse_pointer(path)
     try:
-        about = path.stat()
+        about = touched(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be decoded: {error.strerror}") from None
-    return _frame_times(path, about.st_size, about.st_mtime_ns)
+    return _frame_times(path, about["size"], about["written"])
 
 
 @lru_cache(_VIDEOS_KEPT)
 def _frame_times(path: Path, _size: int, _written: int) -> FrameTimes:
+    if not is_streamed(path):
+        return _read_times(path)
+    kept = times_file(path)
+    if not kept.exists():
+        found, unfinished = _read_times(present(path)), kept.with_suffix(f".{os.getpid()}.npz")
+        np.savez(unfinished, seconds=found.seconds, stamps=found.stamps, size=found.size)
+        unfinished.replace(kept)
+    with np.load(kept) as arrays:
+        height, width = arrays["size"].tolist()
+        return FrameTimes(arrays["seconds"], arrays["stamps"], (height, width))
+
+
+def _read_times(path: Path) -> FrameTimes:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

@@ -9,6 +9,7 @@ from typing import Final, cast
 import av
 import numpy as np
 
+from fastwam_policy.data.streamed import present
 from fastwam_policy.policies.base import Pixels
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -77,7 +78,7 @@ def _decoded(path: Path, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
 
 def _decoded_from(path: Path, first: int | None) -> Iterator[tuple[int, av.VideoFrame]]:
     """As :func:`_decoded`; all frames with None."""
-    with av.open(str(path)) as container:
+    with av.open(str(present(path))) as container:
         stream = container.streams.video[0]
         stream.codec_context.options = {"err_detect": "explode"}
         stream.codec_context.thread_count = 1  # with more, damage is passed over

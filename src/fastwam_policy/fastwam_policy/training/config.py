@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
 
 from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
@@ -23,8 +31,8 @@ class TrainingConfig(StrictModel):
 
     policy: BundleConfig
     """What the trained bundle will say of itself."""
-    datasets: list[Path] = Field(min_length=1)
-    """LeRobot datasets, version 2.1 or 3.0."""
+    datasets: list[Path | Annotated[str, StringConstraints(pattern="://")]] = Field(min_length=1)
+    """LeRobot datasets, version 2.1 or 3.0: folders, or addresses that fsspec opens."""
     autoencoder: Uncompared[Path]
     """Folder in diffusers' format: from train-autoencoder, or `vae/` of an imported bundle. Its files are compared."""
     text_embeddings: Path | None = None

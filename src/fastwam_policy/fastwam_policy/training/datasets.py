@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fastwam_policy.data.body import Body
 from fastwam_policy.data.lerobot_reader import Reader
+from fastwam_policy.data.streamed import local_folder
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
 from fastwam_policy.policies.fastwam.embodiments import BENCHMARKS
 from fastwam_policy.policies.robot_check import check_robot
@@ -25,7 +26,7 @@ def open_datasets(config: TrainingConfig, robot: Path | None = None) -> list[Rea
     """
     policy = config.policy
     body = _body(policy, robot)
-    readers = [Reader(folder, body, policy.fps, _cameras(policy)) for folder in config.datasets]
+    readers = [Reader(local_folder(place), body, policy.fps, _cameras(policy)) for place in config.datasets]
     for reader in readers:
         reader.leave_out_unusable()
         _check_toggled(reader, policy)

@@ -16,6 +16,7 @@ from typing import Any
 
 from fastwam_policy.common.files import sha256, write_json
 from fastwam_policy.data.lerobot_reader import Reader, RecordedEpisode
+from fastwam_policy.data.streamed import present, touched
 
 _TAIL = 2**20  # bytes
 
@@ -48,7 +49,7 @@ def forget_contents(latents: Path) -> None:
 
 def note_contents(latents: Path, reader: Reader, episode: RecordedEpisode) -> None:
     """After latents were written."""
-    videos = {camera: _touched(path) | {"sha256": _hash(path)} for camera, (path, _) in episode.videos.items()}
+    videos = {camera: touched(path) | {"sha256": _hash(path)} for camera, (path, _) in episode.videos.items()}
     write_json(_note(latents), {"rows": _rows(reader, episode), "videos": videos, "latents": _tail(latents)})
 
 
@@ -69,20 +70,15 @@ def _rows(reader: Reader, episode: RecordedEpisode) -> str:
     return hashlib.sha256(reader.times(episode).tobytes() + repr(begins).encode()).hexdigest()
 
 
-def _touched(path: Path) -> dict[str, int]:
-    about = path.stat()
-    return {"size": about.st_size, "written": about.st_mtime_ns, "touched": about.st_ctime_ns}
-
-
 def _is(noted: dict[str, Any], path: Path) -> bool:
-    now = _touched(path)
+    now = touched(path)
     if any(noted[name] != now[name] for name in ("size", "written")):
         return False
     return noted["touched"] == now["touched"] or noted["sha256"] == _hash(path)
 
 
 def _hash(path: Path) -> str:
-    return _hash_of(path, *_touched(path).values())
+    return _hash_of(present(path), *touched(path).values())
 
 
 @lru_cache
