@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from typing import get_args
 from unittest.mock import patch
 
 import torch
@@ -18,9 +19,11 @@ from torch.nn import functional
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.training_loss import Batch, Draws, TimestepSampler, training_loss
+from fastwam_policy.training.trained import Trained, choose_trained
 
 GPUS = (1, 2, 4, 8, 64)
-BYTES = 4 * 5  # float32: weights, gradients, two figures of Adam, averages
+WEIGHT, LEARNED = 4, 4 * 4  # bytes, float32: a weight; gradient, two figures of Adam and average of one that is trained
+LORA_RANK = 16
 RESERVE = 6.0  # GB
 TEXT, HORIZON = 128, 32  # tokens, actions
 LATENTS = (3, 24, 20)  # frames, rows, columns: 9 video frames of 384x320, as in the official RoboTwin policy
@@ -78,24 +81,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--memory", type=float, default=80, help="GB of a GPU (default 80)")
     parser.add_argument("--size", choices=list(PRESETS), default="full")
+    parser.add_argument("--trained", choices=get_args(Trained), default="all", help="as in a training's configuration")
     given = parser.parse_args()
     with ELSEWHERE:
-        model = FastWam(replace(PRESETS[given.size])).to(torch.bfloat16)
+        model = FastWam(replace(PRESETS[given.size]))
+        choose_trained(model, given.trained, LORA_RANK)
+    model.to(torch.bfloat16)
     count = sum(weight.numel() for weight in model.parameters())
+    learned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     # Of one observation less is copied than of each of several.
     two, three = ({way: activations(model, batch, checkpointing=way) for way in (False, True)} for batch in (2, 3))
     each = {way: three[way] - two[way] for way in two}
     each[True] += each[False] / model.config.video.num_layers  # the layer that is computed again
-    whole = 2 * count / 1e9  # in bfloat16, while a step runs: the shipped configuration shards the model as one unit
+    # In bfloat16, while a step runs: the shipped configuration shards the model as one unit.
+    whole = 2 * (count + learned) / 1e9
     print(
-        f"{count / 1e9:.2f} billion weights. An observation's activations: {each[False]:.1f} GB, or "
-        f"{each[True]:.2f} GB with gradient_checkpointing; bfloat16 weights and their gradients: {2 * whole:.0f} GB\n"
+        f"{count / 1e9:.2f} billion weights, {learned / 1e9:.2f} trained. An observation's activations: "
+        f"{each[False]:.1f} GB, or {each[True]:.2f} GB with gradient_checkpointing; bfloat16 weights and their "
+        f"gradients: {whole:.0f} GB\n"
     )
     print("| GPUs | weights, gradients, Adam, averages on each | batch_size that fits | with checkpointing |")
     print("|---|---|---|---|")
     for gpus in GPUS:
-        share = count * BYTES / gpus / 1e9
-        free = given.memory - RESERVE - share - 2 * whole
+        share = (count * WEIGHT + learned * LEARNED) / gpus / 1e9
+        free = given.memory - RESERVE - share - whole
         fits = [max(0, int(free / each[way])) for way in (False, True)]
         print(f"| {gpus} | {share:.1f} GB | {fits[0] or 'none'} | {fits[1] or 'none'} |")
 
