@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fastwam_policy.cli.main import main
 from fastwam_policy.common.processes import shipped_bundle
 from fastwam_policy.policies.base import ActionChunk, CameraInput, Channel, Frame, PolicyInfo
 from fastwam_policy.policies.loading import load_policy
+from fastwam_policy.simulation import evaluate
 from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, run_episode
 from fastwam_policy.simulation.evaluate import Evaluation, gather, summarise, table
 from fastwam_policy.simulation.takeover import corrected
@@ -221,13 +223,21 @@ def test_a_bundle_is_evaluated_in_parallel_and_failures_are_filmed(random_bundle
     with pytest.raises(SystemExit) as ended:
         main([
             "eval-sim", str(random_bundle), "--episodes", "2", "--time-limit", "1", "--workers", "2",
-            "--videos", str(tmp_path / "videos"), "--json", str(figures),
+            "--denoise-steps", "2", "--videos", str(tmp_path / "videos"), "--json", str(figures),
         ])  # fmt: skip
     assert ended.value.code == 0
     summary = json.loads(figures.read_text())
     assert summary["failures"] == {"no corner grasped": 2}
+    assert summary["how"]["denoise_steps"] == 2
     assert "0 % of 2" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == ["seed_0.mp4", "seed_1.mp4"]
+
+
+def test_denoise_steps_are_an_option_of_the_bundle(monkeypatch):
+    given, policy = [], SimpleNamespace(prepare=lambda instruction: None)
+    monkeypatch.setattr(evaluate, "load_policy", lambda source, options: given.append(options) or policy)
+    evaluate.ready_policy("some/bundle", instruction="fold", denoise_steps=2)
+    assert given == [{"denoise_steps": 2}]
 
 
 def test_an_interrupted_evaluation_goes_on(tmp_path, capsys):
@@ -299,6 +309,7 @@ def test_episodes_run_through_the_nodes(random_bundle, tmp_path):
     [
         (["--episodes", "0"], "--episodes: must be at least 1"),
         (["--time-limit", "0"], "--time-limit: must be above 0"),
+        (["--denoise-steps", "0"], "--denoise-steps: must be at least 1"),
         (["--workers", "-1"], "--workers: must be at least 0"),
         (["--latency", "-1"], "--latency: must be at least 0, got -1; see: fastwam eval-sim --help"),
         (["--task", "cube"], "no text embedding for the prompt"),

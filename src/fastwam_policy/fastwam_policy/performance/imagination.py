@@ -69,11 +69,13 @@ def check_imagination(policy: Policy, dataset: Path, robot: RobotConfig, video: 
         )
     order = [reader.body.action_names.index(name) for name in config.action.names]
     read_action = _Regression(*_pictures_and_actions(policy, reader, long[::2], order))
-    policy.prepare(long[1].task)
+    prepared = ""
     steps = np.minimum(stride * np.arange(1, config.video_frames), config.horizon - 1)
     figures: dict[str, list[tuple[float, float]]] = {"imagined": [], "no change": [], "autoencoder": []}
     chunks, recorded, seen, shown, strips = [], [], [], [], []
     for moment in _moments(policy, reader, long[1::2], order):
+        if moment.observation.instruction != prepared:
+            policy.prepare(prepared := moment.observation.instruction)
         imagined, happened = policy.imagine(moment.observation), moment.pictures
         through = policy.imagination.reconstruct(happened)
         still = np.broadcast_to(happened[:1], happened.shape)
