@@ -12,6 +12,7 @@ from fastwam_policy.cli.main import parsers
 from fastwam_policy.common.processes import ARGUMENTS
 from fastwam_policy.runtime.reasons import PolicyReason
 from galaxea_r1lite_bridge.execution.reasons import Reason
+from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 ROOT = Path(__file__).parents[3]
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
@@ -174,3 +175,12 @@ def test_each_numbered_reason_is_on_the_page_of_troubles(heading, reasons):
     cells = re.findall(r"^\| ([\d, ]+) \|", part, re.MULTILINE)
     numbers = [int(number) for cell in cells for number in cell.split(",")]
     assert sorted(numbers) == sorted(reason for reason in reasons if reason)
+
+
+def test_each_topic_and_service_is_on_the_page_of_nodes():
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src").glob("*/*/nodes/*_node.py")]
+    names = {name for source in sources for name in re.findall(r'"(~/[a-z_]+)", ', source)}
+    for name in vars(RobotConfig.load().interfaces).values():
+        names.add(re.sub(r"^[a-z]+_node/", "~/", name))
+    assert len(names) >= 20
+    assert [name for name in sorted(names) if f"`{name}" not in TEXTS["docs/reference/nodes.md"]] == []
