@@ -1,7 +1,7 @@
 """Turn recordings into a LeRobot dataset and look into it. You see its size, its numbers, and a picture of five frames.
 
 source scripts/env.sh
-python examples/convert_and_inspect.py output/my_dataset frames.png bags/towel_fold_sample
+python examples/convert_and_inspect.py output/small_dataset frames.png bags/towel_fold_sample
 """
 
 import sys
