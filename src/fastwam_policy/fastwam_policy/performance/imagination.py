@@ -125,16 +125,17 @@ def ssim(one: Pixels, other: Pixels) -> float:
 
 def table(found: Mapping[str, Any]) -> Table:
     """The figures for a terminal."""
-    shown = Table("", "PSNR, dB", "SSIM", title=f"The imagined future of {found['observations']} observations")
+    title = f"The imagined future of {found['observations']} observations"
+    shown = Table("", "PSNR, dB", "SSIM", "error of the actions", title=title)
     for name in found["psnr"]:
-        shown.add_row(name, f"{found['psnr'][name]:.1f}", f"{found['ssim'][name]:.3f}")
+        shown.add_row(name, f"{found['psnr'][name]:.1f}", f"{found['ssim'][name]:.3f}", "")
     for name, text in (
         ("happened", "read in what happened, against the recorded actions"),
         ("imagined", "read in what it imagines, against its own actions"),
         ("of another", "the same of another observation"),
     ):
         errors = ", ".join(f"{error:.3g} {unit}" for unit, error in found["actions"][name].items())
-        shown.add_row(text, errors, "")
+        shown.add_row(text, "", "", errors)
     return shown
 
 
