@@ -58,7 +58,13 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 namespace=given["namespace"],
                 parameters=[{"robot_description": description, **simulated}],
             ),
-            Node(package="rviz2", executable="rviz2", arguments=["-d", str(rviz)], parameters=[simulated]),
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                namespace=given["namespace"],  # the topics in its file are relative
+                arguments=["-d", str(rviz)],
+                parameters=[simulated],
+            ),
         ]
     return actions
 

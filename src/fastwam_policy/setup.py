@@ -33,9 +33,9 @@ setup(
     ],
     install_requires=[
         "setuptools", "accelerate", "argcomplete", "av", "diffusers", "fsspec", "httpx", "jinja2", "matplotlib",
-        "msgpack", "numpy", "opencv-python-headless", "pillow", "prometheus-client", "pyarrow", "pydantic>=2",
-        "pyyaml", "pyzmq", "rich", "rosbags", "safetensors", "scipy", "simplejpeg", "tensorboard", "torch>=2.4",
-        "transformers", "websockets>=15", "youplot",
+        "msgpack", "numpy", "opencv-python-headless", "pillow", "prometheus-client", "psutil", "pyarrow",
+        "pydantic>=2", "pyyaml", "pyzmq", "rich", "rosbags", "safetensors", "scipy", "simplejpeg", "tensorboard",
+        "torch>=2.4", "transformers", "websockets>=15", "youplot",
     ],
     extras_require={
         "lora": ["peft>=0.21"],  # for trained: lora

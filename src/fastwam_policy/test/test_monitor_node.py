@@ -109,4 +109,10 @@ def test_markers_show_chunk_replaced_rest_and_executed_path(ros):
     assert re.fullmatch(r"\w+ and [\w ]+, \d+ mm", words.text)
     assert paths[-1].poses[3].header.stamp == time_message(BEGIN_NS + 11 * STEP_NS)
     assert "no status from the bridge" in seen("status")[-1].text
+    plane, edges = (next(m for m in seen("workspace") if m.id == number) for number in (0, 1))
+    assert plane.pose.position.z == ROBOT.workspace.table_height
+    assert len(edges.points) == 2 * 12
+    dots = [m for m in seen("gripper") if m.header.stamp == last.header.stamp]
+    assert sum(len(m.points) for m in dots) == 2 * H
+    ros.until(lambda: any(m.action == Marker.DELETEALL for message in markers for m in message.markers))
     assert set(ROBOT.groups["left_arm"].joints) <= set(joint_states[-1].name)

@@ -22,7 +22,8 @@ PYTHON_PACKAGES = ("fastwam_policy", "galaxea_r1lite_bridge", "galaxea_r1lite_si
 KEYS = {
     "PIL": "python3-pil", "argcomplete": "python3-argcomplete", "cv2": "python3-opencv", "jinja2": "python3-jinja2",
     "matplotlib": "python3-matplotlib", "numba": "python3-numba", "numpy": "python3-numpy",
-    "pydantic": "python3-pydantic", "rich": "python3-rich", "scipy": "python3-scipy", "yaml": "python3-yaml",
+    "psutil": "python3-psutil", "pydantic": "python3-pydantic", "rich": "python3-rich", "scipy": "python3-scipy",
+    "yaml": "python3-yaml",
 }  # fmt: skip
 # Names on PyPI of what is not declared to rosdep; a comment in package.xml names it.
 PYPI = {

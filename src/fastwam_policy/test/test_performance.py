@@ -139,3 +139,13 @@ def test_bench_wire_measures_both_forms(tmp_path, capsys):
     assert raw["bytes"] > 3 * 320 * 180 * 3 > jpeg["bytes"]
     assert 0 < raw["p50_ms"] <= raw["p99_ms"] <= raw["longest_ms"]
     assert "320 x 180" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_bench_nodes_measures_three_nodes_of_a_moving_robot(tmp_path, capsys):
+    assert run("bench-nodes", "--seconds", 2, "--json", tmp_path / "nodes.json") == 0
+    written = json.loads((tmp_path / "nodes.json").read_text())
+    assert set(written["nodes"]) == {"bridge_node", "recorder_node", "monitor_node"}
+    assert all(0 < node["cpu"] < 2 and node["memory"] > 10 for node in written["nodes"].values())
+    assert written["tracking"] > 0.5
+    assert "bridge_node: " in capsys.readouterr().out

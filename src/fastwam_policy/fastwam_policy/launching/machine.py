@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from fastwam_policy.common.middleware import missing
+from galaxea_r1lite_bridge.nodes.real_time import HOW_TO_ALLOW
 
 State = Literal["ok", "warning", "fault"]
 _PYTHONS = ((3, 10), (3, 13))
@@ -162,8 +163,11 @@ def priorities() -> Iterator[Finding]:
     """Whether this user may ask for real-time priority."""
     highest, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
     allowed = os.geteuid() == 0 or highest != 0
-    word = "allowed" if allowed else "not allowed"
-    yield Finding("real-time priority", "ok", f"{word}; the nodes do without it, and notice late ticks")
+    if allowed:
+        yield Finding("real-time priority", "ok", "allowed: bridge_node takes it")
+    else:
+        yield Finding("real-time priority", "warning", "not allowed: bridge_node may tick late beside other programs",
+                      HOW_TO_ALLOW)  # fmt: skip
 
 
 def disk() -> Iterator[Finding]:

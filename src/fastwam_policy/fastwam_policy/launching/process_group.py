@@ -12,9 +12,12 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+
+import psutil
 
 from fastwam_policy.common.lifetime import with_parent
 
@@ -22,6 +25,19 @@ PATIENCE = 10.0  # s for a process to end before it is killed
 _PERIOD = 0.01  # s between two looks at the processes
 _LAST_LINES = 1.0  # s for the last lines of a process to come through
 _COLOURS = (36, 33, 32, 35, 34, 31)  # of ANSI terminals
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a process and its children have of the machine."""
+
+    cpu_seconds: float
+    """Processor time since they began."""
+    memory: int
+    """Bytes resident."""
+    threads: int
+    handles: int
+    """Open files, sockets and the like."""
 
 
 class ProcessGroup:
@@ -80,6 +96,10 @@ class ProcessGroup:
                 return name, process.returncode
         return None
 
+    def used(self, name: str) -> Used:
+        """What a process, and those that it has started, have used by now."""
+        return used(psutil.Process(self._processes[name].pid))
+
     def wait(self) -> tuple[str, int]:
         """Name and exit status of the first process that ends by itself."""
         while (first := self.ended()) is None:
@@ -117,6 +137,18 @@ class ProcessGroup:
                 suppress(OSError, ValueError),
             ):  # without a terminal the process must not wait for its reader
                 print(f"{begin}{time.strftime('%X')} {name:{self._width}} |{end} {line.rstrip()}", flush=True)
+
+
+def used(process: psutil.Process) -> Used:
+    """What a process and its children use."""
+    times, memory, threads, handles = 0.0, 0, 0, 0
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess), one.oneshot():
+            times += sum(one.cpu_times()[:2])
+            memory += one.memory_info().rss
+            threads += one.num_threads()
+            handles += one.num_fds()
+    return Used(times, memory, threads, handles)
 
 
 def _popen(command: Sequence[str], output: int | IO[bytes]) -> subprocess.Popen[str]:

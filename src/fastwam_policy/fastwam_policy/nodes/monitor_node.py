@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import textwrap
 import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ament_index_python.packages import get_package_share_directory
 from nav_msgs.msg import Path as PathMessage
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
 
@@ -25,15 +25,19 @@ from fastwam_policy.visualization.scene import ArmGeometry
 from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
-from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, nanoseconds, time_message
-from galaxea_r1lite_bridge.nodes.joint_stream import subscribe_joints
-from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, qos_profile, run
+from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, time_message
+from galaxea_r1lite_bridge.nodes.joint_stream import JointReader
+from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
+from galaxea_r1lite_bridge.nodes.side_node import bare_node
 from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
 
 _STATUS_PERIOD = 0.1  # s between two updates of the executed path and the text
+_STILL = 1.5  # s without newer positions after which nothing is shown; markers live as long
+_LINE = 40  # letters of the text
 _SILENT = 1.0  # s after which a policy counts as gone
 _END_OF_TIME = 2**31 * 10**9  # ns, the last stamp that a message can hold
+_NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _ALARMS = (State.FAULT, State.ESTOP)
 
 
@@ -50,7 +54,7 @@ class MonitorNode(ManagedNode):
         self._period: float = 1.0 / values["rate"]
         self._robot = robot = RobotConfig.load(values["robot_config"])
         self._executed_ns = round(1e9 * values["executed_time"])
-        self._geometry = ArmGeometry(robot)
+        self._geometry, self._box = ArmGeometry(robot), np.array(robot.workspace.box)
         grippers = [name for name, group in robot.commanded.items() if group.unit == "mm"]
         widest = limit_arrays(robot.commanded).upper
         self._grippers = [(robot.slices[name].start, widest[robot.slices[name].start]) for name in grippers]
@@ -58,18 +62,18 @@ class MonitorNode(ManagedNode):
     def activate(self) -> None:
         """Subscribe and begin to publish."""
         robot, names = self._robot, self._robot.interfaces
-        self._lock = threading.Lock()
         self._measured: dict[str, NDArray[np.float64]] = {}
-        self._newest_ns = 0
+        self._newest_ns = self._shown_ns = 0
+        self._shown_at, self._cleared = 0.0, False
         self._executed: deque[tuple[int, dict[str, NDArray[np.float64]]]] = deque()
         self._chunk: Chunk | None = None
         self._bridge, self._policy, self._policy_at = BridgeView(), PolicyStatus(), 0.0
-        sensor = qos_profile(robot.qos.sensor)
+        self._listener = bare_node(self, "listener", self.context)
+        self._joint_inputs = {
+            name: JointReader(self, self._listener, group.feedback, robot.gates[name], _NEWEST)
+            for name, group in robot.groups.items()
+        }
         self._inputs = [
-            *(
-                subscribe_joints(self, group.feedback, robot.gates[name], self._callback(name), sensor)
-                for name, group in robot.groups.items()
-            ),
             BoundedSubscription(self, ActionChunk, names.action_chunk, self._on_chunk, 5),
             BoundedSubscription(self, BridgeStatus, names.bridge_status, self._bridge.store, 10),
             BoundedSubscription(self, PolicyStatus, names.policy_status, self._on_policy, 10),
@@ -89,30 +93,29 @@ class MonitorNode(ManagedNode):
         """Release all topics; markers disappear when their lifetime ends."""
         for ticker in self._tickers:
             self.destroy_timer(ticker)
+        self._listener.destroy_node()
         for subscription in self._inputs:
             subscription.destroy()
         for publisher in (self._joints, self._markers, *self._paths.values()):
             self.destroy_publisher(publisher)
 
-    def _callback(self, name: str) -> Callable[[JointState, NDArray[np.float64]], None]:
-        def store(message: JointState, positions: NDArray[np.float64]) -> None:
-            stamp_ns = nanoseconds(message.header.stamp)
-            with self._lock:
-                if stamp_ns < self._newest_ns - self._executed_ns:  # time went back: what was seen is of another run
+    def _read_joints(self) -> None:
+        """Take the newest positions."""
+        for name, reader in self._joint_inputs.items():
+            for joints in reader.read():
+                # Time went back: what was seen is of another run.
+                if joints.stamp_ns < self._newest_ns - self._executed_ns:
                     self._executed.clear()
-                self._newest_ns = stamp_ns
-                self._measured[name] = positions
-
-        return store
+                self._newest_ns, self._measured[name] = joints.stamp_ns, joints.positions
 
     def _on_policy(self, status: PolicyStatus) -> None:
         self._policy, self._policy_at = status, time.monotonic()
 
     def _publish_joints(self) -> None:
-        with self._lock:
-            measured, stamp = dict(self._measured), time_message(self._newest_ns)
+        self._read_joints()
+        stamp = time_message(self._newest_ns)
         positions: dict[str, float] = {}
-        for name, values in measured.items():
+        for name, values in self._measured.items():
             positions |= self._robot.urdf_positions(name, values)
         if positions:
             message = JointState(name=list(positions), position=list(positions.values()))
@@ -122,10 +125,9 @@ class MonitorNode(ManagedNode):
     def _pose(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Measured positions [D] and those of the torso; None until all of them are known."""
         robot = self._robot
-        with self._lock:
-            if any(name not in self._measured for name in robot.actuated):
-                return None
-            positions = np.concatenate([self._measured[name] for name in robot.actuated])
+        if any(name not in self._measured for name in robot.actuated):
+            return None
+        positions = np.concatenate([self._measured[name] for name in robot.actuated])
         return positions[: len(robot.joint_names)], positions[len(robot.joint_names) :]
 
     def _on_chunk(self, message: ActionChunk) -> None:
@@ -157,30 +159,50 @@ class MonitorNode(ManagedNode):
 
     def _publish_status(self) -> None:
         pose = self._pose()
-        if pose is None:
+        if pose is None or self._stands_still():
             return
         tools = {arm: path[0] for arm, path in self._geometry.tool_paths(pose[0][None], pose[1]).items()}
-        with self._lock:
-            now_ns = self._newest_ns
-            if not self._executed or self._executed[-1][0] != now_ns:
-                self._executed.append((now_ns, tools))
-            while self._executed[0][0] < now_ns - self._executed_ns:
-                self._executed.popleft()
-            executed = list(self._executed)
+        now_ns = self._newest_ns
+        if not self._executed or self._executed[-1][0] != now_ns:
+            self._executed.append((now_ns, tools))
+        while self._executed[0][0] < now_ns - self._executed_ns:
+            self._executed.popleft()
         factory = MarkerFactory(self._robot.workspace.frame, time_message(now_ns))
         markers = [
-            factory.executed(number, np.array([points[arm] for _, points in executed]))
+            factory.executed(number, np.array([points[arm] for _, points in self._executed]))
             for number, arm in enumerate(self._robot.workspace.arms)
         ]
-        policy = self._policy if time.monotonic() - self._policy_at < _SILENT else PolicyStatus()
-        words = f"bridge {self._bridge.text}\npolicy {PolicyState(policy.state).name}"
-        if policy.reason:
-            words += f", {policy.reason} {policy.reason_text}"
-        if len(policy.latency_p50):
-            words += f", {policy.latency_p50[-1]:.0f} ms"
         markers += factory.nearest(self._geometry.nearest(*pose))
-        markers.append(factory.text(words, alarm=self._bridge.state in _ALARMS or policy.reason in CAMERA_WATCHDOGS))
+        markers += factory.workspace(self._box, self._robot.workspace.table_height)
+        policy = self._policy if time.monotonic() - self._policy_at < _SILENT else PolicyStatus()
+        alarm = self._bridge.state in _ALARMS or policy.reason in CAMERA_WATCHDOGS
+        markers.append(factory.text(self._words(policy), alarm=alarm))
         self._markers.publish(MarkerArray(markers=markers))
+
+    def _words(self, policy: PolicyStatus) -> str:
+        """Instruction, states with their reasons, and the age of the chunk that is followed."""
+        bridge = self._bridge.status
+        age = f", chunk of {bridge.plan_age:.1f} s ago" if bridge is not None and bridge.plan_age >= 0 else ""
+        thinking = f", {policy.latency_p50[-1]:.0f} ms" if len(policy.latency_p50) else ""
+        why = f", {policy.reason} {policy.reason_text}" if policy.reason else ""
+        lines = [
+            policy.instruction,
+            f"bridge {self._bridge.text}{age}",
+            f"policy {PolicyState(policy.state).name}{why}{thinking}",
+        ]
+        return "\n".join(part for line in lines if line for part in textwrap.wrap(line, _LINE))
+
+    def _stands_still(self) -> bool:
+        """Whether no newer positions have come for a while: then markers, whose lifetime no clock ends, are cleared."""
+        steady = time.monotonic()
+        if self._newest_ns != self._shown_ns:
+            self._shown_ns, self._shown_at = self._newest_ns, steady
+        still = steady - self._shown_at > _STILL
+        if still and not self._cleared:
+            factory = MarkerFactory(self._robot.workspace.frame, time_message(self._newest_ns))
+            self._markers.publish(MarkerArray(markers=[factory.cleared()]))
+        self._cleared = still
+        return still
 
 
 def main() -> None:

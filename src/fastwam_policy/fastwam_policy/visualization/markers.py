@@ -5,6 +5,7 @@ Every marker has a lifetime, so that nothing stays on the screen when its source
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,10 +24,10 @@ _LIFETIME = duration_message(1_500_000_000)  # as long as a chunk is followed at
 _EARLY, _LATE = np.array([0.13, 0.75, 0.95]), np.array([0.95, 0.25, 0.55])  # colours of a chunk's first and last step
 _EXECUTED, _REPLACED, _COMMITTED = (0.95, 0.8, 0.2, 1.0), (0.6, 0.6, 0.6, 0.6), (1.0, 1.0, 1.0, 1.0)
 _ALARM = (1.0, 0.4, 0.3, 1.0)
-_GHOST = (0.4, 0.8, 1.0, 0.25)
-_WIDTH, _THIN = 0.006, 0.003  # m
-_FINGERS = (0.006, 0.022)  # m, size of a step's dot with the gripper closed and open
-_TEXT_SIZE, _TEXT_AT, _SMALL_TEXT = 0.05, (0.5, 0.0, 1.75), 0.02  # m
+_GHOST, _TABLE, _BOX = (0.4, 0.8, 1.0, 0.15), (0.6, 0.5, 0.4, 0.3), (0.5, 0.5, 0.5, 0.6)
+_WIDTH, _THIN, _HAIR = 0.01, 0.004, 0.002  # m
+_FINGERS = (0.006, 0.011, 0.016, 0.022)  # m, size of a step's dot from a closed gripper to an open one
+_TEXT_SIZE, _TEXT_AT, _SMALL_TEXT = 0.15, (0.3, 0.0, 1.62), 0.06  # m
 _ALIGNED = 1e-9  # m: a bar of no length, or along z
 
 
@@ -42,17 +43,23 @@ class MarkerFactory:
         self._header = Header(frame_id=frame, stamp=stamp)
 
     def predicted(self, arm: int, points: NDArray[np.float64], openness: NDArray[np.float64]) -> list[Marker]:
-        """A chunk's tool path [H, 3], coloured by time; a dot at each step shows the gripper's opening, 0..1."""
+        """A chunk's tool path [H, 3], coloured by time; the dot of each step is the larger the more the gripper opens.
+
+        `openness` is 0..1. A list of spheres has one size: there is one for each of `_FINGERS`.
+        """
         share = np.linspace(0, 1, len(points))[:, None]
         colors = [_color((*rgb, 1.0)) for rgb in (1 - share) * _EARLY + share * _LATE]
         line = self._line("predicted", arm, points, _WIDTH)
         line.colors = colors
+        sizes = np.rint(np.clip(openness, 0, 1) * (len(_FINGERS) - 1)).astype(int)
         dots = []
-        for step, (point, color) in enumerate(zip(points, colors, strict=True)):
-            dot = self._marker("gripper", 100 * arm + step, Marker.SPHERE)
-            dot.pose.position, dot.color = _point(point), color
-            size = _FINGERS[0] + float(np.clip(openness[step], 0, 1)) * (_FINGERS[1] - _FINGERS[0])
-            dot.scale = Vector3(x=size, y=size, z=size)
+        for number, size in enumerate(_FINGERS):
+            dot = self._marker("gripper", len(_FINGERS) * arm + number, Marker.SPHERE_LIST)
+            steps = np.flatnonzero(sizes == number)
+            if not len(steps):
+                dot.action = Marker.DELETE
+            dot.points, dot.colors = [line.points[k] for k in steps], [colors[k] for k in steps]
+            dot.scale = _size([size] * 3)
             dots.append(dot)
         return [line, *dots]
 
@@ -90,6 +97,25 @@ class MarkerFactory:
         words.scale, words.color = Vector3(z=_SMALL_TEXT), _color(color)
         return [self._line("nearest", 0, pair.points, _THIN, color), words]
 
+    def workspace(self, box: NDArray[np.float64], table: float) -> list[Marker]:
+        """The plane of the table at a height, and the edges of the box [2, 3] that no tool leaves, m."""
+        low, high = box
+        plane = self._marker("workspace", 0, Marker.CUBE)
+        plane.pose.position = _point(np.array([*(low + high)[:2] / 2, table]))
+        plane.scale, plane.color = _size([*(high - low)[:2], _HAIR]), _color(_TABLE)
+        edges = self._marker("workspace", 1, Marker.LINE_LIST)
+        corners = np.array(list(itertools.product(*box.T)))
+        pairs = [(a, b) for a, b in itertools.combinations(corners, 2) if np.count_nonzero(a != b) == 1]
+        edges.points, edges.color = [_point(corner) for pair in pairs for corner in pair], _color(_BOX)
+        edges.scale.x = _HAIR
+        return [plane, edges]
+
+    def cleared(self) -> Marker:
+        """Takes all markers away: those of a clock that stands still live on."""
+        marker = self._marker("", 0, Marker.ARROW)
+        marker.action = Marker.DELETEALL
+        return marker
+
     def text(self, words: str, *, alarm: bool) -> Marker:
         """State, reason and latency above the robot."""
         marker = self._marker("status", 0, Marker.TEXT_VIEW_FACING)
@@ -126,6 +152,11 @@ class MarkerFactory:
 def _point(values: NDArray[np.float64]) -> Point:
     x, y, z = (float(value) for value in values)
     return Point(x=x, y=y, z=z)
+
+
+def _size(values: Sequence[float]) -> Vector3:
+    x, y, z = (float(value) for value in values)
+    return Vector3(x=x, y=y, z=z)
 
 
 def _color(rgba: Sequence[float]) -> ColorRGBA:

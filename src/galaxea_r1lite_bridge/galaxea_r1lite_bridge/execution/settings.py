@@ -64,6 +64,7 @@ class BridgeSettings(StrictModel):
     arm_on_start: bool
     closed_loop: bool
     control_rate: float
+    realtime_priority: int
     status_rate: float
     future_tolerance: float
     home_speed: float

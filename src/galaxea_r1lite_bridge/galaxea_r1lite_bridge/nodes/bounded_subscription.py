@@ -56,7 +56,7 @@ class BoundedReader:
     ) -> None:
         self.bound = _BOUNDS.get(kind.__name__, _USUAL)
         """Bytes of the longest message that is read, as serialised."""
-        self._node, self._on_refused = node, on_refused
+        self._node, self._kind, self._on_refused = node, kind, on_refused
         self.subscription = node.create_subscription(kind, topic, _never, qos, raw=True, callback_group=_EventsOnly())
         """What is waited for."""
         self._handle = self.subscription.handle
@@ -78,6 +78,14 @@ class BoundedReader:
                 return
             if taken is not None:
                 yield taken
+
+    def parse(self, taken: Taken) -> Any | None:
+        """The message; None: it is malformed, and was refused."""
+        try:
+            return deserialize_message(taken.data, self._kind)
+        except Exception as error:  # noqa: BLE001  rclpy has no type of its own for it
+            self.refuse(f"malformed: {error}")
+            return None
 
     def refuse(self, why: str) -> None:
         """Count and warn of a message that is not used."""
@@ -122,7 +130,7 @@ class BoundedSubscription(Waitable):  # type: ignore[misc]
         on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(node.default_callback_group)
-        self._node, self._kind, self._callback = node, kind, callback
+        self._node, self._callback = node, callback
         self._reader = BoundedReader(node, kind, topic, qos, on_refused)
         self._handle = self._reader.subscription.handle
         node.add_waitable(self)
@@ -158,13 +166,7 @@ class BoundedSubscription(Waitable):  # type: ignore[misc]
 
     async def execute(self, taken: Taken | None) -> None:
         """Hand it on."""
-        if taken is None:
-            return
-        try:
-            message = deserialize_message(taken.data, self._kind)
-        except Exception as error:  # noqa: BLE001  rclpy has no type of its own for it
-            self._reader.refuse(f"malformed: {error}")
-        else:
+        if taken is not None and (message := self._reader.parse(taken)) is not None:
             self._callback(message)
 
 

@@ -36,13 +36,15 @@ class DeadlineLoop:
     A deadline that has already passed is skipped, never caught up: two commands in a burst would be a jump.
     """
 
-    def __init__(self, rate: float, tick: Callable[[], None], on_error: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, rate: float, tick: Callable[[], None], on_error: Callable[[BaseException], None], name: str = "control"
+    ) -> None:
         self._period_ns = round(_NS / rate)
         self._tick = tick
         self._on_error = on_error
         self._stopping = threading.Event()
         self._ticks: deque[int] = deque(maxlen=max(2, round(rate) + 1))
-        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to tick."""

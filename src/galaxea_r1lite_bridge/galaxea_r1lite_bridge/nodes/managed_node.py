@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -206,6 +207,7 @@ def run(make_node: Callable[[], ManagedNode]) -> NoReturn:
         configured = node.autostart()
         ending = on_ending()
         if configured and node.autoactivate():
+            gc.freeze()  # what lives as long as the node is not gone through again, nor as the process ends
             while not (node.finished.is_set() or ending.is_set()):
                 executor.spin_once(timeout_sec=_SPIN)
             status = node.exit_status
