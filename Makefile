@@ -57,7 +57,7 @@ matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; ho
 interop: setup ## clients and servers of other projects against ours, each in an environment of its own. PEERS="openpi xpolicylab lerobot"
 	@PEERS="$(PEERS)" scripts/interop.sh
 
-ray: setup ## a Ray cluster of two nodes on this machine, one of which is killed; Ray is beside .venv, in .venv-ray
+ray: setup ## a Ray cluster of two nodes on this machine: a node and a driver are killed, its cost is measured; in .venv-ray
 	@scripts/ray.sh
 
 benchmark-libero: setup ## the environment of LIBERO's simulator, for ./fastwam benchmark libero: 2 GB in .venv-benchmark

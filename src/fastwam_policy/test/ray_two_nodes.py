@@ -1,15 +1,23 @@
-"""A real Ray cluster of two nodes on this machine: one is killed, and nothing is lost or doubled. Run by `make ray`."""
+"""A real Ray cluster of two nodes on this machine: a node and a driver are killed, its cost is measured: make ray."""
 
 import os
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import pieces
 import psutil
+from point_benchmark import PointBenchmark
 
+from fastwam_policy.benchmarks.base import NOOP
+from fastwam_policy.benchmarks.results import Results
+from fastwam_policy.benchmarks.run import how, run
 from fastwam_policy.common.parallel import Where, map_tasks
+
+REPEATS, COUNT, SECONDS = 3, 24, 0.25
 
 
 def listening():
@@ -22,14 +30,8 @@ def listening():
     }
 
 
-if __name__ == "__main__":
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # as ray_cluster does
-    import ray
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": 10**8}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    second, folder, found = cluster.add_node(**node), Path(tempfile.mkdtemp()), []
+def lose_a_node(cluster, second, folder):
+    found = []
     for result in map_tasks(pieces.slowly, [(number, folder) for number in range(9)], Where(ray=cluster.address)):
         found.append(result)
         in_work = [number for number in range(9) if 0 < sum(each == number for each, _ in found) < 3]
@@ -39,6 +41,60 @@ if __name__ == "__main__":
             second = None
     assert sorted(found) == [(number, part) for number in range(9) for part in range(3)]
     assert len(list(folder.iterdir())) > 9, "the node did nothing when it was killed"
-    print("nothing was lost or doubled, and nothing listened beyond this machine", flush=True)
+    print("a node was killed: nothing was lost or doubled, and nothing listened beyond this machine", flush=True)
+
+
+def drive(address, folder):
+    """What a command does: play what is missing, and keep each result."""
+    benchmark = PointBenchmark(folder)
+    results = Results(folder / "results", how(benchmark, NOOP))
+    run(benchmark, results, benchmark.tasks(benchmark.suites), None, Where(ray=address))
+
+
+def lose_the_driver(cluster, folder):
+    command = [sys.executable, __file__, cluster.address, str(folder)]
+    driver, file = subprocess.Popen(command), folder / "results" / "episodes.jsonl"
+    while driver.poll() is None and not (file.exists() and file.read_bytes().count(b"\n")):
+        time.sleep(0.01)
+    driver.kill()
+    driver.wait()
+    kept = file.read_text().splitlines()[:-1]  # the last one may be incomplete
+    subprocess.run(command, check=True)
+    lines = file.read_text().splitlines()
+    benchmark = PointBenchmark(folder)
+    results, tasks = Results(folder / "results", how(benchmark, NOOP)), benchmark.tasks(benchmark.suites)
+    played = [(each.suite, each.task, each.trial) for each in results.of(tasks, None)]
+    assert len(kept) < len(played) == len(set(played)) == sum(task.trials for task in tasks), played
+    assert lines[: len(kept)] == kept
+    print(f"a driver was killed after {len(kept) + 1} of {len(played)} episodes: the next played the rest", flush=True)
+
+
+def span(where):
+    """Time from the first result to the last, s: without the start of processes."""
+    arrived = [time.monotonic() for _ in map_tasks(pieces.busy, [(n, SECONDS) for n in range(COUNT)], where)]
+    return arrived[-1] - arrived[0]
+
+
+def compare(cluster):
+    """Both in turn, since other load comes and goes; the least of each."""
+    turns = [(span(Where(workers=2)), span(Where(ray=cluster.address))) for _ in range(REPEATS)]
+    pool, ray = (min(each) for each in zip(*turns, strict=True))
+    print(f"{COUNT} pieces of {SECONDS} s, 2 at a time: pool {pool:.2f} s, Ray {ray:.2f} s, {ray / pool - 1:+.1%}")
+
+
+if __name__ == "__main__":
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # as ray_cluster does
+    if len(sys.argv) > 1:
+        drive(sys.argv[1], Path(sys.argv[2]))
+        sys.exit()
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": 10**8}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    lose_a_node(cluster, cluster.add_node(**node), Path(tempfile.mkdtemp()))
+    cluster.add_node(**node)
+    lose_the_driver(cluster, Path(tempfile.mkdtemp()))
+    compare(cluster)
     ray.shutdown()  # a node cannot go before its driver
     cluster.shutdown()

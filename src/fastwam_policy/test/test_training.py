@@ -37,7 +37,7 @@ from fastwam_policy.training.config import TrainingConfig, changed
 from fastwam_policy.training.initialization import initialise, interpolated
 from fastwam_policy.training.mean_pictures import mean_picture
 from fastwam_policy.training.statistics import dataset_statistics
-from fastwam_policy.training.trainer import _Trainer, check_output, train
+from fastwam_policy.training.trainer import _Trainer, check_output, parts_of_a_batch, train
 from fastwam_policy.training.windows import Windows, cache_latents, load_samples
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
@@ -274,14 +274,11 @@ def test_other_data_are_refused_in_the_middle(data, tmp_path):
         train(config, tmp_path / "out")
 
 
-def test_another_number_of_processes_is_refused(data, tmp_path):
-    """The batch of a step would be another one."""
-    train(configuration(data, steps=2, checkpoint_every=1), tmp_path / "out")
-    last = tmp_path / "out" / "checkpoints" / "step_00000002"
-    progress = json.loads((last / "progress.json").read_text())
-    (last / "progress.json").write_text(json.dumps(progress | {"processes": 8}))
-    with pytest.raises(ConfigError, match="begun with 8 processes, not 1"):
-        train(configuration(data, steps=2, checkpoint_every=1), tmp_path / "out")
+def test_processes_that_cannot_share_a_batch_equally_are_refused(tmp_path):
+    assert [parts_of_a_batch(8, now, tmp_path) for now in (1, 2, 4, 8)] == [8] * 4
+    for now in (3, 16):
+        with pytest.raises(ConfigError, match=f"begun with 8 processes, not {now}"):
+            parts_of_a_batch(8, now, tmp_path)
 
 
 @pytest.mark.slow
@@ -417,9 +414,9 @@ def test_gradient_checkpointing_changes_no_gradient():
 def test_two_processes_train_together(data, tmp_path):
     """Each takes its share of the batch, and what they learn is one: their weights are equal, and differ from one's.
 
-    One of them lags, and is waited for.
+    One of them lags, and is waited for. One process can go on from there, with the same result.
     """
-    config = configuration(data, steps=3, batch_size=2, warm_up=0, ema_decay=0.0)
+    config = configuration(data, steps=3, batch_size=2, warm_up=0, ema_decay=0.0, checkpoint_every=2)
     done = by_two_processes(config, tmp_path, limit=100, delay=2)
     assert done.returncode == 0, done.stderr[-2000:]
     summary = json.loads((tmp_path / "two" / "summary.json").read_text())
@@ -427,9 +424,15 @@ def test_two_processes_train_together(data, tmp_path):
     assert json.loads((tmp_path / "figures.json").read_text()) == summary
     # The gradient of two processes with 2 observations each is the mean of theirs: computed here by hand.
     one = train_by_hand(config, tmp_path / "one")
-    two = load_file(tmp_path / "two" / "checkpoints" / "step_00000003" / "model.safetensors")
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5, msg=name)
+    checkpoints = tmp_path / "two" / "checkpoints"
+    for processes in (2, 1):
+        found = load_file(checkpoints / "step_00000003" / "model.safetensors")
+        for name, value in one.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+        if processes == 2:
+            shutil.rmtree(checkpoints / "step_00000003")
+            train(config, tmp_path / "two")
+    assert json.loads((checkpoints / "step_00000003" / "progress.json").read_text())["processes"] == 2
 
 
 @pytest.mark.slow
@@ -458,20 +461,21 @@ def by_two_processes(config, folder, limit, delay):
 
 @pytest.mark.slow
 def test_two_processes_share_the_weights(data, tmp_path):
-    """FSDP with the shipped configuration, on CPUs: the averages are those of whole models, also after a restart."""
+    """FSDP with the shipped configuration, on CPUs: the averages are those of whole models, also where one goes on."""
     path, output = tmp_path / "config.yaml", tmp_path / "shared"
     config = configuration(
         data, steps=3, batch_size=2, warm_up=0, validate_every=2, checkpoint_every=2, stored_as="float32"
     )
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0",
+        sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0",
         "--mixed_precision", "no", "--config_file", str(CONFIG.parent / "accelerate" / "fsdp.yaml"),
         str(Path(__file__).with_name("sharded_on_cpu.py")), "train", str(path), str(output), "--threads", "1",
     ]  # fmt: skip
     expected = train_by_hand(config, tmp_path / "one")
-    for _ in range(2):
-        done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=180, check=False)
+    for processes in ("2", "1"):
+        wanted = [*command[:3], "--num_processes", processes, *command[3:]]
+        done = subprocess.run(wanted, env=os.environ, capture_output=True, text=True, timeout=180, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         stored = load_file(output / "last" / "model.safetensors")
         for name, value in expected.items():

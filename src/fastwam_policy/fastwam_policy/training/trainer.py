@@ -175,6 +175,7 @@ class _Trainer:
             cpu=not torch.cuda.is_available(),  # several processes on a CPU are only seen with this
             kwargs_handlers=[InitProcessGroupKwargs(timeout=_LAG)],
         )
+        self._parts = self.accelerator.num_processes  # of each batch: another training may have been begun with more
         check_output(config, output)
         _check_teacher(config)
         readers = open_datasets(config, robot)
@@ -294,16 +295,17 @@ class _Trainer:
         config, accelerator = self.config, self.accelerator
         numbers = self._windows.draw(
             np.random.default_rng((config.seed, step)),
-            config.batch_size * accelerator.num_processes,
+            config.batch_size * self._parts,
             config.approach_share,
             config.intervention_share,
         )
-        own = numbers[accelerator.process_index :: accelerator.num_processes]
-        torch.manual_seed((config.seed * config.steps + step) * accelerator.num_processes + accelerator.process_index)
-        batch = self._disturbed(self._windows.batch(own, accelerator.device))
-        with accelerator.autocast():
-            losses: Losses = self._loss(batch, self._modes[step % len(self._modes)])
-            accelerator.backward(losses.total)
+        own = range(accelerator.process_index, self._parts, accelerator.num_processes)
+        for part in own:
+            torch.manual_seed((config.seed * config.steps + step) * self._parts + part)
+            batch = self._disturbed(self._windows.batch(numbers[part :: self._parts], accelerator.device))
+            with accelerator.autocast():
+                losses: Losses = self._loss(batch, self._modes[step % len(self._modes)])
+                accelerator.backward(losses.total / len(own))
         norm = accelerator.clip_grad_norm_(_trained(self._loss), config.gradient_clip)
         self._optimizer.step()
         self._schedule.step()
@@ -383,8 +385,7 @@ class _Trainer:
             self.accelerator.save_state(unfinished)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            processes = self.accelerator.num_processes
-            finish(unfinished, step, {"best": best, "seconds": seconds, "processes": processes})
+            finish(unfinished, step, {"best": best, "seconds": seconds, "processes": self._parts})
 
     def _resume(self) -> tuple[int, dict[str, float], float]:
         """Load the last checkpoint; first step, the best validation so far, and seconds it took."""
@@ -396,12 +397,8 @@ class _Trainer:
         if problems and self.accelerator.is_main_process:
             self.accelerator.print(f"{'; '.join(problems)}: the checkpoint before it is used")
             put_aside(folder, checkpoint)
-        progress, now = read_progress(checkpoint), self.accelerator.num_processes
-        if (before := progress.get("processes", now)) != now:
-            raise ConfigError(
-                f"{self.output} was begun with {before} processes, not {now}: batch_size counts for each. Continue "
-                f"with {before}, or begin another folder with start_from"
-            )
+        progress = read_progress(checkpoint)
+        self._parts = parts_of_a_batch(progress.get("processes", self._parts), self._parts, self.output)
         self.accelerator.load_state(checkpoint)
         self._average.to(self.accelerator.device)
         self.accelerator.print(f"continuing after step {progress['step']}")
@@ -489,6 +486,20 @@ def _tracker(name: str) -> str:
 
 def _trained(loss: nn.Module) -> list[nn.Parameter]:
     return [weights for weights in loss.parameters() if weights.requires_grad]
+
+
+def parts_of_a_batch(begun: int, now: int, output: Path) -> int:
+    """With so many processes a training was begun; each of those that are there `now` does the part of several.
+
+    Raises:
+        ConfigError: they cannot share the parts equally.
+    """
+    if begun % now:
+        raise ConfigError(
+            f"{output} was begun with {begun} processes, not {now}: batch_size counts for each. Continue with {begun} "
+            "or a divisor of it, or begin another folder with start_from"
+        )
+    return begun
 
 
 def _require_space(output: Path, weights: int) -> None:
