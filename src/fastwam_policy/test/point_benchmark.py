@@ -42,7 +42,7 @@ class PointBenchmark:
     def tasks(self, suites):
         return [Task(suite, number, f"go home {number}", TRIALS) for suite in suites for number in range(2)]
 
-    def policy(self, source, mode):
+    def policy(self, source, mode=""):
         if source == EXPERT:
             return None
         return Noop(INTERFACE) if source == NOOP else load_policy(source, {"mode": mode} if mode else {})

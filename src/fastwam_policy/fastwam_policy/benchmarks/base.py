@@ -137,7 +137,7 @@ class Benchmark(Protocol):
             RunError: it does not start.
         """
 
-    def policy(self, source: str, mode: str) -> Policy | None:
+    def policy(self, source: str, mode: str = "") -> Policy | None:
         """The policy of that source, or NOOP; None for EXPERT. It fits the benchmark.
 
         `mode` is a way to infer, for a bundle whose variant has several; empty for its first.

@@ -119,7 +119,7 @@ class Libero:
         found = _tasks(environment_python("libero"), tuple(dict.fromkeys(folders.values())))
         return [Task(suite, k, *about, told=True) for suite in suites for k, about in enumerate(found[folders[suite]])]
 
-    def policy(self, source: str, mode: str) -> Policy | None:
+    def policy(self, source: str, mode: str = "") -> Policy | None:
         """See :class:`Benchmark`."""
         return None if source == EXPERT else INTERFACE.policy(source, mode)
 

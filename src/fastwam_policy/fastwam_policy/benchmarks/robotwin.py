@@ -83,7 +83,7 @@ class RoboTwin:
         names = known["limits"] if self.assets else known["standin"]
         return [Task(suite, number, name, _TRIALS) for suite in suites for number, name in enumerate(names)]
 
-    def policy(self, source: str, mode: str) -> Policy | None:
+    def policy(self, source: str, mode: str = "") -> Policy | None:
         """See :class:`Benchmark`."""
         return INTERFACE.policy(source, mode)
 

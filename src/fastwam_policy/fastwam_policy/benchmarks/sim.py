@@ -64,7 +64,7 @@ class Sim:
         numbered = list(enumerate(TASKS.values()))
         return [Task(suite, k, task.instruction, _TRIALS, told=True) for suite in suites for k, task in numbered]
 
-    def policy(self, source: str, mode: str) -> Policy | None:
+    def policy(self, source: str, mode: str = "") -> Policy | None:
         """See :class:`Benchmark`."""
         robot = RobotConfig.load(self.robot)
         if source == EXPERT:
