@@ -164,9 +164,9 @@ def priorities() -> Iterator[Finding]:
     highest, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
     allowed = os.geteuid() == 0 or highest != 0
     if allowed:
-        yield Finding("real-time priority", "ok", "allowed: bridge_node takes it")
+        yield Finding("real-time priority", "ok", "allowed; bridge_node takes it with its parameter realtime_priority")
     else:
-        yield Finding("real-time priority", "warning", "not allowed: bridge_node may tick late beside other programs",
+        yield Finding("real-time priority", "warning", "not allowed: bridge_node cannot take realtime_priority",
                       HOW_TO_ALLOW)  # fmt: skip
 
 

@@ -35,9 +35,6 @@ class Used:
     """Processor time since they began."""
     memory: int
     """Bytes resident."""
-    threads: int
-    handles: int
-    """Open files, sockets and the like."""
 
 
 class ProcessGroup:
@@ -141,14 +138,12 @@ class ProcessGroup:
 
 def used(process: psutil.Process) -> Used:
     """What a process and its children use."""
-    times, memory, threads, handles = 0.0, 0, 0, 0
+    times, memory = 0.0, 0
     for one in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess), one.oneshot():
             times += sum(one.cpu_times()[:2])
             memory += one.memory_info().rss
-            threads += one.num_threads()
-            handles += one.num_fds()
-    return Used(times, memory, threads, handles)
+    return Used(times, memory)
 
 
 def _popen(command: Sequence[str], output: int | IO[bytes]) -> subprocess.Popen[str]:
