@@ -21,7 +21,7 @@ $(error BUNDLE is now called POLICY: make demo POLICY=$(BUNDLE))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data test test-fast fuzz ci matrix interop ray benchmark-libero benchmark-robotwin lint docs pictures wheels lock clean
+.PHONY: help setup demo data test test-fast fuzz ci coverage matrix interop ray benchmark-libero benchmark-robotwin lint docs pictures wheels lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -46,10 +46,12 @@ fuzz: setup ## generated histories against the rules of docs/concepts/safety.md:
 	@bash -c '. scripts/env.sh && OMP_NUM_THREADS=1 exec .venv/bin/python -m src.galaxea_r1lite_bridge.test.fuzz \
 	  $(if $(SECONDS),--seconds $(SECONDS)) $(if $(filter command,$(firstword $(origin SEED))),--seed $(SEED))'
 
-ci: PARALLEL += --cov
 ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation
-	@bash -c '. scripts/env.sh && .venv/bin/pytest $(PARALLEL) -m "slow and not alone" --cov-append && \
-	  exec .venv/bin/pytest -m "slow and alone" --cov --cov-append'
+	@bash -c '. scripts/env.sh && .venv/bin/pytest $(PARALLEL) -m "slow and not alone" && \
+	  exec .venv/bin/pytest -m "slow and alone"'
+
+coverage: setup ## which lines of the parts without ROS the tests of `make test` run
+	@bash -c '. scripts/env.sh && exec .venv/bin/pytest $(PARALLEL) -m "not slow" --cov'
 
 matrix: ## the tests on each Python 3.10 to 3.13 here, with NumPy 1.26 and 2; hours. PYTHONS="3.11" NUMPYS="1.26" TESTS= MATRIX=
 	@scripts/matrix.sh

@@ -427,7 +427,7 @@ def test_status_says_once_whether_a_task_can_be_run(world):
         answer = subprocess.run(command, capture_output=True, text=True)
         return answer.returncode, json.loads(answer.stdout), answer.stderr
 
-    code, said, text = status()
+    code, said, text = status("--seconds", "60")
     assert (code, said["able"], said["obstacles"]) == (0, True, [])
     assert said["bridge"]["state"] == State.DISARMED
     assert {stream["name"] for stream in said["bridge"]["feedback"]} == set(ROBOT.groups)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -202,7 +204,8 @@ class Operator(Node):
         room = max(height - _FIXED - max(left.row_count, 1 + right.row_count), _FEWEST)
         shown = [Text(message, no_wrap=True, overflow="ellipsis") for message in messages[-room:]]
         top = (headline(bridge, policy), remarks, Rule(), middle, Rule())
-        return Group(*top, *shown, Rule(), Text(_HELP, style="dim"))
+        keys = textwrap.fill(_HELP, shutil.get_terminal_size().columns)  # rich breaks lines at no-break spaces, too
+        return Group(*top, *shown, Rule(), Text(keys, style="dim"))
 
     def _remarks(self) -> list[str]:
         """What the task, the switches and the pose say."""
