@@ -70,10 +70,10 @@ class CountedImages:
         values, count = np.arange(_VALUES) / (_VALUES - 1), self._counts.sum(axis=1)
         mean = self._counts @ values / count
         figures = {
-            "min": [values[channel > 0].min() for channel in self._counts],
-            "max": [values[channel > 0].max() for channel in self._counts],
+            "min": np.array([values[channel > 0].min() for channel in self._counts]),
+            "max": np.array([values[channel > 0].max() for channel in self._counts]),
             "mean": mean,
             "std": np.sqrt((self._counts * (values - mean[:, None]) ** 2).sum(axis=1) / count),
         }
-        found = {name: np.reshape(value, (3, 1, 1)).tolist() for name, value in figures.items()}
+        found = {name: value.reshape(3, 1, 1).tolist() for name, value in figures.items()}
         return found | {"count": [len(self._chosen)]}

@@ -94,7 +94,7 @@ def _of_episode(values: Vectors) -> dict[str, Vectors]:
 def _combined(episodes: list[dict[str, Vectors]]) -> dict[str, list[Any]]:
     """Episodes count alike, however long they are."""
     figures = {name: np.stack([episode[name] for episode in episodes]).astype(np.float64) for name in episodes[0]}
-    result: dict[str, Vectors] = {}
+    result: dict[str, NDArray[np.float64]] = {}
     for kind, axes in (("stepwise", 0), ("global", (0, 1))):
         mean = figures["mean"].mean(axis=axes)
         result |= {

@@ -47,7 +47,7 @@ class SessionView:
         self._measured: dict[str, NDArray[np.float64]] = {}
         self._executed: deque[NDArray[np.float64]] = deque(maxlen=_EXECUTED)
         self._said: dict[str, str] = {}
-        self._last_ns = 0
+        self._last_ns = self._chunk_ns = 0
         self._urdf = UrdfTree.from_file_path(robot.urdf_path, entity_path_prefix="scene")
         self._urdf.log_urdf_to_recording(recording)
         frame = rr.CoordinateFrame(robot.workspace.frame)
@@ -70,7 +70,7 @@ class SessionView:
         for name, camera in robot.cameras.items():
             if camera.type.endswith("CompressedImage"):
                 found[camera.topic] = ("sensor_msgs/msg/CompressedImage", self._image(f"cameras/{name}"))
-        return found
+        return {topic: (kind, _stamped(handler)) for topic, (kind, handler) in found.items()}
 
     def _blueprint(self) -> Any:
         cameras = [rrb.Spatial2DView(origin=f"cameras/{name}", name=name) for name in self._robot.cameras]
@@ -160,7 +160,10 @@ class SessionView:
         for arm, points in self._geometry.tool_paths(actions, self._torso()).items():
             pieces = np.stack([points[:-1], points[1:]], axis=1)
             self._to.log(f"scene/predicted/{arm}", rr.LineStrips3D(list(pieces), colors=colors[1:], radii=0.004))
-        # Two chunks overlap in time: they take turns, so that each is one line.
+        # Chunks overlap in time: two take turns, each as long as two last, so that each is one line.
+        between_ns, self._chunk_ns = stamp_ns - self._chunk_ns, stamp_ns
+        if between_ns > 0:
+            actions = actions[: max(1, 2 * between_ns // step_ns)]
         times = (stamp_ns + step_ns * np.arange(len(actions))).astype("datetime64[ns]")
         for column, name in enumerate(self._robot.joint_names):
             rr.send_columns(
@@ -189,6 +192,11 @@ class SessionView:
         if self._said.get(source) != text:
             self._said[source] = text
             self._to.log(f"events/{source}", rr.TextLog(text))
+
+
+def _stamped(handler: Handler) -> Handler:
+    """Leaves out what was said before the simulator's clock was heard: its stamp, 0, is half a century away."""
+    return lambda message: handler(message) if _stamp(message) else None
 
 
 def _stamp(message: Any) -> int:

@@ -119,7 +119,7 @@ class Fold(Task):
     def plan(self, simulation: Simulation) -> NDArray[np.float64] | None:
         """None with the towel in one gripper, or let go of, or with grippers in motion."""
         robot, grasps = simulation.robot, simulation.grasps
-        held = len(simulation.held) == len(grasps) and simulation.joints[~robot.is_arm].max() < _HOLDING
+        held = len(simulation.held) == len(grasps) and bool((simulation.joints[~robot.is_arm] < _HOLDING).all())
         if any(grasps.values()) and not held:
             return None
         return FoldExpert(robot, simulation.joints, vertices(simulation), held=held).targets
