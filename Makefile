@@ -8,6 +8,7 @@ VIEW ?=
 EPISODES ?= 500
 TESTS ?=
 SECONDS ?=
+MINUTES ?=
 PYTHONS ?=
 NUMPYS ?=
 MATRIX ?=
@@ -21,7 +22,7 @@ $(error BUNDLE is now called POLICY: make demo POLICY=$(BUNDLE))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data test test-fast fuzz ci coverage matrix interop ray benchmark-libero benchmark-robotwin lint docs pictures wheels lock clean
+.PHONY: help setup demo data test test-fast fuzz ci soak coverage matrix interop ray benchmark-libero benchmark-robotwin lint docs pictures wheels lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -49,6 +50,9 @@ fuzz: setup ## generated histories against the rules of docs/concepts/safety.md:
 ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation
 	@bash -c '. scripts/env.sh && .venv/bin/pytest $(PARALLEL) -m "slow and not alone" && \
 	  exec .venv/bin/pytest -m "slow and alone"'
+
+soak: setup ## simulated trials through the nodes for 10 minutes, or MINUTES=: does what they take of the machine grow?
+	@./fastwam soak $(if $(MINUTES),--minutes $(MINUTES))
 
 coverage: setup ## which lines of the parts without ROS the tests of `make test` run
 	@bash -c '. scripts/env.sh && exec .venv/bin/pytest $(PARALLEL) -m "not slow" --cov'

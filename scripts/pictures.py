@@ -4,9 +4,11 @@ fold     the simulated towel is folded, beside the chunks that the policy predic
 report   the page of a demo that is run for it: report.png
 operate  the operator's screen, with made-up figures: operate.svg
 check    what check-dataset says of a dataset that is damaged for it: check-dataset.svg
+rerun    a demo's session in the Rerun viewer: rerun.png
 
-report shows how well the machine keeps real time: let it do nothing else. Pages are shown by Chromium. Rerun
-and RViz are not among them: rerun.png was taken by hand, in the viewer of `./fastwam view SESSION`.
+report and rerun show how well the machine keeps real time: let it do nothing else. Pages are shown by Chromium, and
+Rerun's window by Xvfb (sudo apt install xvfb mesa-vulkan-drivers). RViz, which comes with a ROS 2 installation only,
+is not among them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -49,6 +52,7 @@ BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome")
 SEED, HEIGHT, EVERY = 0, 360, 2  # of the fold: its scene, px, and which of the camera's pictures are kept
 JOINTS = ("left_arm_joint2", "left_gripper", "right_arm_joint2", "right_gripper")
 WIDTH, LINES = 80, 24  # of the terminals
+WINDOW, BEGIN = (1400, 875), 20  # px of the viewer; s of the session that it does not show
 MAX_BYTES = 3_000_000  # of fold.webp: a README is read over slow lines, too
 
 
@@ -98,12 +102,33 @@ def fold(target: Path) -> None:
         raise SystemExit(f"pictures: {target} has {target.stat().st_size} bytes, more than {MAX_BYTES}")
 
 
-def report(target: Path) -> None:
-    """The top of a demo's report."""
+@contextmanager
+def demonstrated() -> Iterator[Path]:
+    """The session of a demo."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([*FASTWAM, "demo", "--output", folder], check=True)
-        (page,) = Path(folder).glob("sessions/*/report.html")
-        screenshot(page, target, 1400, 900)
+        (session,) = Path(folder).glob("sessions/*")
+        yield session
+
+
+def report(target: Path) -> None:
+    """The top of a demo's report."""
+    with demonstrated() as session:
+        screenshot(session / "report.html", target, 1400, 900)
+
+
+def viewer(target: Path) -> None:
+    """A window on a screen that nobody sees, and that is larger: the pointer stands in its middle."""
+    if shutil.which("xvfb-run") is None:
+        raise SystemExit("pictures: no Xvfb. On Debian or Ubuntu: sudo apt install xvfb mesa-vulkan-drivers")
+    width, height = WINDOW
+    screen = ["xvfb-run", "--auto-servernum", f"--server-args=-screen 0 {3 * width}x{3 * height}x24"]
+    options = [f"--window-size={width}x{height}", f"--screenshot-to={target}", "--bind=127.0.0.1", "--port=0"]
+    with demonstrated() as session:
+        file = session / "session.rrd"
+        subprocess.run([*FASTWAM, "view", session, "--begin", str(BEGIN), "--save", file], check=True)
+        subprocess.run([*screen, sys.executable, "-m", "rerun", file, *options], check=True)
+    Image.open(target).convert("RGB").resize(WINDOW).save(target, optimize=True)
 
 
 def operate(target: Path) -> None:
@@ -178,6 +203,7 @@ PICTURES: Mapping[str, tuple[Callable[[Path], None], str]] = {
     "report": (report, "report.png"),
     "operate": (operate, "operate.svg"),
     "check": (check, "check-dataset.svg"),
+    "rerun": (viewer, "rerun.png"),
 }
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import signal
 from pathlib import Path
 
-from fastwam_policy.common.arguments import add_robot, new_file
+from fastwam_policy.common.arguments import add_robot, new_file, number
 
 NAME, GROUP = "view", "run"
 HELP = "the running nodes, or a recorded session, in the Rerun viewer"
@@ -20,6 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--web", action="store_true", help="in a browser, on this machine only")
     parser.add_argument("--save", type=new_file, metavar="RRD", help="write a file for the viewer instead")
+    parser.add_argument(
+        "--begin", type=number(float, least=0), default=0.0, metavar="S", help="leave out the session's first seconds"
+    )
     parser.add_argument("--namespace", default="", help="namespace of the live nodes")
     add_robot(parser)
 
@@ -39,7 +42,7 @@ def run(given: argparse.Namespace) -> int:
 
             live_view(recording, robot, given.namespace)
         else:
-            print(f"{view_session(given.session, robot, recording)} messages")
+            print(f"{view_session(given.session, robot, recording, given.begin)} messages")
             if given.web:
                 print("Ctrl-C ends the viewer")
                 signal.pause()

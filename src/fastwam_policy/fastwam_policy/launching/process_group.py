@@ -35,6 +35,9 @@ class Used:
     """Processor time since they began."""
     memory: int
     """Bytes resident."""
+    threads: int
+    files: int
+    """Open ones, sockets among them."""
 
 
 class ProcessGroup:
@@ -138,12 +141,14 @@ class ProcessGroup:
 
 def used(process: psutil.Process) -> Used:
     """What a process and its children use."""
-    times, memory = 0.0, 0
+    times, memory, threads, files = 0.0, 0, 0, 0
     for one in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess), one.oneshot():
             times += sum(one.cpu_times()[:2])
             memory += one.memory_info().rss
-    return Used(times, memory)
+            threads += one.num_threads()
+            files += one.num_fds()
+    return Used(times, memory, threads, files)
 
 
 def _popen(command: Sequence[str], output: int | IO[bytes]) -> subprocess.Popen[str]:

@@ -46,7 +46,7 @@ def evaluate_nodes(
 
     def run(missing: Sequence[int]) -> Generator[EpisodeResult, None, None]:
         rclpy.init()
-        trials = _Trials(RobotConfig.load(robot), log)
+        trials = NodeEpisodes(RobotConfig.load(robot), log)
         try:
             trials.start_all(source, settings, robot, denoise_steps)
             yield from (trials.run_one(seed, settings) for seed in missing)
@@ -65,7 +65,9 @@ def evaluate_nodes(
     return gather(run, how, figures)
 
 
-class _Trials(TaskRig):
+class NodeEpisodes(TaskRig):
+    """Nodes that run episode after episode."""
+
     def __init__(self, robot: RobotConfig, log: Path) -> None:
         super().__init__("sim_trials", robot, log)
         self._policy: PolicyStatus | None = None

@@ -61,8 +61,10 @@ def shown(save: Path | None, *, web: bool) -> Iterator[rr.RecordingStream]:
             server.wait()
 
 
-def view_session(session: Path, robot: RobotConfig, recording: rr.RecordingStream) -> int:
+def view_session(session: Path, robot: RobotConfig, recording: rr.RecordingStream, begin: float = 0.0) -> int:
     """Show a recorded session: a folder of the demo or a recording itself; returns the number of messages.
+
+    Its first `begin` s are left out.
 
     Raises:
         ConfigError: it cannot be opened, or nothing in it is known.
@@ -72,7 +74,10 @@ def view_session(session: Path, robot: RobotConfig, recording: rr.RecordingStrea
     handlers = view.handlers()
     count = 0
     with closing(open_recording(path)) as reader:
-        for connection, _, data in track(reader.messages(), total=reader.message_count, description="messages"):
+        messages = reader.messages(start=reader.start_time + round(begin * 1e9))
+        for connection, _, data in track(
+            messages, total=None if begin else reader.message_count, description="messages"
+        ):
             known = handlers.get(connection.topic.lstrip("/"))
             if known is not None and connection.msgtype == known[0]:
                 message = usable(reader, connection, data)
@@ -80,7 +85,8 @@ def view_session(session: Path, robot: RobotConfig, recording: rr.RecordingStrea
                     known[1](message)
                     count += 1
     if not count:
-        raise ConfigError(f"{path}: none of its topics is known; they are those of docs/reference/nodes.md")
+        after = f" after {begin:g} s" if begin else ""
+        raise ConfigError(f"{path}: none of its topics{after} is known; they are those of docs/reference/nodes.md")
     return count
 
 
