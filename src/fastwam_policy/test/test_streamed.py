@@ -113,6 +113,15 @@ def test_what_cannot_be_read_is_said(fetched, monkeypatch, capsys):
         remote.images(remote.episodes[0], "head", [0])
 
 
+def test_a_dataset_at_an_address_is_checked_and_mended(fetched, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["check-dataset", ADDRESS, "--fix", str(tmp_path / "mended"), "--workers", "1"])
+    said = capsys.readouterr().out
+    assert f"{ADDRESS}: 3 episodes, " in said
+    assert "3 episodes are in" in said
+    assert len(reader(tmp_path / "mended").episodes) == 3
+
+
 def test_a_training_takes_folders_and_addresses():
     field = TypeAdapter(TrainingConfig.model_fields["datasets"].annotation)
     places = field.validate_python(["data/towel", ADDRESS])

@@ -28,7 +28,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """1 where something is wrong."""
     from fastwam_policy.common.console import printable
-    from fastwam_policy.data.streamed import local_folder
     from fastwam_policy.reports.data_checks import check_dataset, write_check_page, write_fixed
     from fastwam_policy.reports.findings import lines
     from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -39,8 +38,7 @@ def run(given: argparse.Namespace) -> int:
 
         info = inspect_policy(given.policy)
     checked = [
-        check_dataset(local_folder(place), robot, info, quick=given.quick, where=given.where)
-        for place in given.datasets
+        check_dataset(place, robot, info, quick=given.quick, where=given.where) for place in given.datasets
     ]
     print(printable("\n".join(lines(checked))))
     if given.html:

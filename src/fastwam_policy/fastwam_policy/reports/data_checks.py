@@ -21,6 +21,7 @@ from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
 from fastwam_policy.data.picture_watch import Report, watched
 from fastwam_policy.data.recorded_episode import ConvertSettings, read_episode
+from fastwam_policy.data.streamed import local_folder
 from fastwam_policy.policies.base import Pixels, PolicyInfo
 from fastwam_policy.reports.findings import Checked, Finding, Vectors, unlike_others, unlike_policy
 from fastwam_policy.reports.page import data_url, write_page
@@ -36,14 +37,18 @@ _WIDTH: Final = 320  # pixels of one
 
 
 def check_dataset(
-    folder: Path, robot: RobotConfig, policy: PolicyInfo | None = None, *, quick: bool = False,
+    place: str | Path, robot: RobotConfig, policy: PolicyInfo | None = None, *, quick: bool = False,
     where: Where = THIS_PROCESS,
 ) -> Checked:  # fmt: skip
     """Structure, names, units, ranges, times, videos against tables, pictures, and episodes against each other.
 
-    With `quick`, no picture is decoded; otherwise they are at `where`.
+    `place` is a folder, or an address as of :mod:`fastwam_policy.data.streamed`. With `quick`, no picture is decoded;
+    otherwise they are at `where`.
+
+    Raises:
+        ConfigError: the address cannot be opened, or is empty.
     """
-    checked = Checked(str(folder), 0)
+    checked, folder = Checked(str(place), 0), local_folder(place)
     try:
         reader = _reader(folder, robot)
     except ConfigError as error:
@@ -119,7 +124,7 @@ def write_fixed(checked: Sequence[Checked], target: Path, robot: RobotConfig) ->
     Raises:
         ConfigError: the datasets have several rates, or nothing can be used.
     """
-    if not (readers := [_reader(Path(each.source), robot) for each in checked if each.episodes]):
+    if not (readers := [_reader(local_folder(each.source), robot) for each in checked if each.episodes]):
         raise ConfigError(f"{target}: nothing can be used of {', '.join(each.source for each in checked)}")
     rates = {reader.fps for reader in readers}
     if len(rates) != 1:

@@ -45,7 +45,7 @@ class Checked:
     """One dataset or recording.
 
     Attributes:
-        source: its path.
+        source: its path, or address.
         episodes: of a dataset, those that were looked at; None for a recording.
         findings: what is wrong.
         intervention: share of the rows in which somebody had taken over.
