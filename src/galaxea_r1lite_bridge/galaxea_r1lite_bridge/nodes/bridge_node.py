@@ -46,6 +46,7 @@ from galaxea_r1lite_bridge.nodes.output import never_wait_for_output
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.nodes.real_time import go_before_others
 from galaxea_r1lite_bridge.nodes.side_node import SideNode, bare_node
+from galaxea_r1lite_bridge.nodes.state_log import StateLog
 from galaxea_r1lite_bridge.nodes.target_watch import TargetWatch
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.joint_gate import Flaw
@@ -93,6 +94,7 @@ class BridgeNode(ManagedNode):
         self._tick_count = self._backwards = 0
         self._jumps = self.on_clock_back(self._count_backwards)
         self._shown: tuple[State, Reason] | None = None
+        self._state_log = StateLog()
         self._chunk_latency = 0.0
         self._leaving = False
         target_qos = qos_profile(robot.qos.target)
@@ -346,9 +348,8 @@ class BridgeNode(ManagedNode):
             self._send(command, now_ns)
         self._tick_count += 1
         changed = self._shown != (command.state, command.reason)
-        if changed:
-            self._announce(command)
         if changed or self._tick_count % self._status_ticks == 0:
+            self._announce(command)
             self._publish_status(command, now_ns)
 
     def _count_backwards(self) -> None:
@@ -381,14 +382,15 @@ class BridgeNode(ManagedNode):
 
     def _announce(self, command: Command) -> None:
         """Log a change of state or reason; a fault and the emergency stop keep the base still."""
-        before = self._shown[0] if self._shown else State.INACTIVE
-        text = reason_text(command)
-        log = self.get_logger()
-        if command.state in (State.FAULT, State.ESTOP) and before != command.state:
+        grave = command.state in (State.FAULT, State.ESTOP)
+        if grave and (self._shown is None or self._shown[0] != command.state):
             self._hold_base()
-            log.error(f"{command.state.name}, {int(command.reason)}: {text}")
-        elif command.reason >= Reason.STARVED:
-            log.info(f"{command.state.name}, {int(command.reason)}: {text}")
+        if self._state_log.due(command.state, command.reason, time.monotonic()):
+            text = f"{command.state.name}, {int(command.reason)}: {reason_text(command)}"
+            if grave:
+                self.get_logger().error(text)
+            else:
+                self.get_logger().info(text)
 
     def _hold_base(self) -> None:
         """Zero speed: the base continues with its last command."""
