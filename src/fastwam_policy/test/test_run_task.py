@@ -395,14 +395,18 @@ def test_a_deadman_switch_needs_no_terminal(world, tmp_path):
     foot = os.open(tmp_path / "pedal", os.O_RDWR)
     command = [sys.executable, "-m", "fastwam_policy.cli", "operate", "--deadman", tmp_path / "pedal"]
     shown = tmp_path / "shown"
-    with shown.open("w") as file, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file) as process:
-        world.until(lambda: re.search("(?m)^DISARMED, 100 .* policy IDLE$", shown.read_text()))
+    with shown.open("w") as file:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file)
+    try:
+        world.until(lambda: re.search("(?m)^DISARMED, 100 .* policy IDLE", shown.read_text()))
         world.until(lambda: world.bridge[-1].heartbeat_age >= 0)
         assert not switch(world, on=True)
         os.write(foot, key_event(pressed=True))
         world.until(lambda: switch(world, on=True))
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+    finally:  # not by `with`, which waits for it for ever
+        process.kill()
     os.close(foot)
     world.until(lambda: world.bridge[-1].state == State.DISARMED)
     text = shown.read_text()
