@@ -403,6 +403,7 @@ def test_a_deadman_switch_needs_no_terminal(world, tmp_path):
         assert not switch(world, on=True)
         os.write(foot, key_event(pressed=True))
         world.until(lambda: switch(world, on=True))
+        world.until(lambda: re.search("(?m)^HOLDING, ", shown.read_text()))  # it disarms what it knows to be armed
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     finally:  # not by `with`, which waits for it for ever
