@@ -41,6 +41,14 @@ def test_growth_is_by_the_hour():
     assert growth(seen(lambda share: 150 + 40 * share), 2.0).rate == pytest.approx(20, abs=1)
 
 
+def test_a_policy_that_is_none_is_one_line(capsys):
+    pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+    with pytest.raises(SystemExit) as status:
+        main(["soak", "--policy", "/nowhere"])
+    assert status.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("fastwam: /nowhere: no such folder")
+
+
 @pytest.mark.slow
 @pytest.mark.nodes
 def test_trials_are_run_and_watched(tmp_path, capsys):

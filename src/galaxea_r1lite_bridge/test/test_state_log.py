@@ -31,6 +31,15 @@ def test_one_that_comes_again_later_gets_a_line_again():
     assert lines(log, HELD, FINE, begin=3) == [(HELD, 3)]
 
 
+def test_a_fault_of_two_reasons_gets_no_line_for_each_change():
+    other = State.FAULT, Reason.CONTROL_OVERRUN
+    assert lines(StateLog(), *[FAULT, other] * 20) == [(FAULT, 0), (other, 0.01)]
+
+
+def test_a_fault_gets_a_line_whatever_came_between():
+    assert [what for what, _ in lines(StateLog(), HELD, FAULT, HELD, FAULT)] == [HELD, FAULT, FAULT]
+
+
 def test_faults_get_a_line_at_once():
     log = StateLog()
     assert lines(log, FAULT, FAULT, FINE, FAULT) == [(FAULT, 0), (FAULT, 0.03)]

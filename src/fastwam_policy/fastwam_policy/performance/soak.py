@@ -17,7 +17,9 @@ import rclpy
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.progress import counted
 from fastwam_policy.launching.process_group import Used
+from fastwam_policy.policies.loading import inspect_policy
 from fastwam_policy.simulation.episode import EpisodeSettings
+from fastwam_policy.simulation.evaluate import check_rendered
 from fastwam_policy.simulation.through_nodes import NodeEpisodes
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
@@ -58,8 +60,10 @@ def soak(policy: str, seconds: float, robot_file: Path | None = None) -> Soaked:
     """Run trials for so many s with all nodes of mode sim, a recording with images, and the markers of RViz.
 
     Raises:
+        ConfigError: the policy is none, or needs a camera that the simulator cannot render.
         RunError: a node did not come up, or has ended.
     """
+    check_rendered(inspect_policy(policy), RobotConfig.load(robot_file), policy)
     rclpy.init()
     try:
         with TemporaryDirectory() as folder:
@@ -89,12 +93,14 @@ def _soak(policy: str, seconds: float, folder: Path, robot_file: Path | None) ->
     nodes, ended = NodeEpisodes(RobotConfig.load(robot_file), folder / "nodes.log"), threading.Event()
 
     def watch() -> None:
-        while not ended.wait(_EVERY):
+        while True:
             for name, found in seen.items():
                 try:
                     found.append(nodes.group.used(name))
                 except psutil.NoSuchProcess:
                     return
+            if ended.wait(_EVERY):
+                return
 
     try:
         nodes.start_all(policy, settings, robot_file, 0)
