@@ -437,10 +437,11 @@ def test_two_processes_train_together(data, tmp_path):
 
 @pytest.mark.slow
 def test_a_process_that_lags_too_far_ends_the_others_with_one_line(data, tmp_path):
-    done = by_two_processes(configuration(data, steps=1), tmp_path, limit=1, delay=100)
+    # They must find each other within the limit, too: with 1 s, a busy machine may end both, each with its line.
+    done = by_two_processes(configuration(data, steps=1), tmp_path, limit=18, delay=150)
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("fastwam: ")]
-    assert "another process did not come within 0.0003 hours, or has ended: see what it says" in line
+    assert "another process did not come within 0.005 hours, or has ended: see what it says" in line
     assert "That is not expected" not in done.stderr
     assert not (tmp_path / "two").exists()
 
