@@ -5,16 +5,17 @@ report   the page of a demo that is run for it: report.png
 operate  the operator's screen, with made-up figures: operate.svg
 check    what check-dataset says of a dataset that is damaged for it: check-dataset.svg
 rerun    a demo's session in the Rerun viewer: rerun.png
+rviz     RViz while the simulated towel is folded: rviz.png; only with a full ROS 2 installation, and not without a name
 
-report and rerun show how well the machine keeps real time: let it do nothing else. Pages are shown by Chromium, and
-Rerun's window by Xvfb (sudo apt install xvfb mesa-vulkan-drivers). RViz, which comes with a ROS 2 installation only,
-is not among them.
+report, rerun and rviz show how well the machine keeps real time: let it do nothing else. Pages are shown by Chromium,
+windows by Xvfb (sudo apt install xvfb imagemagick mesa-vulkan-drivers libgl1-mesa-dri).
 """
 
 from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
+from ament_index_python.packages import get_package_prefix
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -35,16 +37,18 @@ from rich.console import RenderableType
 from fastwam_msgs.msg import BridgeStatus, DropCount, PolicyStatus, StreamStatus
 from fastwam_policy import load_policy
 from fastwam_policy.common.console import PlainConsole
-from fastwam_policy.common.processes import sample_bag, shipped_bundle
+from fastwam_policy.common.processes import processes, sample_bag, shipped_bundle
 from fastwam_policy.data.lerobot_writer import Dataset
 from fastwam_policy.data.recorded_episode import ConvertSettings, read_episode
 from fastwam_policy.launching.domain import private_domain
+from fastwam_policy.launching.process_group import ProcessGroup
 from fastwam_policy.operate.operator import Operator
 from fastwam_policy.policies.familiarity import Familiarity
 from fastwam_policy.runtime.reasons import PolicyState
 from fastwam_policy.simulation.episode import CAMERA_FPS, EpisodeSettings, run_episode
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
+from galaxea_r1lite_bridge.robot.share import share_directory
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 FASTWAM = [sys.executable, "-m", "fastwam_policy.cli"]
@@ -53,6 +57,7 @@ SEED, HEIGHT, EVERY = 0, 360, 2  # of the fold: its scene, px, and which of the 
 JOINTS = ("left_arm_joint2", "left_gripper", "right_arm_joint2", "right_gripper")
 WIDTH, LINES = 80, 24  # of the terminals
 WINDOW, BEGIN = (1400, 875), 20  # px of the viewer; s of the session that it does not show
+RVIZ_AFTER = 25  # s from the start of all nodes to the picture
 MAX_BYTES = 3_000_000  # of fold.webp: a README is read over slow lines, too
 
 
@@ -118,17 +123,42 @@ def report(target: Path) -> None:
 
 
 def viewer(target: Path) -> None:
-    """A window on a screen that nobody sees, and that is larger: the pointer stands in its middle."""
-    if shutil.which("xvfb-run") is None:
-        raise SystemExit("pictures: no Xvfb. On Debian or Ubuntu: sudo apt install xvfb mesa-vulkan-drivers")
+    """A window on a screen that is larger: the pointer stands in its middle."""
     width, height = WINDOW
-    screen = ["xvfb-run", "--auto-servernum", f"--server-args=-screen 0 {3 * width}x{3 * height}x24"]
+    screen = unseen(3 * width, 3 * height)
     options = [f"--window-size={width}x{height}", f"--screenshot-to={target}", "--bind=127.0.0.1", "--port=0"]
     with demonstrated() as session:
         file = session / "session.rrd"
         subprocess.run([*FASTWAM, "view", session, "--begin", str(BEGIN), "--save", file], check=True)
         subprocess.run([*screen, sys.executable, "-m", "rerun", file, *options], check=True)
     Image.open(target).convert("RGB").resize(WINDOW).save(target, optimize=True)
+
+
+def rviz(target: Path) -> None:
+    """The window that the launch file's `rviz:=true` opens, with its nodes, once the arms have moved for a while."""
+    if shutil.which("rviz2") is None:
+        raise SystemExit("pictures: no rviz2: source a full ROS 2 installation first")
+    robot = RobotConfig.load()
+    publisher = Path(get_package_prefix("robot_state_publisher")) / "lib" / "robot_state_publisher"
+    simulated = ["--ros-args", "-p", "use_sim_time:=true"]
+    config = share_directory("fastwam_policy") / "config" / "rviz" / "towel_fold.rviz"
+    window = shlex.join(["rviz2", "-d", str(config), *simulated])
+    shot = shlex.join(["import", "-window", "root", str(target)])
+    with private_domain(), ProcessGroup() as group:
+        description = [str(publisher / "robot_state_publisher"), str(robot.urdf_path), *simulated]
+        group.start("robot_state_publisher", description)
+        for process in processes("sim", {"arm": True, "rviz": True, "policy": str(shipped_bundle())}):
+            group.start(process.name, process.command())
+        shell = ["sh", "-c", f"{window} & sleep {RVIZ_AFTER}; {shot}; kill $!"]
+        subprocess.run([*unseen(*WINDOW), *shell], check=True)
+    Image.open(target).convert("RGB").save(target, optimize=True)
+
+
+def unseen(width: int, height: int) -> list[str]:
+    """The beginning of a command whose windows are on a screen that nobody sees, px."""
+    if shutil.which("xvfb-run") is None:
+        raise SystemExit("pictures: no Xvfb. On Debian or Ubuntu: sudo apt install xvfb mesa-vulkan-drivers")
+    return ["xvfb-run", "--auto-servernum", f"--server-args=-screen 0 {width}x{height}x24"]
 
 
 def operate(target: Path) -> None:
@@ -204,10 +234,11 @@ PICTURES: Mapping[str, tuple[Callable[[Path], None], str]] = {
     "operate": (operate, "operate.svg"),
     "check": (check, "check-dataset.svg"),
     "rerun": (viewer, "rerun.png"),
+    "rviz": (rviz, "rviz.png"),
 }
 
 if __name__ == "__main__":
-    names = sys.argv[1:] or list(PICTURES)
+    names = sys.argv[1:] or [name for name in PICTURES if name != "rviz"]
     if unknown := set(names) - set(PICTURES):
         sys.exit(f"pictures: there is no {', '.join(sorted(unknown))}; known are {', '.join(PICTURES)}")
     for name in names:

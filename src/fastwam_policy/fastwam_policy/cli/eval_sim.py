@@ -48,6 +48,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="between inferences (default %(default)s)",
     )
+    parser.add_argument(
+        "--hover-interval", type=number(float, least=0), default=0.0, metavar="S",
+        help="between inferences where the arms hover, so that they follow the chunk further (default: as --replan)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gripper-hysteresis", type=number(float, least=0), default=0.0, metavar="SHARE",
+        help="of a gripper's range, between the openings at which it closes and opens (default 0)",
+    )  # fmt: skip
     add_denoise_steps(parser, "of a bundle, in place of its own number")
     parser.add_argument("--blending", choices=["switch", "ensemble", "rtc"], default="switch")
     parser.add_argument(
@@ -81,6 +89,7 @@ def run(given: argparse.Namespace) -> int:
     settings = EpisodeSettings(
         given.randomization, given.latency, given.replan, given.blending, given.time_limit, task=given.task or "fold",
         instruction=TASKS[given.task].instruction if given.task else "",
+        hover_interval=given.hover_interval, gripper_hysteresis=given.gripper_hysteresis,
     )  # fmt: skip
     seeds = range(given.first_seed, given.first_seed + given.episodes)
     source = policy_source(given.policy, given.mapping)

@@ -33,6 +33,8 @@ from fastwam_policy.policies.familiarity import familiarity
 from fastwam_policy.policies.loading import load_policy, policy_identity
 from fastwam_policy.policies.robot_check import check_instruction, check_robot
 from fastwam_policy.runtime.frames import FrameSource
+from fastwam_policy.runtime.gripper_hysteresis import GripperHysteresis
+from fastwam_policy.runtime.hovering import Replanning
 from fastwam_policy.runtime.inference_loop import ABSENT, ChunkResult, InferenceLoop
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
 from galaxea_r1lite_bridge.execution.clocks import STANDSTILL, Standstill
@@ -86,7 +88,7 @@ class PolicyNode(ManagedNode):
             return policy
 
         def make_frames(info: PolicyInfo) -> FrameSource:
-            memory = values["replan_interval"] + _MEMORY
+            memory = max(values["replan_interval"], values["hover_interval"]) + _MEMORY
             ages = values["max_skew"], values["max_observation_age"], memory
             return frame_source(info, self._robot, *ages, self._watch)
 
@@ -95,7 +97,8 @@ class PolicyNode(ManagedNode):
             make_frames,
             lambda: self.get_clock().now().nanoseconds,
             self._publish_chunk,
-            values["replan_interval"],
+            Replanning(self._robot, values["replan_interval"], values["hover_interval"]),
+            GripperHysteresis(self._robot, values["gripper_hysteresis"]),
             executing=self._bridge.executing,
             realtime=realtime,
         )

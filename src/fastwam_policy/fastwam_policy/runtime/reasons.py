@@ -35,6 +35,7 @@ class PolicyReason(IntEnum):
     TOO_FEW_ENTRIES = 113
     OTHER_JOINTS = 114
     STAMP_UNLIKELY = 115
+    HOVERING = 116
     INFERENCE_FAILED = 200
     POLICY_UNAVAILABLE = 201
 
@@ -63,6 +64,7 @@ _TEXTS = {
     PolicyReason.TOO_FEW_ENTRIES: "joint message with too few positions ignored",
     PolicyReason.OTHER_JOINTS: "joint message with other or repeated joint names ignored",
     PolicyReason.STAMP_UNLIKELY: "message whose stamp cannot be true by this clock ignored",
+    PolicyReason.HOVERING: "the arms hover: the chunk is followed further before the next inference",
     PolicyReason.INFERENCE_FAILED: "the policy raised an error",
     PolicyReason.POLICY_UNAVAILABLE: "the policy runs elsewhere and does not answer",
 }

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastwam_policy.policies.base import Frame, Observation, Policy, RunningPlan, StatefulPolicy
+from fastwam_policy.runtime.gripper_hysteresis import GripperHysteresis
+from fastwam_policy.runtime.hovering import Replanning
 from galaxea_r1lite_bridge.execution.blending import Blending
 from galaxea_r1lite_bridge.execution.offline import OfflineBridge
 from galaxea_r1lite_bridge.execution.plan import Chunk
@@ -44,6 +46,8 @@ class EpisodeSettings:
         height: of the camera images, pixels.
         task: what is on the table, and when it is done.
         instruction: what the policy is told; empty: its default.
+        hover_interval: s, as policy_node's.
+        gripper_hysteresis: share, as policy_node's.
     """
 
     level: Level = "full"
@@ -54,6 +58,8 @@ class EpisodeSettings:
     height: int = 360
     task: TaskName = "fold"
     instruction: str = ""
+    hover_interval: float = 0.0
+    gripper_hysteresis: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,9 @@ class ClosedLoop:
         self._simulation, self._cameras = simulation, cameras
         parameters = BridgeSettings.load({"blending": settings.blending})
         self.bridge = OfflineBridge(robot, parameters, _SimulatedRobot(simulation))
+        interval = max(settings.replan, settings.latency)
+        self._replanning = Replanning(robot, interval, settings.hover_interval)
+        self._grippers = GripperHysteresis(robot, settings.gripper_hysteresis)
         self._chunks = 0
         self._inference_ms: list[float] = []
 
@@ -173,17 +182,18 @@ class ClosedLoop:
     def begin(self) -> None:
         """Arm, before the first tick."""
         self._policy.reset()
+        self._replanning.reset()
+        self._grippers.reset()
         self.bridge.arm()
         self._begin_ns = self._next_replan_ns = self.bridge.clock.now_ns
 
     def tick(self, tick: int) -> Command:
         """Control tick number `tick`, before which the policy observes where that is due; what it commanded."""
-        now_ns, settings = self.bridge.clock.now_ns, self._settings
+        now_ns = self.bridge.clock.now_ns
         if self._looks_back and self._shows(tick):
             self._frames.append(self._frame())
         if now_ns >= self._next_replan_ns and not self.bridge.controller.taken_over:
-            self._observe()
-            self._next_replan_ns = now_ns + round(max(settings.replan, settings.latency) * _NS)
+            self._next_replan_ns = now_ns + self._replanning.after(self._observe())
         command = self.bridge.tick()
         self._commanded.append(self._simulation.target)
         return command
@@ -197,8 +207,8 @@ class ClosedLoop:
         images = {camera: self._cameras.render(camera) for camera in self._sees}
         return Frame(self.bridge.clock.now_ns, images, joints)
 
-    def _observe(self) -> None:
-        """One inference; its chunk arrives after the latency."""
+    def _observe(self) -> Frame:
+        """One inference, whose chunk arrives after the latency; what it is about."""
         frame, latency_ns = self._frame(), round(self._settings.latency * _NS)
         now_ns = frame.stamp_ns
         earlier = self._seen([now_ns - round(age * _NS) for age in self._info.history])
@@ -207,12 +217,14 @@ class ClosedLoop:
         self._observed_ns = now_ns
         running = self._running(now_ns, latency_ns)
         begin = time.perf_counter()
-        chunk = self._policy.infer(Observation(now_ns, frame.images, frame.joints, self._instruction, running, earlier))
+        observation = Observation(now_ns, frame.images, frame.joints, self._instruction, running, earlier)
+        chunk = self._grippers.applied(self._policy.infer(observation), frame.joints)
         self._inference_ms.append(1e3 * (time.perf_counter() - begin))
         self._chunks += 1
         self._order = [self._robot.joint_names.index(name) for name in chunk.names]
         arriving = Chunk(self._chunks, 1, now_ns, chunk.step_ns, chunk.names, chunk.actions, chunk.committed)
         self.bridge.send(arriving, latency_ns)
+        return frame
 
     def _seen(self, stamps_ns: Sequence[int]) -> tuple[Frame, ...]:
         """The frames nearest to these times."""

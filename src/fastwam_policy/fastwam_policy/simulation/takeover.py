@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastwam_policy.data.lerobot_writer import Episode
 from fastwam_policy.policies.base import Pixels, Policy
+from fastwam_policy.runtime.hovering import Stillness
 from fastwam_policy.simulation.episode import ClosedLoop, EpisodeSettings
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -18,8 +19,6 @@ from galaxea_r1lite_sim.simulation import SETTLED, Simulation
 
 REST: Final = 8
 """Steps of 1/15 s after the expert's plan, for things to settle before success is judged."""
-_STALLED: Final = 1.0  # s in which hardly anything moves and the task is not done: somebody who watches takes over
-_STILL, _STILL_MM = 0.2, 8.0  # rad and mm that are hardly a motion in that time: hovering arms creep
 
 
 def corrected(
@@ -46,7 +45,7 @@ def corrected(
             done_since = None if not done else tick if done_since is None else done_since
             if plan is None and done_since is not None and (tick - done_since) * loop.period >= SETTLED:
                 break
-            if plan is None and not done and rows.stalled():
+            if plan is None and not done and rows.stalled:
                 plan, begun = simulation.plan(), tick
                 loop.bridge.person = simulation.joints
                 if plan is None or loop.bridge.takeover(True) != Reason.NONE:
@@ -63,7 +62,11 @@ def corrected(
 
 
 class _Rows:
-    """What is recorded: at 15 Hz what is seen and measured, and then what is wanted."""
+    """What is recorded: at 15 Hz what is seen and measured, and then what is wanted.
+
+    Attributes:
+        stalled: whether hardly anything has moved for a while: somebody who watches takes over.
+    """
 
     def __init__(self, robot: RobotConfig, simulation: Simulation, cameras: Cameras) -> None:
         self._robot, self._simulation, self._cameras = robot, simulation, cameras
@@ -71,6 +74,7 @@ class _Rows:
         self._states: list[NDArray[np.float64]] = []
         self._targets: list[NDArray[np.float64]] = []
         self._by_person: list[bool] = []
+        self._stillness, self.stalled = Stillness(robot), False
 
     def __len__(self) -> int:
         return len(self._states)
@@ -78,17 +82,13 @@ class _Rows:
     def see(self) -> None:
         for camera, frames in self._images.items():
             frames.append(self._cameras.render(camera))
-        self._states.append(self._simulation.joints)
+        stamp_ns, joints = round(1e9 * len(self) * STEP), self._simulation.joints
+        self.stalled = self._stillness.see(stamp_ns, dict(zip(self._robot.joint_names, joints, strict=True)))
+        self._states.append(joints)
 
     def do(self, target: NDArray[np.float64], *, by_person: bool) -> None:
         self._targets.append(target.copy())
         self._by_person.append(by_person)
-
-    def stalled(self) -> bool:
-        """Whether hardly anything has moved for a while."""
-        last = np.array(self._states[-round(_STALLED / STEP) :])
-        still = np.where(self._robot.is_arm, _STILL, _STILL_MM)
-        return len(last) == round(_STALLED / STEP) and bool((np.ptp(last, axis=0) < still).all())
 
     def episode(self, task: str) -> Episode:
         """All rows that are whole."""
