@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -57,7 +58,7 @@ SEED, HEIGHT, EVERY = 0, 360, 2  # of the fold: its scene, px, and which of the 
 JOINTS = ("left_arm_joint2", "left_gripper", "right_arm_joint2", "right_gripper")
 WIDTH, LINES = 80, 24  # of the terminals
 WINDOW, BEGIN = (1400, 875), 20  # px of the viewer; s of the session that it does not show
-RVIZ_AFTER = 25  # s from the start of all nodes to the picture
+TRACKING = 80  # statuses of the bridge, 20 a second, that say so before RViz's picture is taken
 MAX_BYTES = 3_000_000  # of fold.webp: a README is read over slow lines, too
 
 
@@ -144,14 +145,32 @@ def rviz(target: Path) -> None:
     config = share_directory("fastwam_policy") / "config" / "rviz" / "towel_fold.rviz"
     window = shlex.join(["rviz2", "-d", str(config), *simulated])
     shot = shlex.join(["import", "-window", "root", str(target)])
-    with private_domain(), ProcessGroup() as group:
+    with private_domain(), ProcessGroup() as group, tempfile.TemporaryDirectory() as folder:
+        now = Path(folder) / "now"
+        wait = f"while [ ! -e {now} ]; do sleep 0.1; done"
+        group.start("rviz2", [*unseen(1400, 900), "sh", "-c", f"{window} & {wait}; {shot}; kill $!; wait; exit 0"])
         description = [str(publisher / "robot_state_publisher"), str(robot.urdf_path), *simulated]
         group.start("robot_state_publisher", description)
         for process in processes("sim", {"arm": True, "rviz": True, "policy": str(shipped_bundle())}):
             group.start(process.name, process.command())
-        shell = ["sh", "-c", f"{window} & sleep {RVIZ_AFTER}; {shot}; kill $!"]
-        subprocess.run([*unseen(*WINDOW), *shell], check=True)
+        wait_until_moved(robot)
+        now.touch()
+        if (first := group.wait()) != ("rviz2", 0):
+            raise SystemExit(f"pictures: {first[0]} ended with status {first[1]}, as it says above")
     Image.open(target).convert("RGB").save(target, optimize=True)
+
+
+def wait_until_moved(robot: RobotConfig) -> None:
+    """Until the bridge has followed chunks for a while."""
+    rclpy.init()
+    node, states = rclpy.create_node("pictures"), Counter[int]()
+    node.create_subscription(
+        BridgeStatus, robot.interfaces.bridge_status, lambda status: states.update([status.state]), 10
+    )
+    while states[State.TRACKING] < TRACKING:
+        rclpy.spin_once(node)
+    node.destroy_node()
+    rclpy.shutdown()
 
 
 def unseen(width: int, height: int) -> list[str]:

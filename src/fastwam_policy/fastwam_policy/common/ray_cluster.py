@@ -80,6 +80,7 @@ def _joined(address: str) -> Any:
             )  # fmt: skip
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise RunError(
-                f"--ray {address}: {str(error).splitlines()[0]}. Is it the address of a cluster's head?"
+                f"--ray {address}: {str(error).splitlines()[0]}. Is it the address of a cluster's head? If that was "
+                "started with a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the same here"
             ) from None
     return ray

@@ -27,7 +27,8 @@ _ALARM = (1.0, 0.4, 0.3, 1.0)
 _GHOST, _TABLE, _BOX = (0.4, 0.8, 1.0, 0.15), (0.6, 0.5, 0.4, 0.3), (0.5, 0.5, 0.5, 0.6)
 _WIDTH, _THIN, _HAIR = 0.01, 0.004, 0.002  # m
 _FINGERS = (0.006, 0.011, 0.016, 0.022)  # m, size of a step's dot from a closed gripper to an open one
-_TEXT_SIZE, _TEXT_AT, _SMALL_TEXT = 0.15, (0.3, 0.0, 1.62), 0.06  # m
+_TEXT_SIZE, _TEXT_AT, _SMALL_TEXT = 0.06, (0.3, 0.0, 1.62), 0.03  # m
+_SPACE = 0.5  # width of a space over the size of its text; without it RViz takes that of a text of 1 m
 _ALIGNED = 1e-9  # m: a bar of no length, or along z
 
 
@@ -94,7 +95,7 @@ class MarkerFactory:
         color = _ALARM if pair.clearance < 0 else _EXECUTED
         words = self._marker("nearest", 1, Marker.TEXT_VIEW_FACING)
         words.pose.position, words.text = _point(pair.points.mean(axis=0)), pair.text
-        words.scale, words.color = Vector3(z=_SMALL_TEXT), _color(color)
+        words.scale, words.color = _letters(_SMALL_TEXT), _color(color)
         return [self._line("nearest", 0, pair.points, _THIN, color), words]
 
     def workspace(self, box: NDArray[np.float64], table: float) -> list[Marker]:
@@ -120,7 +121,7 @@ class MarkerFactory:
         """State, reason and latency above the robot."""
         marker = self._marker("status", 0, Marker.TEXT_VIEW_FACING)
         marker.pose.position, marker.text = _point(np.array(_TEXT_AT)), words
-        marker.scale = Vector3(z=_TEXT_SIZE)
+        marker.scale = _letters(_TEXT_SIZE)
         marker.color = _color(_ALARM if alarm else (1.0, 1.0, 1.0, 1.0))
         return marker
 
@@ -152,6 +153,10 @@ class MarkerFactory:
 def _point(values: NDArray[np.float64]) -> Point:
     x, y, z = (float(value) for value in values)
     return Point(x=x, y=y, z=z)
+
+
+def _letters(size: float) -> Vector3:
+    return Vector3(x=_SPACE * size, z=size)
 
 
 def _size(values: Sequence[float]) -> Vector3:

@@ -193,9 +193,19 @@ def qos_profile(qos: Qos) -> QoSProfile:
     )
 
 
+def see_everybody() -> None:
+    """Before rclpy.init: let a client of Fast DDS's discovery server see who else publishes what it publishes itself.
+
+    A plain client is only told of what it subscribes to; the bridge would not notice another publisher of its targets.
+    """
+    if os.environ.get("ROS_DISCOVERY_SERVER"):
+        os.environ["ROS_SUPER_CLIENT"] = "TRUE"
+
+
 def run(make_node: Callable[[], ManagedNode]) -> NoReturn:
     """Run one node until it ends or a signal of `ending` comes, and exit with its status."""
     end_at_once()  # as long as nothing moves and no file is open: a policy may take minutes to load
+    see_everybody()
     # rclpy's own handlers end the context at once; a node must first leave the active state: hold, close its files.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = make_node()
