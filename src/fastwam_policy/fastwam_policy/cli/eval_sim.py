@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="between inferences where the arms hover, so that they follow the chunk further (default: as --replan)",
     )  # fmt: skip
     parser.add_argument(
-        "--gripper-hysteresis", type=number(float, least=0), default=0.0, metavar="SHARE",
+        "--gripper-hysteresis", type=number(float, least=0, below=1), default=0.0, metavar="SHARE",
         help="of a gripper's range, between the openings at which it closes and opens (default 0)",
     )  # fmt: skip
     add_denoise_steps(parser, "of a bundle, in place of its own number")

@@ -18,7 +18,7 @@ class GripperHysteresis:
 
     Args:
         robot: whose grippers.
-        share: 0 (nothing is changed) to 1.
+        share: 0 (nothing is changed) up to 1.
     """
 
     def __init__(self, robot: RobotConfig, share: float) -> None:
