@@ -137,8 +137,10 @@ def viewer(target: Path) -> None:
 
 def rviz(target: Path) -> None:
     """The window that the launch file's `rviz:=true` opens, with its nodes, once the arms have moved for a while."""
-    if shutil.which("rviz2") is None:
-        raise SystemExit("pictures: no rviz2: source a full ROS 2 installation first")
+    if shutil.which("rviz2") is None or shutil.which("import") is None:
+        raise SystemExit(
+            "pictures: source a full ROS 2 installation with rviz2 first, and: sudo apt install imagemagick"
+        )
     robot = RobotConfig.load()
     publisher = Path(get_package_prefix("robot_state_publisher")) / "lib" / "robot_state_publisher"
     simulated = ["--ros-args", "-p", "use_sim_time:=true"]
@@ -153,14 +155,14 @@ def rviz(target: Path) -> None:
         group.start("robot_state_publisher", description)
         for process in processes("sim", {"arm": True, "rviz": True, "policy": str(shipped_bundle())}):
             group.start(process.name, process.command())
-        wait_until_moved(robot)
+        wait_until_moved(robot, group)
         now.touch()
         if (first := group.wait()) != ("rviz2", 0):
             raise SystemExit(f"pictures: {first[0]} ended with status {first[1]}, as it says above")
     Image.open(target).convert("RGB").save(target, optimize=True)
 
 
-def wait_until_moved(robot: RobotConfig) -> None:
+def wait_until_moved(robot: RobotConfig, group: ProcessGroup) -> None:
     """Until the bridge has followed chunks for a while."""
     rclpy.init()
     node, states = rclpy.create_node("pictures"), Counter[int]()
@@ -168,7 +170,9 @@ def wait_until_moved(robot: RobotConfig) -> None:
         BridgeStatus, robot.interfaces.bridge_status, lambda status: states.update([status.state]), 10
     )
     while states[State.TRACKING] < TRACKING:
-        rclpy.spin_once(node)
+        rclpy.spin_once(node, timeout_sec=1.0)
+        if (ended := group.ended()) is not None:
+            raise SystemExit(f"pictures: {ended[0]} ended with status {ended[1]}, as it says above")
     node.destroy_node()
     rclpy.shutdown()
 

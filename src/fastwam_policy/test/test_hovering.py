@@ -1,9 +1,8 @@
-"""What is done where arms hover and grippers waver: runtime/hovering.py and gripper_hysteresis.py."""
+"""What is done where arms hover: runtime/hovering.py."""
 
 import numpy as np
 
-from fastwam_policy.policies.base import ActionChunk, Frame
-from fastwam_policy.runtime.gripper_hysteresis import GripperHysteresis
+from fastwam_policy.policies.base import Frame
 from fastwam_policy.runtime.hovering import Replanning, Stillness
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
@@ -37,6 +36,11 @@ def test_a_clock_that_went_back_begins_anew():
     assert stillness.see(500 * MS, JOINTS) is False
 
 
+def test_after_a_long_gap_nobody_knows_what_moved():
+    stillness = Stillness(ROBOT)
+    assert [stillness.see(second * 1000 * MS, JOINTS) for second in (0, 10, 11)] == [False, False, True]
+
+
 def test_joints_that_are_not_known_say_nothing():
     stillness = Stillness(ROBOT)
     assert not any(stillness.see(k * 1000 * MS, {}) for k in range(4))
@@ -45,42 +49,18 @@ def test_joints_that_are_not_known_say_nothing():
 
 def test_where_they_hover_the_next_inference_begins_later_once():
     replanning = Replanning(ROBOT, 0.5, 1.2)
-    intervals = [replanning.after(Frame(k * 500 * MS, {}, JOINTS)) // MS for k in range(7)]
+    intervals = [replanning.after(Frame(k * 500 * MS, {}, JOINTS), followed=True) // MS for k in range(7)]
     assert intervals == [500, 500, 1200, 500, 500, 1200, 500]
     replanning.reset()
     assert not replanning.hovers
     never = Replanning(ROBOT, 0.5)
-    assert {never.after(Frame(k * 500 * MS, {}, JOINTS)) for k in range(7)} == {500 * MS}
+    assert {never.after(Frame(k * 500 * MS, {}, JOINTS), followed=True) for k in range(7)} == {500 * MS}
     assert not never.hovers
 
 
-def followed(hysteresis, targets, stamp_ns=0, measured=70.0):
-    """What is left of a chunk's targets of the left gripper, mm; those of the arms stay."""
-    actions = np.tile(np.arange(14.0), (len(targets), 1))
-    actions[:, ROBOT.joint_names.index("left_gripper")] = targets
-    chunk = ActionChunk(stamp_ns, 100 * MS, ROBOT.joint_names, actions)
-    result = hysteresis.applied(chunk, JOINTS | {"left_gripper": measured, "right_gripper": 0.0})
-    assert (result.actions[:, ROBOT.is_arm] == actions[:, ROBOT.is_arm]).all()
-    assert (chunk.actions == actions).all(), "the policy's own chunk is not touched"
-    return result.actions[:, ROBOT.joint_names.index("left_gripper")].tolist()
-
-
-def test_a_gripper_closes_and_opens_at_two_openings():
-    """With a share of 0.6 of 100 mm they are 20 and 80 mm."""
-    assert followed(GripperHysteresis(ROBOT, 0.6), [70, 50, 30, 10, 15, 60, 79, 85, 50]) == [
-        80, 80, 80, 10, 15, 20, 20, 85, 80,
-    ]  # fmt: skip
-
-
-def test_a_closed_one_stays_closed_from_one_chunk_to_the_next_whatever_it_holds():
-    hysteresis = GripperHysteresis(ROBOT, 0.6)
-    followed(hysteresis, [10, 10, 10, 10], measured=70)
-    assert followed(hysteresis, [60, 60, 60], 200 * MS, measured=90) == [20, 20, 20], "it holds what is 90 mm wide"
-    assert followed(hysteresis, [60, 60], 5000 * MS, measured=90) == [80, 80], "that chunk has long ended"
-    hysteresis.reset()
-    assert followed(hysteresis, [60, 60], 5100 * MS, measured=10) == [20, 20]
-
-
-def test_without_a_share_nothing_is_changed():
-    targets = [70.0, 51.0, 49.0, 3.0]
-    assert followed(GripperHysteresis(ROBOT, 0.0), targets) == targets
+def test_arms_that_follow_nothing_do_not_hover():
+    """Disarmed, held or moved by a person; the second begins when a chunk is followed."""
+    replanning = Replanning(ROBOT, 0.5, 1.2)
+    frames = [Frame(k * 500 * MS, {}, JOINTS) for k in range(8)]
+    intervals = [replanning.after(frame, followed=k >= 4) // MS for k, frame in enumerate(frames)]
+    assert intervals == [500] * 6 + [1200, 500]

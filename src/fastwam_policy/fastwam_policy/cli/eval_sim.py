@@ -52,10 +52,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--hover-interval", type=number(float, least=0), default=0.0, metavar="S",
         help="between inferences where the arms hover, so that they follow the chunk further (default: as --replan)",
     )  # fmt: skip
-    parser.add_argument(
-        "--gripper-hysteresis", type=number(float, least=0, below=1), default=0.0, metavar="SHARE",
-        help="of a gripper's range, between the openings at which it closes and opens (default 0)",
-    )  # fmt: skip
     add_denoise_steps(parser, "of a bundle, in place of its own number")
     parser.add_argument("--blending", choices=["switch", "ensemble", "rtc"], default="switch")
     parser.add_argument(
@@ -86,10 +82,12 @@ def run(given: argparse.Namespace) -> int:
     oldest = BridgeSettings.load().watchdog.chunk_age.limit
     if given.latency >= oldest:
         raise ConfigError(f"--latency must be below {oldest:g} s, from which on the bridge drops a chunk")
+    if given.hover_interval and given.latency + given.hover_interval >= oldest:
+        raise ConfigError(f"--hover-interval and --latency must be below {oldest:g} s together: an older chunk is held")
     settings = EpisodeSettings(
         given.randomization, given.latency, given.replan, given.blending, given.time_limit, task=given.task or "fold",
         instruction=TASKS[given.task].instruction if given.task else "",
-        hover_interval=given.hover_interval, gripper_hysteresis=given.gripper_hysteresis,
+        hover_interval=given.hover_interval,
     )  # fmt: skip
     seeds = range(given.first_seed, given.first_seed + given.episodes)
     source = policy_source(given.policy, given.mapping)

@@ -13,6 +13,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from fastwam_policy.launching.machine import Finding
+from galaxea_r1lite_bridge.nodes.managed_node import see_everybody
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 _JOINTS = "sensor_msgs/msg/JointState"
@@ -44,6 +45,7 @@ def in_sight(robot: RobotConfig, seconds: float) -> Iterator[Finding]:
     streams = [_Stream(f"camera {name}", each.topic, each.type) for name, each in robot.cameras.items()]
     streams += [_Stream(f"joints {name}", each.feedback, _JOINTS) for name, each in robot.groups.items()]
     context = rclpy.Context()
+    see_everybody()
     rclpy.init(context=context)
     node = rclpy.create_node("doctor", context=context, enable_rosout=False, start_parameter_services=False)
     executor = SingleThreadedExecutor(context=context)

@@ -33,7 +33,6 @@ from fastwam_policy.policies.familiarity import familiarity
 from fastwam_policy.policies.loading import load_policy, policy_identity
 from fastwam_policy.policies.robot_check import check_instruction, check_robot
 from fastwam_policy.runtime.frames import FrameSource
-from fastwam_policy.runtime.gripper_hysteresis import GripperHysteresis
 from fastwam_policy.runtime.hovering import Replanning
 from fastwam_policy.runtime.inference_loop import ABSENT, ChunkResult, InferenceLoop
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
@@ -98,7 +97,6 @@ class PolicyNode(ManagedNode):
             lambda: self.get_clock().now().nanoseconds,
             self._publish_chunk,
             Replanning(self._robot, values["replan_interval"], values["hover_interval"]),
-            GripperHysteresis(self._robot, values["gripper_hysteresis"]),
             executing=self._bridge.executing,
             realtime=realtime,
         )

@@ -41,6 +41,7 @@ from fastwam_policy.runtime.reasons import PolicyState
 from galaxea_r1lite_bridge.execution.reasons import State
 from galaxea_r1lite_bridge.nodes.conversions import duration_message
 from galaxea_r1lite_bridge.nodes.ending import Ending, on_ending
+from galaxea_r1lite_bridge.nodes.managed_node import see_everybody
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 _PERIOD = 0.04  # s between two heartbeats
@@ -183,7 +184,7 @@ class Operator(Node):
     def line(self) -> str:
         """Status in one line."""
         status, policy, parts = self._bridge.status, self._heard_policy, [self.state()]
-        if policy is not None and not policy.reason and len(policy.latency_p50):
+        if policy is not None and policy.state == PolicyState.RUNNING and len(policy.latency_p50):
             parts.append(f"{policy.latency_p50[-1]:.0f} ms {policy.chunk_rate:.1f} Hz")
         parts += self._remarks()
         if status is not None:
@@ -299,6 +300,7 @@ def operate(
             stack.callback(switch.close)
         read = stack.enter_context(single_keys()) if held is None or sys.stdin.isatty() else no_keys
         arguments = ["--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"] if namespace else []
+        see_everybody()
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         ending, screen = on_ending(), Screen()
         stack.callback(screen.close)

@@ -12,6 +12,7 @@ from fastwam_policy.policies.base import Frame
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 _WINDOW_NS = 1_000_000_000
+_GAP_NS = 2 * _WINDOW_NS  # between two looks; after a longer one nobody knows what moved
 _STILL, _STILL_MM = 0.2, 8.0  # rad and mm that are hardly a motion in that time: hovering arms creep
 
 
@@ -25,7 +26,7 @@ class Stillness:
 
     def see(self, stamp_ns: int, joints: Mapping[str, float]) -> bool:
         """Whether that is so at this time, with these positions by joint name, rad and mm; one not given counts not."""
-        if self._seen and stamp_ns <= self._seen[-1][0]:
+        if self._seen and not 0 < stamp_ns - self._seen[-1][0] <= _GAP_NS:
             self._seen.clear()
         self._seen.append((stamp_ns, np.array([joints.get(name, np.nan) for name in self._names])))
         while len(self._seen) > 1 and stamp_ns - self._seen[1][0] >= _WINDOW_NS:
@@ -57,10 +58,14 @@ class Replanning:
         self._stillness = Stillness(robot)
         self.hovers = False
 
-    def after(self, frame: Frame) -> int:
-        """Ns from the start of the inference on this frame to that of the next."""
-        self.hovers = self._hover_ns > self._interval_ns and self._stillness.see(frame.stamp_ns, frame.joints)
-        if self.hovers:
+    def after(self, frame: Frame, *, followed: bool) -> int:
+        """Ns from the start of the inference on this frame to that of the next.
+
+        Arms hover only where a chunk is `followed`: otherwise they are not meant to move.
+        """
+        still = followed and self._stillness.see(frame.stamp_ns, frame.joints)
+        self.hovers = still and self._hover_ns > self._interval_ns
+        if still or not followed:
             self._stillness.forget()
         return self._hover_ns if self.hovers else self._interval_ns
 

@@ -24,7 +24,6 @@ from fastwam_policy.policies.base import (
     StatefulPolicy,
 )
 from fastwam_policy.runtime.frames import FrameSource
-from fastwam_policy.runtime.gripper_hysteresis import GripperHysteresis
 from fastwam_policy.runtime.hovering import Replanning
 from fastwam_policy.runtime.observation_buffer import Waiting
 from fastwam_policy.runtime.reasons import PolicyReason, PolicyState
@@ -82,7 +81,6 @@ class InferenceLoop:
         now_ns: the node's clock.
         publish: called on the thread with each chunk of the current epoch.
         replanning: time, by the node's clock, between the starts of two inferences.
-        grippers: changes their targets in each chunk.
         executing: what the bridge follows now; None: nothing.
         realtime: whether chunks continue what is being executed (real-time chunking).
 
@@ -103,7 +101,6 @@ class InferenceLoop:
         now_ns: Callable[[], int],
         publish: Callable[[ChunkResult], None],
         replanning: Replanning,
-        grippers: GripperHysteresis,
         executing: Callable[[], Executing | None] = lambda: None,
         *,
         realtime: bool = False,
@@ -113,8 +110,7 @@ class InferenceLoop:
         self._make_frames = make_frames
         self._now_ns = now_ns
         self._publish = publish
-        self._replanning, self._grippers = replanning, grippers
-        self._interval_ns = 0
+        self._replanning, self._interval_ns = replanning, 0
         self._loaded = threading.Event()
         self._active = threading.Event()
         self._stopping = threading.Event()
@@ -305,28 +301,27 @@ class InferenceLoop:
         if epoch != self._policy_epoch:
             self._policy.reset()
             self._replanning.reset()
-            self._grippers.reset()
             self._policy_epoch = epoch
         elif last_stamp_ns and isinstance(self._policy, StatefulPolicy):
             self._policy.executed(*self._executed(last_stamp_ns, frame))
         running = self._running_plan(frame.stamp_ns, now_ns)
         observation = Observation(frame.stamp_ns, frame.images, frame.joints, instruction, running, earlier)
-        chunk = self._grippers.applied(self._policy.infer(observation), frame.joints)
+        chunk = self._policy.infer(observation)
         total_ms = 1e3 * (time.perf_counter() - begin)
         with self._lock:
             if epoch != self.epoch or instruction != self._instruction:
                 self.drops[PolicyReason.INSTRUCTION_CHANGED] += 1
                 return
             self._last_stamp_ns, self._started_ns = frame.stamp_ns, now_ns
-            self._interval_ns = self._replanning.after(frame)
+            self._interval_ns = self._replanning.after(frame, followed=self._executing() is not None)
+            hovering = PolicyReason.HOVERING if self._replanning.hovers else PolicyReason.NONE
             self.chunks += 1
             result = ChunkResult(chunk, self.session, epoch, self.chunks, instruction, now_ns, decode_ms, total_ms)
             self._results.append(result)
         self._publish(result)
         self.latencies.append(result.latency_ms)
         self.published_at.append(time.monotonic())
-        reason = PolicyReason.HOVERING if self._replanning.hovers else PolicyReason.NONE
-        self._busy, self.reason, self.detail = PolicyState.RUNNING, reason, ""
+        self._busy, self.reason, self.detail = PolicyState.RUNNING, hovering, ""
 
     def _running_plan(self, stamp_ns: int, now_ns: int) -> RunningPlan | None:
         """The plan that the bridge follows, at the steps of a chunk for `stamp_ns`; None when it follows none of ours.

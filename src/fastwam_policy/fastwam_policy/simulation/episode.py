@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastwam_policy.policies.base import Frame, Observation, Policy, RunningPlan, StatefulPolicy
-from fastwam_policy.runtime.gripper_hysteresis import GripperHysteresis
 from fastwam_policy.runtime.hovering import Replanning
 from galaxea_r1lite_bridge.execution.blending import Blending
 from galaxea_r1lite_bridge.execution.offline import OfflineBridge
@@ -47,7 +46,6 @@ class EpisodeSettings:
         task: what is on the table, and when it is done.
         instruction: what the policy is told; empty: its default.
         hover_interval: s, as policy_node's.
-        gripper_hysteresis: share, as policy_node's.
     """
 
     level: Level = "full"
@@ -59,7 +57,6 @@ class EpisodeSettings:
     task: TaskName = "fold"
     instruction: str = ""
     hover_interval: float = 0.0
-    gripper_hysteresis: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -154,7 +151,6 @@ class ClosedLoop:
         self.bridge = OfflineBridge(robot, parameters, _SimulatedRobot(simulation))
         interval = max(settings.replan, settings.latency)
         self._replanning = Replanning(robot, interval, settings.hover_interval)
-        self._grippers = GripperHysteresis(robot, settings.gripper_hysteresis)
         self._chunks = 0
         self._inference_ms: list[float] = []
 
@@ -183,7 +179,6 @@ class ClosedLoop:
         """Arm, before the first tick."""
         self._policy.reset()
         self._replanning.reset()
-        self._grippers.reset()
         self.bridge.arm()
         self._begin_ns = self._next_replan_ns = self.bridge.clock.now_ns
 
@@ -193,7 +188,8 @@ class ClosedLoop:
         if self._looks_back and self._shows(tick):
             self._frames.append(self._frame())
         if now_ns >= self._next_replan_ns and not self.bridge.controller.taken_over:
-            self._next_replan_ns = now_ns + self._replanning.after(self._observe())
+            followed = self.bridge.controller.followed is not None
+            self._next_replan_ns = now_ns + self._replanning.after(self._observe(), followed=followed)
         command = self.bridge.tick()
         self._commanded.append(self._simulation.target)
         return command
@@ -218,7 +214,7 @@ class ClosedLoop:
         running = self._running(now_ns, latency_ns)
         begin = time.perf_counter()
         observation = Observation(now_ns, frame.images, frame.joints, self._instruction, running, earlier)
-        chunk = self._grippers.applied(self._policy.infer(observation), frame.joints)
+        chunk = self._policy.infer(observation)
         self._inference_ms.append(1e3 * (time.perf_counter() - begin))
         self._chunks += 1
         self._order = [self._robot.joint_names.index(name) for name in chunk.names]

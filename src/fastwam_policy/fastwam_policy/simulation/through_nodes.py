@@ -84,7 +84,6 @@ class NodeEpisodes(TaskRig):
                 realtime = "guidance" if settings.blending == "rtc" else "off"
                 command += ["-p", "run_on_start:=false", "-p", f"replan_interval:={settings.replan}"]
                 command += ["-p", f"hover_interval:={settings.hover_interval}"]
-                command += ["-p", f"gripper_hysteresis:={settings.gripper_hysteresis}"]
                 command += ["-p", f"realtime:='{realtime}'", "-p", f"denoise_steps:={denoise_steps}"]
             if process.name == "bridge_node":
                 command += ["-p", f"blending:={settings.blending}"]

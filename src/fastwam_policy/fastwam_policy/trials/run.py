@@ -13,6 +13,7 @@ from fastwam_policy.common.files import alone_in
 from fastwam_policy.operate.terminal import single_keys
 from fastwam_policy.trials.plan import TrialSession
 from fastwam_policy.trials.rig import TrialRig
+from galaxea_r1lite_bridge.nodes.managed_node import see_everybody
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 
@@ -31,6 +32,7 @@ def run_trials(session: TrialSession, robot: RobotConfig) -> None:
 
 def _run_missing(session: TrialSession, robot: RobotConfig) -> None:
     # rclpy's own handlers end the context at once; the arms must first come to rest.
+    see_everybody()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         if session.settings.mode == "sim":
