@@ -47,9 +47,10 @@ fuzz: setup ## generated histories against the rules of docs/concepts/safety.md:
 	@bash -c '. scripts/env.sh && OMP_NUM_THREADS=1 exec .venv/bin/python -m src.galaxea_r1lite_bridge.test.fuzz \
 	  $(if $(SECONDS),--seconds $(SECONDS)) $(if $(filter command,$(firstword $(origin SEED))),--seed $(SEED))'
 
-ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation
+ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation, and make ray
 	@bash -c '. scripts/env.sh && .venv/bin/pytest $(PARALLEL) -m "slow and not alone" && \
 	  exec .venv/bin/pytest -m "slow and alone"'
+	@scripts/ray.sh
 
 soak: setup ## simulated trials through the nodes for 10 minutes, or MINUTES=: does what they take of the machine grow?
 	@./fastwam soak $(if $(MINUTES),--minutes $(MINUTES))

@@ -57,7 +57,7 @@ BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome")
 SEED, HEIGHT, EVERY = 0, 360, 2  # of the fold: its scene, px, and which of the camera's pictures are kept
 JOINTS = ("left_arm_joint2", "left_gripper", "right_arm_joint2", "right_gripper")
 WIDTH, LINES = 80, 24  # of the terminals
-WINDOW, BEGIN = (1400, 875), 20  # px of the viewer; s of the session that it does not show
+WINDOW, BEGIN = (1400, 875), 8  # px of the viewer; s of the session that it does not show
 TRACKING = 80  # statuses of the bridge, 20 a second, that say so before RViz's picture is taken
 MAX_BYTES = 3_000_000  # of fold.webp: a README is read over slow lines, too
 

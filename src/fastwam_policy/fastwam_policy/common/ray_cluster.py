@@ -33,7 +33,9 @@ def on_ray(function: Callable[..., Any], pieces: list[Piece], address: str) -> G
         RunError: Ray is not installed or not there, or a task's worker died again and again.
     """
     ray = _joined(address)
-    task = ray.remote(max_retries=_RETRIES, num_cpus=1, num_returns="streaming")(_run)
+    # By itself Ray queues pieces at a node whose cores are busy while another node's are free.
+    how = {"max_retries": _RETRIES, "num_cpus": 1, "num_returns": "streaming", "scheduling_strategy": "SPREAD"}
+    task = ray.remote(**how)(_run)
     waiting, running = iter(pieces), deque[Any]()
     try:
         while True:
