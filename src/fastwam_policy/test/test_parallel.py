@@ -1,6 +1,7 @@
 """Pieces of work give the same wherever they run, and a killed process loses and doubles nothing."""
 
 import importlib
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +61,11 @@ def test_a_laptop_needs_no_ray(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RunError, match="pip install -r requirements-ray.txt"):
         list(map_tasks(len, [("a",)], Where(ray="local")))
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"  # nothing listens there
+        with pytest.raises(RunError, match=f"--ray {address}: .*refused. Is it the address of a cluster's head?"):
+            list(map_tasks(len, [("a",)], Where(ray=address)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -15,6 +16,7 @@ from fastwam_policy.common.parallel import Piece, outcomes, take_one_thread
 LOCAL = "local"
 """The address that starts Ray on this machine alone, until the command ends."""
 _RETRIES = 3  # of a task whose worker or node dies
+_CONNECTING = 10.0  # s
 _SUBMITTED = 1000  # tasks that Ray knows at a time
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CARRIED = ("AMENT_PREFIX_PATH", "LD_LIBRARY_PATH", "MUJOCO_GL")  # of the environment, besides the search path
@@ -63,8 +65,19 @@ def _run(function: Callable[..., Any], piece: Piece) -> Iterator[Any]:
     yield from outcomes(function, piece)
 
 
+def _require_head(address: str) -> None:
+    """RunError where nothing listens at HOST:PORT, which Ray itself says after minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECTING).close()
+        except (OSError, OverflowError) as error:
+            raise RunError(f"--ray {address}: {error}. Is it the address of a cluster's head?") from None
+
+
 def _joined(address: str) -> Any:
     """Ray, connected."""
+    _require_head(address)
     if address == LOCAL or address.rpartition(":")[0] in _LOOPBACK:
         os.environ.setdefault(_LOOPBACK_ONLY, "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -81,8 +94,9 @@ def _joined(address: str) -> Any:
                 logging_level="warning", runtime_env={"env_vars": carried},
             )  # fmt: skip
         except (ConnectionError, ValueError, RuntimeError) as error:
+            said = str(error).splitlines()[0].rstrip(".")
             raise RunError(
-                f"--ray {address}: {str(error).splitlines()[0]}. Is it the address of a cluster's head? If that was "
-                "started with a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the same here"
+                f"--ray {address}: {said}. Is it the address of a cluster's head? If that was started with a token: "
+                "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the same here"
             ) from None
     return ray
