@@ -26,9 +26,15 @@ def busy(number, seconds):
     return number
 
 
-def slowly(number, folder):
-    """Three results, half a second apart; each time it begins is noted."""
-    (folder / f"{number} {time.monotonic_ns()}").touch()
-    for part in range(3):
-        time.sleep(0.5)
-        yield number, part
+def stuck_at(node, number, folder):
+    """Three results; at that node of a Ray cluster it stops after the first, until it is killed."""
+    import ray
+
+    stuck = ray.get_runtime_context().get_node_id() == node
+    if stuck:
+        (folder / f"{number}").touch()
+    yield number, 0
+    if stuck:
+        time.sleep(600.0)
+    yield number, 1
+    yield number, 2

@@ -42,10 +42,11 @@ class History:
     noise: float
     simulated: bool
     events: list
+    gripper_hysteresis: float = 0.0
 
 
 def generate(seed, *, takeover=False):
-    """With `takeover`, a person comes and goes besides; without, it is as it was before there was one."""
+    """With `takeover`, a person comes and goes besides, and some bridges have a hysteresis; without, as it was before."""
     random = np.random.default_rng(seed)
     simulated = bool(random.random() < 0.3)
     events = [["tick", 30, TICK], ["arm"]]
@@ -63,6 +64,7 @@ def generate(seed, *, takeover=False):
         noise=float(random.choice([1e-5, 1e-4, 1e-3])),
         simulated=simulated,
         events=events,
+        gripper_hysteresis=float(np.random.default_rng([seed, 2]).choice([0.0, 10.0])) if takeover else 0.0,
     )
 
 
@@ -232,7 +234,7 @@ class World:
         self.reached = Counter() if reached is None else reached
         self.shorter_ns = -(10**12)  # since when delays seem shorter
         self.history = history
-        changes = {"blending": history.blending, "closed_loop": history.closed_loop}
+        changes = {name: getattr(history, name) for name in ("blending", "closed_loop", "gripper_hysteresis")}
         # A jump may be configured to hold only: then the motion goes on from wherever the feedback is.
         self.settings = BridgeSettings.load(changes | {"watchdog.feedback_jump.reaction": "hold"})
         self.controller = MotionController(ROBOT, self.settings)

@@ -52,6 +52,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--hover-interval", type=number(float, least=0), default=0.0, metavar="S",
         help="between inferences where the arms hover, so that they follow the chunk further (default: as --replan)",
     )  # fmt: skip
+    parser.add_argument(
+        "--gripper-hysteresis", type=number(float, least=0), default=0.0, metavar="MM",
+        help="smallest turn back of a gripper that is followed (default: every one)",
+    )  # fmt: skip
     add_denoise_steps(parser, "of a bundle, in place of its own number")
     parser.add_argument("--blending", choices=["switch", "ensemble", "rtc"], default="switch")
     parser.add_argument(
@@ -87,7 +91,7 @@ def run(given: argparse.Namespace) -> int:
     settings = EpisodeSettings(
         given.randomization, given.latency, given.replan, given.blending, given.time_limit, task=given.task or "fold",
         instruction=TASKS[given.task].instruction if given.task else "",
-        hover_interval=given.hover_interval,
+        hover_interval=given.hover_interval, gripper_hysteresis=given.gripper_hysteresis,
     )  # fmt: skip
     seeds = range(given.first_seed, given.first_seed + given.episodes)
     source = policy_source(given.policy, given.mapping)

@@ -46,6 +46,7 @@ class EpisodeSettings:
         task: what is on the table, and when it is done.
         instruction: what the policy is told; empty: its default.
         hover_interval: s, as policy_node's.
+        gripper_hysteresis: mm, of the bridge.
     """
 
     level: Level = "full"
@@ -57,6 +58,7 @@ class EpisodeSettings:
     task: TaskName = "fold"
     instruction: str = ""
     hover_interval: float = 0.0
+    gripper_hysteresis: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class ClosedLoop:
         self._frames: list[Frame] = []
         self._commanded: list[NDArray[np.float64]] = []
         self._simulation, self._cameras = simulation, cameras
-        parameters = BridgeSettings.load({"blending": settings.blending})
+        parameters = BridgeSettings.load({name: getattr(settings, name) for name in ("blending", "gripper_hysteresis")})
         self.bridge = OfflineBridge(robot, parameters, _SimulatedRobot(simulation))
         interval = max(settings.replan, settings.latency)
         self._replanning = Replanning(robot, interval, settings.hover_interval)

@@ -87,6 +87,7 @@ class NodeEpisodes(TaskRig):
                 command += ["-p", f"realtime:='{realtime}'", "-p", f"denoise_steps:={denoise_steps}"]
             if process.name == "bridge_node":
                 command += ["-p", f"blending:={settings.blending}"]
+                command += ["-p", f"gripper_hysteresis:={settings.gripper_hysteresis}"]
             self.group.start(process.name, command)
         self.until_loaded()
         self.until(self._reset.service_is_ready, "the simulator")

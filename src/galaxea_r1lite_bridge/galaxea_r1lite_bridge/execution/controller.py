@@ -68,7 +68,7 @@ class MotionController:
         self.refused = ""
         self._arming = ArmingGate(self.joints, self.limiter, self.guard, wait_until_still=settings.closed_loop)
         self._watchdogs = Watchdogs(settings, self.joints, self.limiter)
-        self._follower = Follower(self.joints, self.limiter, self.guard)
+        self._follower = Follower(self.joints, self.limiter, self.guard, settings.gripper_hysteresis)
         groups = [name for name, group in robot.commanded.items() if group.takeover is not None]
         self._takeover = Takeover(self.joints, self.limiter, groups)
         self._clocks = Clocks(settings.max_dt)
@@ -295,6 +295,7 @@ class MotionController:
         followed = self._follower.follow(
             self.plan, self._motion, now_ns, elapsed, pose if self.settings.closed_loop else None,
             slow=1.0 if slowed is None else _SLOW, torso=self._home_torso,
+            policy=self.followed is not None,
         )  # fmt: skip
         self._motion = followed.motion
         self._count(followed.limits)

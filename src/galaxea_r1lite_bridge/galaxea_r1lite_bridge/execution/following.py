@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from galaxea_r1lite_bridge.execution.blending import Plan
 from galaxea_r1lite_bridge.execution.clocks import Elapsed
+from galaxea_r1lite_bridge.execution.hysteresis import Hysteresis
 from galaxea_r1lite_bridge.execution.joints import Joints
 from galaxea_r1lite_bridge.execution.limits import Limiter, Motion
 from galaxea_r1lite_bridge.execution.reasons import Reason
@@ -43,13 +44,16 @@ class Follower:
     joints: Joints
     limiter: Limiter
     guard: WorkspaceGuard
+    gripper_hysteresis: float
+    """mm, of a policy's plans."""
 
     def __post_init__(self) -> None:
         self._speed = Speed(self.limiter, self.joints.angular)
+        self._hysteresis = Hysteresis(~self.joints.angular, self.gripper_hysteresis)
 
     def follow(
         self, plan: Plan, previous: Motion, now_ns: int, elapsed: Elapsed, measured: NDArray[np.float64] | None,
-        *, slow: float, torso: bool,
+        *, slow: float, torso: bool, policy: bool,
     ) -> Followed:  # fmt: skip
         """The next motion along `plan`, which is delayed by what it falls behind.
 
@@ -61,6 +65,7 @@ class Follower:
             measured: position [D] from which no command may be too far; None: no such limit.
             slow: factor 0..1 on the plan's speed.
             torso: whether the plan moves the torso; otherwise it stands still.
+            policy: whether it is a policy's plan.
         """
         plan.prune(now_ns)
         positions, velocities = plan.samples(now_ns + _AHEAD_NS)
@@ -77,6 +82,8 @@ class Follower:
             position = self.guard.led(position) if delay_ns else led[0]
             velocity = (led[1] - led[0]) / LOOK_AHEAD[0]
         velocity[still] = 0.0
+        if policy:
+            position, velocity = self._hysteresis.turned(previous.position, position, velocity)
         motion, limited = self.limiter.follow(previous, position, velocity * rate, elapsed.dt, measured, elapsed.pace)
         motion = self._held(still, motion, previous)
         limited[still] = 0
@@ -114,3 +121,4 @@ class Follower:
     def reset(self) -> None:
         """No plan is followed any more: nothing is behind it."""
         self._speed.reset()
+        self._hysteresis.reset()

@@ -73,6 +73,7 @@ class BridgeSettings(StrictModel):
     blending: Blending
     blend_window: float
     ensemble_decay: float
+    gripper_hysteresis: float
     watchdog: WatchdogSettings
 
     @staticmethod
