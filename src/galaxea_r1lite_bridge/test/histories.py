@@ -46,7 +46,7 @@ class History:
 
 
 def generate(seed, *, takeover=False):
-    """With `takeover`, a person comes and goes besides, and some bridges have a hysteresis; without, as it was before."""
+    """With `takeover`, a person comes and goes besides, and some grippers have a hysteresis; without, as it was."""
     random = np.random.default_rng(seed)
     simulated = bool(random.random() < 0.3)
     events = [["tick", 30, TICK], ["arm"]]
