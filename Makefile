@@ -88,10 +88,10 @@ pictures: setup ## the pictures of the documentation, taken again in docs/images
 wheels: ## sdist and wheel of each Python package in output/wheels
 	@scripts/wheels.sh
 
-lock: setup ## resolve requirements.in into requirements.txt, and for NumPy 1.26 into requirements-numpy1.txt, without torch
+lock: setup ## resolve requirements.in into requirements.txt, and for NumPy 1.26 into requirements-numpy1.txt, with hashes, without torch
 	@.venv/bin/python -I -m pip install --quiet uv
 	@for name in requirements requirements-numpy1; do echo 'torch; python_version < "3"' | .venv/bin/uv pip compile --quiet \
-	  --universal --python-version 3.10 --no-annotate --no-header --override - $$name.in -o $$name.txt || exit; done
+	  --universal --python-version 3.10 --no-annotate --no-header --generate-hashes --override - $$name.in -o $$name.txt || exit; done
 
 clean: ## remove the environments and the built workspace; output/ stays
 	rm -rf .venv .venv.before .setup .venv-docs .venv-interop .venv-ray .venv-benchmark build install log

@@ -159,7 +159,8 @@ elif [ "$(cat .venv/.installed 2>/dev/null)" != "$wanted" ]; then
     install "$(grep -c '^[a-z]' "$requirements")" --no-deps -r "$requirements"
     name_headers
   else
-    grep -v '^ros-' "$requirements" | install "$(grep '^[a-z]' "$requirements" | grep -vc '^ros-')" --no-deps -r /dev/stdin
+    awk '/^[a-z]/ { others = !/^ros-/ } others' "$requirements" |  # with their hashes, a line each
+      install "$(grep '^[a-z]' "$requirements" | grep -vc '^ros-')" --no-deps -r /dev/stdin
   fi
   if [ -n "$torch" ] || ! isolated .venv/bin/python -c 'import sys, torch; sys.exit(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4))'; then
     install "" "${torch:-torch==2.13.0}" "numpy==$(isolated .venv/bin/python -c 'import numpy; print(numpy.__version__)')" "setuptools<80"

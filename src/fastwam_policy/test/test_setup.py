@@ -35,7 +35,7 @@ case "$*" in
     echo "pip $* PIP_USER=$PIP_USER PYTHONHOME=${PYTHONHOME:-}" >>"$NOTES"
     [ ! -p "$PAUSE" ] || read -r _ <"$PAUSE"
     [ -z "${PIP_FAILS:-}" ] || case "$*" in *$PIP_FAILS*) echo "ERROR: it failed" >&2; exit 1 ;; esac
-    case "$*" in *download*) exit ;; esac
+    case "$*" in *download*) exit ;; */dev/stdin) sed 's/^/from stdin: /' >>"$NOTES" ;; esac
     echo "Collecting one==1"
     case "$*" in *torch*) touch "$here/torch" ;; esac ;;
   *bin/colcon*)
@@ -44,6 +44,12 @@ case "$*" in
     cp "$LOCAL_SETUP" install/local_setup.bash; cp "$LOCAL_SETUP" install/local_setup.zsh ;;
   "-I -") cat >/dev/null ;;
 esac
+"""
+LOCK = """ros-jazzy-rclpy==1 \\
+    --hash=sha256:1 \\
+    --hash=sha256:2
+wheel==0.45.1 \\
+    --hash=sha256:3
 """
 LOCAL_SETUP = """export AMENT_PREFIX_PATH="$_fastwam/install/fastwam_policy${AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}"
 export PYTHONPATH="$_fastwam/build/fastwam_policy${PYTHONPATH:+:$PYTHONPATH}"
@@ -61,7 +67,7 @@ class Folder:
         (self.path / "src/fastwam_policy/package.xml").touch()
         shutil.copytree(ROOT / "scripts", self.path / "scripts")
         for lock in ("requirements.txt", "requirements-numpy1.txt"):
-            (self.path / lock).write_text("ros-jazzy-rclpy==1\nwheel==0.45.1\n")
+            (self.path / lock).write_text(LOCK)
         self.programs.mkdir(exist_ok=True)
         self.notes.touch()
         (beside / "local_setup").write_text(LOCAL_SETUP)
@@ -214,7 +220,10 @@ def test_another_checkout_that_is_sourced_is_none_of_ours(checkout, tmp_path):
 def test_the_ros_2_that_was_chosen_is_used_in_every_shell(checkout, tmp_path, shell):
     jazzy = installation(tmp_path / "jazzy")
     humble = installation(tmp_path / "humble")
-    checkout.set_up(**jazzy)
+    _, asked = checkout.set_up(**jazzy)
+    assert [line for line in asked.splitlines() if line.startswith("from stdin")] == [
+        "from stdin: wheel==0.45.1 \\", "from stdin:     --hash=sha256:3"
+    ], "all but ROS 2"  # fmt: skip
     assert checkout.set_up() == ("", ""), "also where it is not sourced"
     said, _ = checkout.set_up(status=1, **humble)
     assert f"make setup ROS={tmp_path}/humble" in said
