@@ -42,8 +42,11 @@ def lose_a_node(cluster, second, folder):
             killed = stuck
     assert killed, "the second node was given nothing"
     assert sorted(found) == [(number, part) for number in range(9) for part in range(3)]
-    print(f"a node was killed in the middle of piece {killed[0]}: nothing was lost or doubled, and nothing listened "
-          "beyond this machine", flush=True)
+    print(
+        f"a node was killed in the middle of piece {killed[0]}: nothing was lost or doubled, and nothing listened "
+        "beyond this machine",
+        flush=True,
+    )
 
 
 def drive(address, folder):

@@ -52,7 +52,7 @@ class Stream:
             ValueError: they are not few: the clock was set in the recording.
         """
         stamps, logs = np.array(self.stamps), np.array(self._logs)
-        kept = np.arange(len(stamps))
+        kept: NDArray[np.intp] = np.arange(len(stamps))
         if not (np.diff(stamps) > 0).all():
             kept = np.array(_ascending(self.stamps))
             back = (np.diff(logs[kept]) - np.diff(stamps[kept])) * (np.diff(kept) > 1) / _NS

@@ -90,7 +90,7 @@ def _joints(session: Session, robot: RobotConfig) -> Section | None:
     )
     if session.duration <= 0 or not any(positions for *_, positions in series):
         return None
-    grid = np.linspace(0, session.duration, _POINTS)
+    grid = np.linspace(0, session.duration, _POINTS, dtype=np.float64)
     charts = []
     for group, place in robot.slices.items():
         sampled = [(label, color, width, by[group].at(grid)) for label, color, width, by in series if group in by]

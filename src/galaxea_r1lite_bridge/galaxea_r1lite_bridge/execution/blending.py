@@ -128,7 +128,8 @@ class Plan:
 
     def _average(self, times_ns: Times) -> tuple[Rows, Rows]:
         """Weighted mean. A chunk's age counts the newer ones by how far they are faded in, so weights never jump."""
-        age = age_change = total = total_change = np.zeros((len(times_ns), 1))
+        nothing: Rows = np.zeros((len(times_ns), 1))
+        age = age_change = total = total_change = nothing
         rows = []
         for index in range(len(self._entries) - 1, -1, -1):
             entry = self._entries[index]

@@ -105,8 +105,8 @@ class _Input:
 
     def __init__(self, positions: Vector, steady_ns: int) -> None:
         self.newest = self._begin = positions
-        self._since_ns = np.full(len(positions), steady_ns)
-        self._way_ns = np.ones(len(positions))
+        self._since_ns: NDArray[np.int64] = np.full(len(positions), steady_ns)
+        self._way_ns: NDArray[np.float64] = np.ones(len(positions))
 
     def follow(self, positions: Vector, steady_ns: int) -> Vector:
         """Where it is now, given the newest positions [columns]."""

@@ -73,7 +73,8 @@ class WorkspaceGuard:
     def reset(self) -> None:
         """The next command is the first one: what is outside there is where it begins."""
         self._floor: NDArray[np.float64] | None = None
-        self._torso = self._known = np.zeros(0)
+        self._torso: NDArray[np.float64] = np.zeros(0)
+        self._known: NDArray[np.float64] = np.zeros(0)
 
     def outside(self, position: NDArray[np.float64]) -> Barrier | None:
         """The limit that is passed furthest at `position` [D], if any; the torso is taken to be where it says."""

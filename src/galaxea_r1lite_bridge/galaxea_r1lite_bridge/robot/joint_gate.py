@@ -93,8 +93,8 @@ class JointGate:
     def __init__(self, joints: Sequence[str], unit: Unit, reach: NDArray[np.float64], mapping: JointMapping) -> None:
         self.names = list(mapping.names or joints)
         self._count = len(self.names)
-        self._scale = np.ones(self._count) * mapping.sign * _UNITS[unit][mapping.unit or unit]
-        self._offset = np.zeros(self._count)
+        self._scale: Vector = np.ones(self._count) * mapping.sign * _UNITS[unit][mapping.unit or unit]
+        self._offset: Vector = np.zeros(self._count)
         if mapping.range is not None:
             first, last = mapping.range
             self._scale = (reach[:, 1] - reach[:, 0]) / (last - first)

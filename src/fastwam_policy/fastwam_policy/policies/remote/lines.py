@@ -90,7 +90,8 @@ class WebsocketLine:
                 self._address, sock=plain, compression=None, max_size=MAX_REPLY, additional_headers=self._headers,
                 proxy=None, open_timeout=timeout, close_timeout=_CLOSING, ping_interval=None,
             )  # fmt: skip
-            self._connection = self._stack.enter_context(connection)
+            self._stack.enter_context(connection)
+            self._connection = connection
         except TimeoutError:
             raise TimedOutError(f"no connection within {timeout:g} s") from None
         except InvalidStatus as error:

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastwam_policy.policies.remote.arrays import Dialect, numbers, pack, unpack
 from fastwam_policy.policies.remote.lines import MAX_REPLY, Line, LineError, ServerError
@@ -105,7 +106,8 @@ class LingbotVa(Openpi):
 
     def __init__(self, line: Line, mapping: Mapping | None) -> None:
         super().__init__(line, mapping)
-        self._begins, self._first, self._steps = True, np.zeros((0, 0, 0)), 0
+        self._begins, self._steps = True, 0
+        self._first: NDArray[np.float64] = np.zeros((0, 0, 0))
 
     def reset(self, prompt: str, timeout: float) -> None:
         """See :class:`Openpi`."""
