@@ -28,6 +28,12 @@ from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 SHARE = Path(get_package_share_directory("fastwam_policy"))
 
 
+@pytest.fixture(autouse=True)
+def _there_is_a_simulator(monkeypatch):
+    """MuJoCo has no wheel for Python 3.10; nothing is started here."""
+    monkeypatch.setattr("fastwam_policy.common.processes.has_simulator", lambda: True)
+
+
 def test_each_mode_starts_what_it_needs():
     arguments = {"bag": "/bag", "policy": "/bundle", "arm": True, "record": True, "session": "/session"}
     started = {p.name: p for p in processes("replay", arguments)}

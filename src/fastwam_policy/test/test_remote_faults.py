@@ -103,6 +103,7 @@ def raw(data, *, end=False, reset=False):
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.socket.sendall(data)
         if reset:
+            connection.socket.shutdown(socket.SHUT_RD)  # a thread that reads it would keep it open
             connection.socket.close()
         elif end:
             connection.socket.shutdown(socket.SHUT_RDWR)

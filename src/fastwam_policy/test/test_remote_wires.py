@@ -220,6 +220,7 @@ def test_a_command_refuses_a_server_that_is_not_there_at_once(command, tmp_path,
 
 def test_a_mapping_is_a_part_of_the_address(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fastwam_policy.common.processes.has_simulator", lambda: True)
     assert policy_source("ws://there:1", Path("mine.yaml")) == f"ws://there:1#{tmp_path}/mine.yaml"
     assert policy_source("zmq://there#mine.yaml") == f"zmq://there#{tmp_path}/mine.yaml"
     assert policy_source("ws://there:1") == "ws://there:1"

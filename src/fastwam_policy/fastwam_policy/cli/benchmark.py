@@ -99,6 +99,9 @@ def chosen_benchmark(given: argparse.Namespace) -> Benchmark:
         if value is not None and name not in own[option]:
             raise ConfigError(f"{option} is for {' and '.join(own[option])}, not for {name}")
     if name == "sim":
+        from fastwam_policy.common.processes import require_simulator
+
+        require_simulator()
         from fastwam_policy.benchmarks.sim import Sim
 
         return Sim(given.robot)
