@@ -9,7 +9,7 @@ from fastwam_policy.cli.main import main
 from fastwam_policy.launching.process_group import Used
 
 pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
-from fastwam_policy.performance.soak import WATCHED, growth  # noqa: E402
+from fastwam_policy.performance.soak import WATCHED, growth
 
 HOUR = 720  # looks
 
