@@ -27,12 +27,14 @@ def busy(number, seconds):
 
 
 def stuck_at(node, number, folder):
-    """Three results; at that node of a Ray cluster it stops after the first, until it is killed."""
+    """Three results; at that node of a Ray cluster it stops after the first, until it is killed; elsewhere it waits."""
     import ray
 
     stuck = ray.get_runtime_context().get_node_id() == node
     if stuck:
         (folder / f"{number}").touch()
+    while not any(folder.iterdir()):  # the other nodes are not to have done everything before
+        time.sleep(0.05)
     yield number, 0
     if stuck:
         time.sleep(600.0)

@@ -44,9 +44,22 @@ def test_topics_and_fields_are_there():
             assert topic in others
 
 
+def test_it_is_a_file_that_can_be_imported():
+    """Lichtblick asks for these fields; each panel stands in the tree once."""
+    made = json.loads(LAYOUT.read_text())
+    assert {"configById", "globalVariables", "playbackConfig", "layout"} <= set(made)
+
+    def leaves(part):
+        return [part] if isinstance(part, str) else leaves(part["first"]) + leaves(part["second"])
+
+    assert sorted(leaves(made["layout"])) == sorted(made["configById"])
+    kinds = {"3D", "Image", "Plot", "StateTransitions", "DiagnosticSummary"}
+    assert {name.partition("!")[0] for name in made["configById"]} == kinds
+
+
 @pytest.mark.skipif(importlib.util.find_spec("foxglove") is None, reason="foxglove-sdk is not installed")
 def test_it_is_what_its_script_makes():
     found = importlib.util.spec_from_file_location("foxglove_layout", SCRIPT)
     script = importlib.util.module_from_spec(found)
     found.loader.exec_module(script)
-    assert json.loads(script.layout(ROBOT).to_json()) == json.loads(LAYOUT.read_text())
+    assert script.exported(script.layout(ROBOT)) == json.loads(LAYOUT.read_text())

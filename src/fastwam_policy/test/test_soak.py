@@ -44,7 +44,6 @@ def test_growth_is_by_the_hour():
 
 
 def test_a_policy_that_is_none_is_one_line(capsys):
-    pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
     with pytest.raises(SystemExit) as status:
         main(["soak", "--policy", "/nowhere"])
     assert status.value.code == 2
@@ -54,7 +53,6 @@ def test_a_policy_that_is_none_is_one_line(capsys):
 @pytest.mark.slow
 @pytest.mark.nodes
 def test_trials_are_run_and_watched(tmp_path, capsys):
-    pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
     with pytest.raises(SystemExit) as status:
         main(["soak", "--minutes", "0.3", "--json", str(tmp_path / "soak.json")])
     assert status.value.code in (0, 1), "so short a time says nothing of growth"

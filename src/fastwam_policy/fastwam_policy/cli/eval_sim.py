@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--gripper-hysteresis", type=number(float, least=0), default=0.0, metavar="MM",
-        help="smallest turn back of a gripper that is followed (default: every one)",
+        help="a gripper turns back only for more than this (default: for anything)",
     )  # fmt: skip
     add_denoise_steps(parser, "of a bundle, in place of its own number")
     parser.add_argument("--blending", choices=["switch", "ensemble", "rtc"], default="switch")
@@ -83,7 +83,8 @@ def run(given: argparse.Namespace) -> int:
     from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
     from galaxea_r1lite_sim.tasks import TASKS
 
-    oldest = BridgeSettings.load().watchdog.chunk_age.limit
+    bridge = BridgeSettings.load({"gripper_hysteresis": given.gripper_hysteresis})
+    oldest = bridge.watchdog.chunk_age.limit
     if given.latency >= oldest:
         raise ConfigError(f"--latency must be below {oldest:g} s, from which on the bridge drops a chunk")
     if given.hover_interval and given.latency + given.hover_interval >= oldest:

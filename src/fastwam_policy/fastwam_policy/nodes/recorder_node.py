@@ -167,6 +167,9 @@ def _topics(robot: RobotConfig, *, images: bool) -> dict[str, tuple[str, QoSProf
         own.estop: "std_msgs/msg/Bool",
         own.heartbeat: "fastwam_msgs/msg/Heartbeat",
         own.task_success: "std_msgs/msg/Bool",
+        own.markers: "visualization_msgs/msg/MarkerArray",
+        "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
+        "/tf": "tf2_msgs/msg/TFMessage",
         robot.base.target: robot.base.type,
     }
     theirs: dict[str, str] = {camera.topic: camera.type for camera in robot.cameras.values()}
@@ -178,7 +181,7 @@ def _topics(robot: RobotConfig, *, images: bool) -> dict[str, tuple[str, QoSProf
         theirs = {topic: kind for topic, kind in theirs.items() if kind not in _IMAGES}
     topics = {topic: (kind, _RELIABLE) for topic, kind in ours.items()}
     topics |= {topic: (kind, _BEST_EFFORT) for topic, kind in theirs.items()}
-    once = [own.policy_identity, *(PARAMETERS_TOPIC.replace("~", name) for name in node_names())]
+    once = [own.policy_identity, "robot_description", *(PARAMETERS_TOPIC.replace("~", name) for name in node_names())]
     return topics | dict.fromkeys(once, ("std_msgs/msg/String", LATCHED))
 
 

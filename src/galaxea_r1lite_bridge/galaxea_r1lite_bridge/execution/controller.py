@@ -137,6 +137,7 @@ class MotionController:
             self._motion = self._arming.start()
             self._watchdogs.reset()
             self.guard.reset()
+            self._follower.begin()
             self.chunks.open(self._now_ns)
         return reason
 

@@ -49,7 +49,8 @@ class Follower:
 
     def __post_init__(self) -> None:
         self._speed = Speed(self.limiter, self.joints.angular)
-        self._hysteresis = Hysteresis(~self.joints.angular, self.gripper_hysteresis)
+        limits = self.limiter.lower, self.limiter.upper
+        self._hysteresis = Hysteresis(~self.joints.angular, *limits, self.gripper_hysteresis)
 
     def follow(
         self, plan: Plan, previous: Motion, now_ns: int, elapsed: Elapsed, measured: NDArray[np.float64] | None,
@@ -71,6 +72,12 @@ class Follower:
         positions, velocities = plan.samples(now_ns + _AHEAD_NS)
         still = slice(0, 0) if torso else self.joints.torso
         positions[:, still] = previous.position[still]
+        if policy:
+            held, place = self._hysteresis.held(previous.position, positions[0])
+        else:
+            self._hysteresis.forget()
+            held, place = np.zeros_like(self.joints.angular), positions[0]
+        positions[:, held] = np.maximum(positions[:, held], place[held])  # the arms keep clear with the wider opening
         look = self.guard.ahead(previous.position, positions)
         rate = self._speed.rate(velocities) * look.room * slow
         position, velocity, led = positions[0], velocities[0].copy(), look.positions
@@ -82,8 +89,7 @@ class Follower:
             position = self.guard.led(position) if delay_ns else led[0]
             velocity = (led[1] - led[0]) / LOOK_AHEAD[0]
         velocity[still] = 0.0
-        if policy:
-            position, velocity = self._hysteresis.turned(previous.position, position, velocity)
+        position, velocity = np.where(held, place, position), np.where(held, 0.0, velocity)
         motion, limited = self.limiter.follow(previous, position, velocity * rate, elapsed.dt, measured, elapsed.pace)
         motion = self._held(still, motion, previous)
         limited[still] = 0
@@ -121,4 +127,8 @@ class Follower:
     def reset(self) -> None:
         """No plan is followed any more: nothing is behind it."""
         self._speed.reset()
-        self._hysteresis.reset()
+
+    def begin(self) -> None:
+        """Begin anew from wherever the joints are."""
+        self.reset()
+        self._hysteresis.forget()
