@@ -130,7 +130,8 @@ def test_everything_is_recorded_and_closed(ros, robot, diagnostics, random_bundl
     assert "hdas/feedback_status_arm_left" not in written, "its type is not installed"
     (parameters,) = messages(recording, "policy_node/parameters")
     assert yaml.safe_load(parameters.data)["/policy_node"]["ros__parameters"]["replan_interval"] == 0.75
-    assert len(messages(recording, "recorder_node/parameters")) == 1
+    own = messages(recording, "recorder_node/parameters")  # a latched message may come twice on a busy machine
+    assert len({message.data for message in own}) == 1
     assert not messages(recording, "bridge_node/parameters")
     identity = read_session(recording, ROBOT).identity
     assert (identity["name"], identity["origin"]) == ("random_tiny", "random")
