@@ -13,6 +13,8 @@ import sys
 from contextlib import suppress
 from importlib.metadata import distributions
 
+from fastwam_policy.common.lifetime import end_with_parent
+
 _PACKAGES = ("galaxea_r1lite_bridge", "galaxea_r1lite_sim", "fastwam_policy")
 
 
@@ -30,9 +32,11 @@ def main() -> None:
             importlib.import_module(name)
     gc.freeze()  # a collection in a fork copies no pages
     signal.signal(signal.SIGCHLD, lambda *_: _reap())
+    parent = os.getpid()
     for line in sys.stdin:
         wanted = json.loads(line)
         if (pid := os.fork()) == 0:
+            end_with_parent(parent)
             _become(nodes[os.path.basename(wanted["program"])], wanted)
         _say({"started": pid})
 
