@@ -160,3 +160,29 @@ def test_a_shell_completes(line, expected, tmp_path):
     }  # fmt: skip
     subprocess.run([sys.executable, "-m", "fastwam_policy.cli"], env=os.environ | asked, check=True)
     assert set(answer.read_text().split()) == expected
+
+
+@pytest.mark.parametrize("variables", [{}, {"PYTHONUNBUFFERED": "1"}])
+def test_standard_output_is_a_commands_own(variables):
+    """Fast DDS complains there of what a killed node left behind; `status --json - | jq` must not read that."""
+    program = """
+import os
+from fastwam_policy.cli.main import keep_output
+print("before")
+keep_output()
+os.write(1, b"theirs")
+print("ours: é")
+os.system("echo a child")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=dict(os.environ) | variables, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "before\nours: é\n")
+    assert done.stderr == "theirsa child\n"
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_standard_output_or_error_may_be_closed(closed):
+    program = "from fastwam_policy.cli.main import keep_output; keep_output(); print(1, flush=True)"
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", program], capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"" if "1>" in closed else b"1\n")

@@ -116,10 +116,26 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         options = [option for action in each[given.command]._actions for option in action.option_strings]  # noqa: SLF001
         each[given.command].error(f"unknown argument {rest[0]}{_nearest(rest[0], options)}")
     if arguments is None:  # a process of its own, which ends what it has started
+        keep_output()
         for number in ENDING:
             if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and SIGINT raises KeyboardInterrupt
                 signal.signal(number, lambda received, _: sys.exit(128 + received))
     sys.exit(_run(given))
+
+
+def keep_output() -> None:
+    """What libraries print, such as a middleware of a killed node's leftovers, goes to standard error from now on.
+
+    Standard output is the command's own: others may read it.
+    """
+    theirs = sys.stdout
+    if theirs is None or sys.stderr is None:  # it is closed
+        return
+    theirs.flush()
+    at_once = theirs.line_buffering or getattr(theirs, "write_through", False)  # PYTHONUNBUFFERED
+    ours = open(os.dup(1), "w", 1 if at_once else -1, theirs.encoding, theirs.errors)  # noqa: SIM115
+    os.dup2(2, 1)
+    sys.stdout = sys.__stdout__ = ours  # type: ignore[misc]
 
 
 def _run(given: argparse.Namespace) -> int:
