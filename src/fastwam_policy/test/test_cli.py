@@ -164,7 +164,7 @@ def test_a_shell_completes(line, expected, tmp_path):
 
 @pytest.mark.parametrize("variables", [{}, {"PYTHONUNBUFFERED": "1"}])
 def test_standard_output_is_a_commands_own(variables):
-    """Fast DDS complains there of what a killed node left behind; `status --json - | jq` must not read that."""
+    """Fast DDS complains there of a node that hangs and holds its port; `status --json - | jq` must not read that."""
     program = """
 import os
 from fastwam_policy.cli.main import keep_output

@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def keep_output() -> None:
-    """What libraries print, such as a middleware of a killed node's leftovers, goes to standard error from now on.
+    """What libraries print, such as the complaints of a middleware, goes to standard error from now on.
 
     Standard output is the command's own: others may read it.
     """
