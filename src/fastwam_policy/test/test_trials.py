@@ -284,6 +284,7 @@ def test_a_session_in_the_simulator_is_killed_and_goes_on(ros, random_bundle, tm
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_an_operator_runs_trials_on_the_robot(ros, random_bundle, tmp_path):
     ros.start("galaxea_r1lite_bridge", "emulator_node", camera_rate=10.0, feedback_rate=60.0)
     ros.start("galaxea_r1lite_bridge", "bridge_node", home_speed=1.0, **PATIENT)
