@@ -37,8 +37,8 @@ demo: setup ## fold the simulated towel, or replay a recording, and write a repo
 data: setup ## episodes of the scripted expert as a LeRobot dataset in data/towel. EPISODES=500
 	@./fastwam collect data/towel --episodes $(EPISODES)
 
-test: setup lint ## lint, and all tests but the slow ones. TESTS="path or pytest options" for some of them
-	@bash -c '. scripts/env.sh && exec .venv/bin/pytest $(or $(TESTS),$(PARALLEL) -m "not slow")'
+test: setup lint ## lint, and all tests but the slow ones; what fails, once more alone. TESTS="path or pytest options" for some
+	@scripts/tests.sh $(or $(TESTS),$(PARALLEL) -m "not slow")
 
 test-fast: setup ## the tests of single parts: no nodes, no training, no episodes, no servers, no generated histories
 	@bash -c '. scripts/env.sh && exec .venv/bin/pytest $(PARALLEL) -m "not (nodes or training or integration or fuzz or slow)"'
@@ -48,8 +48,8 @@ fuzz: setup ## generated histories against the rules of docs/concepts/safety.md:
 	  $(if $(SECONDS),--seconds $(SECONDS)) $(if $(filter command,$(firstword $(origin SEED))),--seed $(SEED))'
 
 ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation, and make ray
-	@bash -c '. scripts/env.sh && .venv/bin/pytest $(PARALLEL) -m "slow and not alone" && \
-	  exec .venv/bin/pytest -m "slow and alone"'
+	@scripts/tests.sh $(PARALLEL) -m "slow and not alone"
+	@scripts/tests.sh -m "slow and alone"
 	@scripts/ray.sh
 
 soak: setup ## simulated trials through the nodes for 10 minutes, or MINUTES=: does what they take of the machine grow?

@@ -54,6 +54,8 @@ def test_a_recording_runs_to_the_report(ros, sample_bag, random_bundle, tmp_path
         assert not nodes_of(tmp_path)
         if "TRACKING" in (summary := json.loads(figures.read_text()))["states"]:
             break
+    else:
+        pytest.fail("the machine was too busy: each chunk came too late, three times")
     assert summary["random_weights"] is True
     assert summary["chunks"] >= 1
     assert set(summary["latency"]) == {"decode", "encode", "prefill", "denoise", "total"}

@@ -364,3 +364,20 @@ def test_no_target_of_make_imports_what_lies_in_the_folder():
 def test_another_shell_is_told(checkout):
     done = subprocess.run(["dash", "-c", f". {checkout.path}/scripts/env.sh"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "fastwam: scripts/env.sh is for bash and zsh\n")
+
+
+@pytest.mark.parametrize(("kind", "code"), [("late", 0), ("wrong", 1)])
+def test_what_fails_is_run_once_more_alone(kind, code, tmp_path):
+    flag = tmp_path / "flag"
+    tests = {
+        "late": f"  seen = Path({str(flag)!r}).exists()\n  Path({str(flag)!r}).touch()\n  assert seen",
+        "wrong": "  assert False",
+    }
+    text = f"from pathlib import Path\ndef test_{kind}():\n{tests[kind]}\ndef test_good():\n  pass\n"
+    (tmp_path / "test_it.py").write_text(text)
+    command = [ROOT / "scripts" / "tests.sh", "-n", "2", "--rootdir", tmp_path, tmp_path / "test_it.py"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == code, result.stdout + result.stderr
+    assert f"test_{kind} {'FAILED' if code else 'PASSED'}" in result.stdout
+    assert "test_good PASSED" not in result.stdout, "once is enough for it"
+    assert ("passed alone" in result.stdout) is (code == 0)
