@@ -17,7 +17,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 
 _NS = 1_000_000_000
 _LOADING = 900.0  # s for a policy of billions of parameters to load and, where that is asked for, to compile
-_ACCEPTED = 60.0  # s for a task to be accepted
+_ACCEPTED, _ATTEMPTS = 15.0, 4  # s for a task to be accepted, until it is sent again; and how often it is sent
 _ARMED_TIME, _PAUSE = 30.0, 0.2  # s for the policy node to learn that the bridge is armed, and between two attempts
 _SILENCE = 60.0  # s without feedback; a task itself may take any time, since simulated time may be slow
 
@@ -53,9 +53,7 @@ class TaskRig(Rig):
         deadline = time.monotonic() + _ARMED_TIME
         while True:
             self.elapsed = 0.0
-            self.goal = self.wait(self.task.send_goal_async(goal, self._on_feedback), _ACCEPTED)
-            if self.goal is None:
-                raise RunError(f"the policy node does not take the task. {self.last_lines()}")
+            self.goal = self._send(goal)
             future, self._heard = self.goal.get_result_async(), time.monotonic()
             while not future.done():
                 if time.monotonic() - self._heard > _SILENCE:
@@ -66,6 +64,20 @@ class TaskRig(Rig):
             if answer.result.code != RunTask.Result.BRIDGE_NOT_ARMED or time.monotonic() > deadline:
                 return answer.result
             time.sleep(_PAUSE)
+
+    def _send(self, goal: RunTask.Goal) -> Any:
+        """The accepted goal.
+
+        rclpy's server drops a goal when it cannot answer because it has not found the client's reader yet, which on
+        busy cores happens to the first one. Hence again; a late answer to an earlier one counts, too.
+        """
+        sent = []
+        for _ in range(_ATTEMPTS):
+            sent.append(self.task.send_goal_async(goal, self._on_feedback))
+            self.wait(sent[-1], _ACCEPTED)
+            if answered := [future for future in sent if future.done()]:
+                return answered[0].result()
+        raise RunError(f"the policy node does not take the task. {self.last_lines()}")
 
     def pause(self) -> None:
         """As Rig.pause; RunError where a process has ended by itself."""
