@@ -22,7 +22,8 @@ from fastwam_policy.model.training_loss import Batch, Draws, TimestepSampler, tr
 from fastwam_policy.training.trained import Trained, choose_trained
 
 GPUS = (1, 2, 4, 8, 64)
-WEIGHT, LEARNED = 4, 4 * 4  # bytes, float32: a weight; gradient, two figures of Adam and average of one that is trained
+WEIGHT = {"float32": 4, "bfloat16": 2}  # bytes
+LEARNED = 4 * 4  # bytes, float32: gradient, two figures of Adam and average of a weight that is trained
 LORA_RANK = 16
 RESERVE = 6.0  # GB
 TEXT, HORIZON = 128, 32  # tokens, actions
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--memory", type=float, default=80, help="GB of a GPU (default 80)")
     parser.add_argument("--size", choices=list(PRESETS), default="full")
     parser.add_argument("--trained", choices=get_args(Trained), default="all", help="as in a training's configuration")
+    parser.add_argument("--frozen-as", choices=list(WEIGHT), default="float32", help="as in a training's configuration")
     given = parser.parse_args()
     with ELSEWHERE:
         model = FastWam(replace(PRESETS[given.size]))
@@ -93,8 +95,10 @@ def main() -> None:
     two, three = ({way: activations(model, batch, checkpointing=way) for way in (False, True)} for batch in (2, 3))
     each = {way: three[way] - two[way] for way in two}
     each[True] += each[False] / model.config.video.num_layers  # the layer that is computed again
-    # In bfloat16, while a step runs: the shipped configuration shards the model as one unit.
-    whole = 2 * (count + learned) / 1e9
+    weights = learned * WEIGHT["float32"] + (count - learned) * WEIGHT[given.frozen_as]
+    # In bfloat16, while a step runs, of what is not held so: the shipped configuration shards the model as one unit.
+    copied = learned if given.frozen_as == "bfloat16" else count
+    whole = 2 * (copied + learned) / 1e9
     print(
         f"{count / 1e9:.2f} billion weights, {learned / 1e9:.2f} trained. An observation's activations: "
         f"{each[False]:.1f} GB, or {each[True]:.2f} GB with gradient_checkpointing; bfloat16 weights and their "
@@ -103,7 +107,7 @@ def main() -> None:
     print("| GPUs | weights, gradients, Adam, averages on each | batch_size that fits | with checkpointing |")
     print("|---|---|---|---|")
     for gpus in GPUS:
-        share = (count * WEIGHT + learned * LEARNED) / gpus / 1e9
+        share = (weights + learned * LEARNED) / gpus / 1e9
         free = given.memory - RESERVE - share - whole
         fits = [max(0, int(free / each[way])) for way in (False, True)]
         print(f"| {gpus} | {share:.1f} GB | {fits[0] or 'none'} | {fits[1] or 'none'} |")

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState, DistributedType
 from safetensors.torch import load_file
 
 from fastwam_policy.common.failure import RunError
@@ -13,7 +14,7 @@ from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.training_loss import Batch, TimestepSampler, draw, training_loss
 from fastwam_policy.training import trainer
 from fastwam_policy.training.augmentation import augmented
-from fastwam_policy.training.trained import choose_trained, merged
+from fastwam_policy.training.trained import choose_trained, hold_frozen, merged
 from fastwam_policy.training.trainer import train, with_batch_that_fits
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -67,6 +68,50 @@ def test_lora_is_continued_exactly(data, tmp_path):  # noqa: F811
     train(config, tmp_path)
     for name, value in load_file(last).items():
         torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
+
+
+@pytest.fixture
+def other_precision():
+    """accelerate keeps a process's first one."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
+
+
+@pytest.mark.parametrize("trained", ["action", "lora"])
+def test_what_is_frozen_may_be_held_in_half(trained, data, tmp_path, other_precision):  # noqa: F811
+    """Mixed precision computes with no other numbers."""
+    if trained == "lora":
+        pytest.importorskip("peft", reason="an optional extra, requirements-lora.txt")
+    model = small_model()
+    choose_trained(model, trained, 2)
+    hold_frozen(model, torch.bfloat16)
+    types = {weights.dtype for weights in model.parameters() if weights.requires_grad}
+    assert types == {torch.float32}
+    assert all(block.ffn[0].weight.dtype == torch.bfloat16 for block in model.video.blocks if trained == "action")
+    assert sum(weights.dtype == torch.bfloat16 for weights in model.parameters()) >= 2 * 10
+
+    train(configuration(data, steps=1, precision="bf16", stored_as="bfloat16"), tmp_path / "base")
+    entries = {"trained": trained, "lora_rank": 2, "precision": "bf16", "start_from": str(tmp_path / "base" / "last")}
+    written = {}
+    for held in ("float32", "bfloat16"):
+        train(configuration(data, steps=2, frozen_as=held, **entries), tmp_path / held)
+        written[held] = load_file(tmp_path / held / "last" / "model.safetensors")
+    before = load_file(tmp_path / "base" / "last" / "model.safetensors")
+    changed = [name for name, value in written["float32"].items() if not torch.equal(value, before[name].float())]
+    assert changed
+    for name, value in written["bfloat16"].items():
+        torch.testing.assert_close(value, written["float32"][name], rtol=0, atol=0, msg=name)
+
+
+def test_what_cannot_be_held_in_half_is_one_line(data, tmp_path, monkeypatch, other_precision):  # noqa: F811
+    for entries in ({"precision": "bf16"}, {"trained": "action", "precision": "auto"}):
+        with pytest.raises(ConfigError, match="frozen_as: bfloat16 needs trained: action or lora, and precision: bf16"):
+            configuration(data, frozen_as="bfloat16", **entries)
+    config = configuration(data, frozen_as="bfloat16", trained="action", precision="bf16")
+    monkeypatch.setattr(trainer.Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(ConfigError, match="frozen_as: FSDP shards weights of one type"):
+        train(config, tmp_path / "out")
 
 
 def test_lora_without_peft_is_one_line(monkeypatch):

@@ -45,6 +45,8 @@ class TrainingConfig(StrictModel):
     trained: Trained = "all"
     """all weights; the action expert alone; or lora: small matrices beside both experts' blocks, which needs peft."""
     lora_rank: PositiveInt = 16
+    frozen_as: Literal["float32", "bfloat16"] = "float32"
+    """Type in which the blocks hold what is not trained; bfloat16 takes half of the memory, with `precision: bf16`."""
 
     steps: PositiveInt
     batch_size: PositiveInt
@@ -89,9 +91,14 @@ class TrainingConfig(StrictModel):
     """Where the figures of a running training go; the latter two are to be installed."""
 
     @model_validator(mode="after")
-    def _distilled(self) -> TrainingConfig:
+    def _fits_together(self) -> TrainingConfig:
         if self.policy.distilled_from is not None and self.trained != "action":
             raise ValueError(f"trained: a policy that is distilled_from another needs action, got {self.trained}")
+        if self.frozen_as != "float32" and (self.trained == "all" or self.precision != "bf16"):
+            raise ValueError(
+                f"frozen_as: {self.frozen_as} needs trained: action or lora, and precision: bf16; "
+                f"got {self.trained} and {self.precision}"
+            )
         return self
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from fastwam_policy.model.fastwam import FastWam
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -38,6 +39,18 @@ def choose_trained(model: FastWam, trained: Trained, rank: int) -> None:
             f"trained: lora needs peft: .venv/bin/python -m pip install --no-deps -r requirements-lora.txt ({error})"
         ) from None
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=_LINEARS), model)
+
+
+def hold_frozen(model: FastWam, dtype: torch.dtype) -> None:
+    """Hold what the blocks' linear layers do not train in another type, in place; mixed precision computes with that.
+
+    Weights that a bundle stores in that type are no others then.
+    """
+    for linear in (*model.video.blocks.modules(), *model.action.blocks.modules()):
+        if isinstance(linear, nn.Linear):
+            for weight in linear.parameters(recurse=False):
+                if not weight.requires_grad:
+                    weight.data = weight.data.to(dtype)
 
 
 def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

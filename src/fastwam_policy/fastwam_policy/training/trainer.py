@@ -32,6 +32,7 @@ import torch
 import yaml
 from accelerate import Accelerator, PartialState
 from accelerate.utils import (
+    DistributedType,
     InitProcessGroupKwargs,
     broadcast_object_list,
     find_executable_batch_size,
@@ -67,7 +68,7 @@ from fastwam_policy.training.initialization import initialise
 from fastwam_policy.training.mean_pictures import keep_mean_pictures
 from fastwam_policy.training.precision import resolved
 from fastwam_policy.training.statistics import bundle_statistics, dataset_statistics, with_spread
-from fastwam_policy.training.trained import choose_trained, merged
+from fastwam_policy.training.trained import choose_trained, hold_frozen, merged
 from fastwam_policy.training.validation import Validation, validate
 from fastwam_policy.training.windows import Sample, Windows, cache_latents, load_samples, relative_dimensions
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -178,6 +179,8 @@ class _Trainer:
         self._parts = self.accelerator.num_processes  # of each batch: another training may have been begun with more
         check_output(config, output)
         _check_teacher(config)
+        if config.frozen_as != "float32" and self.accelerator.distributed_type == DistributedType.FSDP:
+            raise ConfigError("frozen_as: FSDP shards weights of one type: leave it out, or train without FSDP")
         readers = open_datasets(config, robot)
         for note in [note for reader in readers for note in reader.notes]:
             self.accelerator.print(note, file=sys.stderr)
@@ -322,7 +325,8 @@ class _Trainer:
         return dataclasses.replace(batch, proprio=noisy.masked_fill(hidden, 0.0))
 
     def _validate(self) -> Validation:
-        with self._averaged(), self._unsharded():
+        mixed = self.config.frozen_as != "float32"
+        with self._averaged(), self._unsharded(), self.accelerator.autocast() if mixed else contextlib.nullcontext():
             model = self.accelerator.unwrap_model(self._loss).model.eval()
             try:
                 result = validate(model, self.config.policy, self._held_out, self._normalizers[1])
@@ -466,6 +470,7 @@ def _loss(model: FastWam, config: TrainingConfig) -> nn.Module:
     """
     policy = config.policy
     choose_trained(model, config.trained, config.lora_rank)
+    hold_frozen(model, getattr(torch, config.frozen_as))
     if (teacher := policy.distilled_from) is None:
         return _Loss(model, config)
     return Distillation(model, policy.denoise_steps, teacher.denoise_steps, policy.sigma_shift)
