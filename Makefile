@@ -38,7 +38,7 @@ data: setup ## episodes of the scripted expert as a LeRobot dataset in data/towe
 	@./fastwam collect data/towel --episodes $(EPISODES)
 
 test: setup lint ## lint, and all tests but the slow ones; what fails, once more alone. TESTS="path or pytest options" for some
-	@scripts/tests.sh $(or $(TESTS),$(PARALLEL) -m "not slow")
+	@$(if $(TESTS),bash -c '. scripts/env.sh && exec .venv/bin/pytest "$$@"' pytest $(TESTS),scripts/tests.sh $(PARALLEL) -m "not slow")
 
 test-fast: setup ## the tests of single parts: no nodes, no training, no episodes, no servers, no generated histories
 	@bash -c '. scripts/env.sh && exec .venv/bin/pytest $(PARALLEL) -m "not (nodes or training or integration or fuzz or slow)"'
@@ -49,7 +49,7 @@ fuzz: setup ## generated histories against the rules of docs/concepts/safety.md:
 
 ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation, and make ray
 	@scripts/tests.sh $(PARALLEL) -m "slow and not alone"
-	@scripts/tests.sh -m "slow and alone"
+	@bash -c '. scripts/env.sh && exec .venv/bin/pytest -m "slow and alone"'
 	@scripts/ray.sh
 
 soak: setup ## simulated trials through the nodes for 10 minutes, or MINUTES=: does what they take of the machine grow?

@@ -19,10 +19,9 @@ from torch.nn import functional
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.training_loss import Batch, Draws, TimestepSampler, training_loss
-from fastwam_policy.training.trained import Trained, choose_trained
+from fastwam_policy.training.trained import Trained, choose_trained, hold_frozen
 
 GPUS = (1, 2, 4, 8, 64)
-WEIGHT = {"float32": 4, "bfloat16": 2}  # bytes
 LEARNED = 4 * 4  # bytes, float32: gradient, two figures of Adam and average of a weight that is trained
 LORA_RANK = 16
 RESERVE = 6.0  # GB
@@ -83,11 +82,14 @@ def main() -> None:
     parser.add_argument("--memory", type=float, default=80, help="GB of a GPU (default 80)")
     parser.add_argument("--size", choices=list(PRESETS), default="full")
     parser.add_argument("--trained", choices=get_args(Trained), default="all", help="as in a training's configuration")
-    parser.add_argument("--frozen-as", choices=list(WEIGHT), default="float32", help="as in a training's configuration")
+    parser.add_argument("--frozen-as", choices=["float32", "bfloat16"], default="float32", help="the same")
     given = parser.parse_args()
     with ELSEWHERE:
         model = FastWam(replace(PRESETS[given.size]))
         choose_trained(model, given.trained, LORA_RANK)
+        hold_frozen(model, getattr(torch, given.frozen_as))
+    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    copied = sum(weight.numel() for weight in model.parameters() if weight.dtype == torch.float32)
     model.to(torch.bfloat16)
     count = sum(weight.numel() for weight in model.parameters())
     learned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
@@ -95,9 +97,7 @@ def main() -> None:
     two, three = ({way: activations(model, batch, checkpointing=way) for way in (False, True)} for batch in (2, 3))
     each = {way: three[way] - two[way] for way in two}
     each[True] += each[False] / model.config.video.num_layers  # the layer that is computed again
-    weights = learned * WEIGHT["float32"] + (count - learned) * WEIGHT[given.frozen_as]
     # In bfloat16, while a step runs, of what is not held so: the shipped configuration shards the model as one unit.
-    copied = learned if given.frozen_as == "bfloat16" else count
     whole = 2 * (copied + learned) / 1e9
     print(
         f"{count / 1e9:.2f} billion weights, {learned / 1e9:.2f} trained. An observation's activations: "
@@ -106,7 +106,7 @@ def main() -> None:
     )
     print("| GPUs | weights, gradients, Adam, averages on each | batch_size that fits | with checkpointing |")
     print("|---|---|---|---|")
-    for gpus in GPUS:
+    for gpus in GPUS if given.frozen_as == "float32" else GPUS[:1]:  # FSDP shards weights of one type
         share = (weights + learned * LEARNED) / gpus / 1e9
         free = given.memory - RESERVE - share - whole
         fits = [max(0, int(free / each[way])) for way in (False, True)]

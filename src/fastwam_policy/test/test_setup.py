@@ -366,18 +366,24 @@ def test_another_shell_is_told(checkout):
     assert (done.returncode, done.stderr) == (2, "fastwam: scripts/env.sh is for bash and zsh\n")
 
 
-@pytest.mark.parametrize(("kind", "code"), [("late", 0), ("wrong", 1)])
+@pytest.mark.parametrize(("kind", "code"), [("late", 0), ("wrong", 1), ("left_out", 1)])
 def test_what_fails_is_run_once_more_alone(kind, code, tmp_path):
     flag = tmp_path / "flag"
     tests = {
-        "late": f"  seen = Path({str(flag)!r}).exists()\n  Path({str(flag)!r}).touch()\n  assert seen",
+        "late": "  assert seen",
         "wrong": "  assert False",
+        "left_out": "  assert seen\n  pytest.skip()",
     }
-    text = f"from pathlib import Path\ndef test_{kind}():\n{tests[kind]}\ndef test_good():\n  pass\n"
+    text = (
+        f"from pathlib import Path\nimport pytest\ndef test_{kind}():\n  seen = Path({str(flag)!r}).exists()\n"
+        f"  Path({str(flag)!r}).touch()\n{tests[kind]}\ndef test_good():\n  pass\n"
+    )
     (tmp_path / "test_it.py").write_text(text)
-    command = [ROOT / "scripts" / "tests.sh", "-n", "2", "--rootdir", tmp_path, tmp_path / "test_it.py"]
+    without = ["-p", "no:launch_testing", "-p", "no:launch_ros"]  # as in pyproject.toml
+    command = [ROOT / "scripts" / "tests.sh", *without, "-n", "2", "--rootdir", tmp_path, tmp_path / "test_it.py"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == code, result.stdout + result.stderr
-    assert f"test_{kind} {'FAILED' if code else 'PASSED'}" in result.stdout
+    ending = {"late": "PASSED", "wrong": "FAILED", "left_out": "SKIPPED"}[kind]
+    assert f"test_{kind} {ending}" in result.stdout
     assert "test_good PASSED" not in result.stdout, "once is enough for it"
     assert ("passed alone" in result.stdout) is (code == 0)

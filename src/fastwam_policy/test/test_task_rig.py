@@ -12,6 +12,7 @@ from fastwam_msgs.action import RunTask
 from fastwam_policy.launching import task_rig
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 
+pytestmark = pytest.mark.nodes
 ROBOT = RobotConfig.load()
 
 

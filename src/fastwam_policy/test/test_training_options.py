@@ -95,13 +95,18 @@ def test_what_is_frozen_may_be_held_in_half(trained, data, tmp_path, other_preci
     entries = {"trained": trained, "lora_rank": 2, "precision": "bf16", "start_from": str(tmp_path / "base" / "last")}
     written = {}
     for held in ("float32", "bfloat16"):
-        train(configuration(data, steps=2, frozen_as=held, **entries), tmp_path / held)
+        config = configuration(data, steps=2, checkpoint_every=1, frozen_as=held, **entries)
+        train(config, tmp_path / held)
         written[held] = load_file(tmp_path / held / "last" / "model.safetensors")
     before = load_file(tmp_path / "base" / "last" / "model.safetensors")
     changed = [name for name, value in written["float32"].items() if not torch.equal(value, before[name].float())]
     assert changed
-    for name, value in written["bfloat16"].items():
-        torch.testing.assert_close(value, written["float32"][name], rtol=0, atol=0, msg=name)
+    (tmp_path / "bfloat16" / "checkpoints" / "step_00000002").rename(tmp_path / "aside")
+    train(config, tmp_path / "bfloat16")  # again, from the first step on
+    again = load_file(tmp_path / "bfloat16" / "last" / "model.safetensors")
+    for name, value in written["float32"].items():
+        for other in (written["bfloat16"], again):
+            torch.testing.assert_close(other[name], value, rtol=0, atol=0, msg=name)
 
 
 def test_what_cannot_be_held_in_half_is_one_line(data, tmp_path, monkeypatch, other_precision):  # noqa: F811

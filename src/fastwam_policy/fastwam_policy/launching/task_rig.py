@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rclpy.action import ActionClient
+from rclpy.task import Future
 
 from fastwam_msgs.action import RunTask
 from fastwam_msgs.msg import SimulationStatus
@@ -47,7 +48,7 @@ class TaskRig(Rig):
         """Run a task to its end; an empty instruction is the policy's default.
 
         Raises:
-            RunError: the policy node does not answer, or a process has ended by itself.
+            RunError: the policy node does not answer or runs another task, or a process has ended by itself.
         """
         goal = RunTask.Goal(instruction=instruction, time_limit=duration_message(round(_NS * time_limit)))
         deadline = time.monotonic() + _ARMED_TIME
@@ -60,6 +61,8 @@ class TaskRig(Rig):
                     raise RunError(f"the policy node does not answer any more. {self.last_lines()}")
                 self.pause()
             self.goal, answer = None, future.result()
+            if answer.result.code == RunTask.Result.BUSY:  # perhaps one of ours, whose answer was lost
+                raise RunError(f"the policy node: {answer.result.message}")
             # The policy node learns a moment after this one that the bridge is armed.
             if answer.result.code != RunTask.Result.BRIDGE_NOT_ARMED or time.monotonic() > deadline:
                 return answer.result
@@ -69,15 +72,24 @@ class TaskRig(Rig):
         """The accepted goal.
 
         rclpy's server drops a goal when it cannot answer because it has not found the client's reader yet, which on
-        busy cores happens to the first one. Hence again; a late answer to an earlier one counts, too.
+        busy cores happens to the first one. Hence again. The first answer counts; other goals are canceled at theirs.
         """
-        sent = []
-        for _ in range(_ATTEMPTS):
-            sent.append(self.task.send_goal_async(goal, self._on_feedback))
-            self.wait(sent[-1], _ACCEPTED)
-            if answered := [future for future in sent if future.done()]:
-                return answered[0].result()
-        raise RunError(f"the policy node does not take the task. {self.last_lines()}")
+        sent: list[Future] = []
+        taken = None
+        try:
+            while taken is None and len(sent) < _ATTEMPTS:
+                sent.append(self.task.send_goal_async(goal, self._on_feedback))
+                deadline = time.monotonic() + _ACCEPTED
+                while taken is None and time.monotonic() < deadline:
+                    self.pause()
+                    taken = next((future for future in sent if future.done()), None)
+        finally:
+            for future in sent:
+                if future is not taken:
+                    future.add_done_callback(_cancel)
+        if taken is None or not taken.result().accepted:
+            raise RunError(f"the policy node does not take the task. {self.last_lines()}")
+        return taken.result()
 
     def pause(self) -> None:
         """As Rig.pause; RunError where a process has ended by itself."""
@@ -90,3 +102,8 @@ class TaskRig(Rig):
 
     def _on_simulation(self, status: SimulationStatus) -> None:
         self.simulation = status
+
+
+def _cancel(answer: Future) -> None:
+    if answer.result().accepted:
+        answer.result().cancel_goal_async()

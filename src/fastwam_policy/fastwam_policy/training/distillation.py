@@ -48,6 +48,7 @@ def distilling(bundle: Path, steps: int, training: TrainingConfig) -> TrainingCo
     own = {
         "policy": validate(teacher.model_dump() | about, BundleConfig, str(bundle)),
         "trained": "action",
+        "frozen_as": "float32",  # the video expert is the teacher's
         "start_from": bundle,
         "keep_statistics": True,
         "text_embeddings": None,

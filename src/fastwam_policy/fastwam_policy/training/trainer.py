@@ -126,7 +126,9 @@ def with_batch_that_fits(
     except RuntimeError as error:
         if "No executable batch size" not in str(error):
             raise
-        raise RunError("not one observation fits into memory: try gradient_checkpointing, or trained: lora") from None
+        raise RunError(
+            "not one observation fits into memory: try gradient_checkpointing, or trained: lora with frozen_as"
+        ) from None
     return found
 
 
@@ -367,7 +369,8 @@ class _Trainer:
                 folder = self._bundles[name]
                 unfinished = folder / "unfinished.safetensors"
                 dtype = getattr(torch, self.config.stored_as)
-                whole = merged({key.removeprefix("model."): value for key, value in state.items()})
+                # Not on a GPU, which may have no room for a second copy of all weights.
+                whole = merged({key.removeprefix("model."): value.cpu() for key, value in state.items()})
                 weights = {key: value.to(dtype).contiguous() for key, value in whole.items()}
                 # Also a finite loss leads to such weights, and what is finite may be too large for `stored_as`.
                 if broken := next((key for key, value in weights.items() if not value.isfinite().all()), None):
