@@ -29,6 +29,9 @@ def seen(memory, threads=20, files=30):
         (seen(lambda share: 150 + 30 * np.minimum(share / 0.2, 1)), True),  # a warm-up
         (seen(lambda share: 150 + 4 * share), True),
         (seen(lambda share: 150 + 7 * share), False),
+        (seen(lambda share: 312 + 16 * (share * 37 % 1)), True),  # an allocator's steps
+        (seen(lambda share: 312 + 16 * (share * 37 % 1) * (share > 0.5)), True),
+        (seen(lambda share: 312 + 16 * (share * 37 % 1) + 7 * share), False),
         (seen(150.0, threads=lambda share: 20 + 5 * share), False),
         (seen(150.0, files=lambda share: 30 + 5 * share), False),
     ],

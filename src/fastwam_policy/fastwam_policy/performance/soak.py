@@ -33,14 +33,15 @@ _WARM_UP = 0.25  # share of the time that is not judged
 
 @dataclass(frozen=True)
 class Growth:
-    """What a node had after the warm-up, and in the end: medians of the first and of the last fifth of what is judged.
+    """What a node had after the warm-up, and in the end: in the first and in the last fifth of what is judged.
 
     `rate` is MB an hour.
     """
 
     memory: tuple[float, float]
-    """MB."""
+    """MB, the least: an allocator takes and gives back, and what leaks is never given back."""
     threads: tuple[int, int]
+    """Medians, as of the files."""
     files: tuple[int, int]
     rate: float
     flat: bool
@@ -77,7 +78,10 @@ def growth(seen: Sequence[Used], hours: float) -> Growth:
     judged = seen[round(_WARM_UP * len(seen)) :]
     fifth = max(1, len(judged) // 5)
     first, last = (
-        [float(np.median([getattr(used, name) for used in part])) for name in ("memory", "threads", "files")]
+        [
+            float(of_all([getattr(used, name) for used in part]))
+            for name, of_all in (("memory", np.min), ("threads", np.median), ("files", np.median))
+        ]
         for part in (judged[:fifth], judged[-fifth:])
     )
     grown, between = (last[0] - first[0]) / 1e6, hours * (1 - _WARM_UP) * 0.8
