@@ -44,7 +44,7 @@ def test_a_recording_runs_to_the_report(ros, sample_bag, random_bundle, tmp_path
     figures = tmp_path / "figures.json"
     # What runs beside a demo, in another private domain, must not be seen by it.
     joints = ros.collect(JointState, ROBOT.groups["left_arm"].feedback, qos_profile_sensor_data)
-    ros.start("galaxea_r1lite_bridge", "emulator_node", cameras=False)
+    ros.start("galaxea_r1lite_bridge", "emulator_node", cameras=False, feedback_rate=10.0)
     ros.until(lambda: joints)
     for number in range(3):  # a machine that is busy enough is too late with every chunk of these 6 s
         output = tmp_path / f"output{number}"
