@@ -1,6 +1,7 @@
 """The client of RunTask against a server in this process."""
 
 import threading
+import time
 
 import pytest
 import rclpy
@@ -16,20 +17,34 @@ pytestmark = pytest.mark.nodes
 ROBOT = RobotConfig.load()
 
 
-class _Unheard:
-    """The handle of an action server whose first answer to a goal finds no reader."""
+class _Handle:
+    """The handle of an action server or client."""
 
     def __init__(self, handle):
-        self._handle, self.answers = handle, 0
+        self._handle, self.answers, self.sent = handle, 0, 0
 
     def __getattr__(self, name):
         return getattr(self._handle, name)
+
+
+class _Unheard(_Handle):
+    """Of a server whose first answer to a goal finds no reader."""
 
     def send_goal_response(self, *arguments):
         self.answers += 1
         if self.answers == 1:
             raise rclpy_implementation.RCLError("client will not receive response")
         self._handle.send_goal_response(*arguments)
+
+
+class _Slow(_Handle):
+    """Of a client that sends a goal, and is then not scheduled for a while."""
+
+    def send_goal_request(self, *arguments):
+        self.sent += 1
+        number = self._handle.send_goal_request(*arguments)
+        time.sleep(0.3)
+        return number
 
 
 @pytest.fixture
@@ -53,14 +68,24 @@ def server():
     rclpy.shutdown()
 
 
-def test_a_goal_whose_answer_is_lost_is_sent_again(server, tmp_path, monkeypatch):
+@pytest.fixture
+def rig(server, tmp_path, monkeypatch):
     monkeypatch.setattr(task_rig, "_ACCEPTED", 1.0)
-    server._handle = _Unheard(server._handle)
     rig = task_rig.TaskRig("rig", ROBOT, tmp_path / "log")
-    try:
-        rig.until_loaded()
-        result = rig.run_task(1.0)
-    finally:
-        rig.close()
+    yield rig
+    rig.close()
+
+
+def test_a_goal_whose_answer_is_lost_is_sent_again(server, rig):
+    server._handle = _Unheard(server._handle)
+    rig.until_loaded()
+    result = rig.run_task(1.0)
     assert (result.code, result.message) == (RunTask.Result.SUCCEEDED, "done")
     assert server._handle.answers == 2
+
+
+def test_an_answer_that_comes_while_the_goal_is_sent_counts(rig):
+    rig.task._client_handle = _Slow(rig.task._client_handle)
+    rig.until_loaded()
+    assert rig.run_task(1.0).code == RunTask.Result.SUCCEEDED
+    assert rig.task._client_handle.sent == 1

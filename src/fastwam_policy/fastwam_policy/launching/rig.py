@@ -89,6 +89,17 @@ class Rig:
         """Answer of a service, None when none came in time: a request to a node that is just starting may be lost."""
         return self.wait(client.call_async(request), patience)
 
+    def on_its_thread(self, call: Callable[[], Any]) -> Any:
+        """What `call` returns on the thread that spins.
+
+        For the requests of an action client: from another thread rclpy may take the answer before it has noted what it
+        sent, and ignores it then.
+        """
+        task = self._executor.create_task(call)
+        while not task.done():
+            self.pause()
+        return task.result()
+
     def wait(self, future: Any, patience: float) -> Any:
         """Result of a future, None when it did not come in time."""
         deadline = time.monotonic() + patience

@@ -55,7 +55,7 @@ class TaskRig(Rig):
         while True:
             self.elapsed = 0.0
             self.goal = self._send(goal)
-            future, self._heard = self.goal.get_result_async(), time.monotonic()
+            future, self._heard = self.on_its_thread(self.goal.get_result_async), time.monotonic()
             while not future.done():
                 if time.monotonic() - self._heard > _SILENCE:
                     raise RunError(f"the policy node does not answer any more. {self.last_lines()}")
@@ -78,7 +78,7 @@ class TaskRig(Rig):
         taken = None
         try:
             while taken is None and len(sent) < _ATTEMPTS:
-                sent.append(self.task.send_goal_async(goal, self._on_feedback))
+                sent.append(self.on_its_thread(lambda: self.task.send_goal_async(goal, self._on_feedback)))
                 deadline = time.monotonic() + _ACCEPTED
                 while taken is None and time.monotonic() < deadline:
                     self.pause()

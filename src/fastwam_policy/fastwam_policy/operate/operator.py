@@ -251,7 +251,12 @@ class Operator(Node):
             return
         goal = RunTask.Goal(instruction=self._instruction, time_limit=duration_message(round(1e9 * self._time_limit)))
         self._feedback = RunTask.Feedback()
-        self._task.send_goal_async(goal, self._on_feedback).add_done_callback(self._on_accepted)
+
+        def send() -> None:
+            self._task.send_goal_async(goal, self._on_feedback).add_done_callback(self._on_accepted)
+
+        assert self.executor is not None
+        self.executor.create_task(send)  # on its thread: from another one rclpy may miss the answer
 
     def _on_feedback(self, message: Any) -> None:
         self._feedback = message.feedback

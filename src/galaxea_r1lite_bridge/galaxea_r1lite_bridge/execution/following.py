@@ -50,6 +50,7 @@ class Follower:
     def __post_init__(self) -> None:
         self._speed = Speed(self.limiter, self.joints.angular)
         limits = self.limiter.lower, self.limiter.upper
+        self._straight = False
         self._hysteresis = Hysteresis(~self.joints.angular, *limits, self.gripper_hysteresis)
 
     def follow(
@@ -95,10 +96,12 @@ class Follower:
         limited[still] = 0
         if self._speed.share(velocities[0]) > 1.0 + 1e-6:
             limited[self.joints.angular & (np.abs(velocity) > self.limiter.velocity)] = Reason.LIMIT_VELOCITY
-        blocked = self.guard.blocked(previous, motion)
+        around = self._around(previous, position, elapsed, measured, still) if self._straight else None
+        blocked = self.guard.blocked(previous, motion) if around is None else None
         if blocked is not None:
             around = self._around(previous, position, elapsed, measured, still)
-            motion = around or self.limiter.brake(previous, elapsed.dt)
+            motion = self.limiter.brake(previous, elapsed.dt)
+        motion, self._straight = around or motion, around is not None
         self._speed.note(motion, position)
         limits = {Reason(code) for code in np.unique(limited) if code}
         limits |= {stopped.reason for stopped in (look.barrier, blocked) if stopped is not None}
@@ -117,8 +120,11 @@ class Follower:
         self, previous: Motion, position: NDArray[np.float64], elapsed: Elapsed, measured: NDArray[np.float64] | None,
         still: slice,
     ) -> Motion | None:  # fmt: skip
-        """The next motion straight to `position` [D]: next to a limit the fastest one for each joint may be blocked."""
-        motion = None if elapsed.pace < 1 else self.limiter.straight(previous, position, elapsed.dt, measured)
+        """The next motion straight to `position` [D]: next to a limit the fastest one for each joint may be blocked.
+
+        What was begun straight goes on so: each joint at its fastest is another direction, which would be blocked next.
+        """
+        motion = self.limiter.straight(previous, position, elapsed.dt, measured, elapsed.pace)
         if motion is None:
             return None
         motion = self._held(still, motion, previous)
@@ -127,6 +133,7 @@ class Follower:
     def reset(self) -> None:
         """No plan is followed any more: nothing is behind it."""
         self._speed.reset()
+        self._straight = False
 
     def begin(self) -> None:
         """Begin anew from wherever the joints are."""

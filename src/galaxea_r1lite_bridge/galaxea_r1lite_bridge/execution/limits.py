@@ -114,22 +114,29 @@ class Limiter:
         command = np.where(np.abs(command) < _REST, 0.0, command)
         return Motion(previous.position + command * dt, command)
 
-    def straight(self, previous: Motion, position: Vector, dt: float, measured: Vector | None = None) -> Motion | None:
+    def straight(
+        self, previous: Motion, position: Vector, dt: float, measured: Vector | None = None, pace: float = 1.0
+    ) -> Motion | None:
         """The next motion on the straight line to `position` [D], on which all joints keep their proportions.
 
         None where `previous` does not move along it, or too fast to come to rest there. All joints arrive at the same
         time, which takes longer than :meth:`follow`, but leads through no place that is not between begin and end.
+        The arguments are those of :meth:`follow`.
         """
+        dt = dt * pace
+        if dt < _SHORTEST:
+            return None
+        before = previous.velocity / pace
         if measured is not None:
             position = np.clip(position, measured - self.step, measured + self.step)
         lower, upper = np.minimum(self.lower, previous.position), np.maximum(self.upper, previous.position)
         way = np.clip(position, lower, upper) - previous.position
         with np.errstate(over="ignore"):  # a joint may be measured beyond all reason
             length = float(way @ way)
-        if dt < _SHORTEST or length < _REST:
+        if length < _REST:
             return None
-        share = float(previous.velocity @ way) / length  # of the way, a second
-        if share < 0 or (np.abs(previous.velocity - share * way) > self.acceleration * dt * _ASTRAY).any():
+        share = float(before @ way) / length  # of the way, a second
+        if share < 0 or (np.abs(before - share * way) > self.acceleration * dt * _ASTRAY).any():
             return None
         size = np.maximum(np.abs(way), _REST)
         change = (1 - _ASTRAY) * float((self.acceleration / size).min())
@@ -137,7 +144,7 @@ class Limiter:
         if share - change * dt > most:
             return None
         velocity = min(share + change * dt, most) * way
-        return Motion(previous.position + velocity * dt, velocity)
+        return Motion(previous.position + velocity * dt, velocity * pace)
 
     def braking(self, motion: Motion, parts: int, period: float) -> NDArray[np.float64]:
         """Positions [2 parts + 1, D] on two ways of braking from `motion`, of which all others lie in between.
