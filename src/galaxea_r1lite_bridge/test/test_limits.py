@@ -92,13 +92,14 @@ def test_braking_takes_the_acceleration_limit():
 
 
 @settings(max_examples=30, deadline=None)
-@given(positions, positions, st.floats(0.005, 0.02))
-def test_the_straight_motion_keeps_its_line_and_its_limits(start, goal, dt):
+@given(positions, positions, st.floats(0.005, 0.02), st.floats(0.2, 1.0))
+def test_the_straight_motion_keeps_its_line_and_its_limits(start, goal, dt, pace):
+    """In real time, and in that of a slower clock."""
     motion, way = Motion(start, REST), goal - start
-    while (moved := LIMITER.straight(motion, goal, dt)) is not None:
+    while (moved := LIMITER.straight(motion, goal, dt, pace=pace)) is not None:
         np.testing.assert_allclose(moved.position, motion.position + moved.velocity * dt, atol=1e-12)
-        assert (np.abs(moved.velocity) <= LIMITER.velocity + 1e-9).all()
-        assert (np.abs(moved.velocity - motion.velocity) <= LIMITER.acceleration * dt + 1e-9).all()
+        assert (np.abs(moved.velocity) <= LIMITER.velocity * pace + 1e-9).all()
+        assert (np.abs(moved.velocity - motion.velocity) <= LIMITER.acceleration * dt * pace**2 + 1e-9).all()
         share = (moved.position - start) @ way / (way @ way)
         assert (motion.position - start) @ way / (way @ way) <= share + 1e-9, "it does not turn back"
         assert share <= 1 + 1e-9, "nor go too far"
@@ -117,6 +118,7 @@ def test_there_is_no_straight_motion_across_the_one_before():
     assert LIMITER.straight(Motion(along.position, -along.velocity), goal, 0.01) is None, "away from it"
     assert LIMITER.straight(Motion(along.position, along.velocity * [1, -1]), goal, 0.01) is None, "across"
     assert LIMITER.straight(along, goal, 0.0) is None, "in no time"
+    assert LIMITER.straight(along, goal, 0.01, pace=0.0) is None, "nor while the clock stands still"
     assert LIMITER.straight(Motion(goal, REST), goal, 0.01) is None, "it is there"
 
 
