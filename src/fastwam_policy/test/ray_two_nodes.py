@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -22,12 +23,12 @@ REPEATS, COUNT, SECONDS = 3, 24, 0.25
 
 def listening():
     """Addresses that processes started here listen at."""
-    return {
-        each.laddr.ip
-        for process in psutil.Process().children(recursive=True)
-        for each in process.net_connections("inet")
-        if each.status == psutil.CONN_LISTEN
-    }
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            connections = process.net_connections("inet")
+            found |= {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
+    return found
 
 
 def lose_a_node(cluster, second, folder):
