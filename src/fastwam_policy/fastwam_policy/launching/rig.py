@@ -96,8 +96,7 @@ class Rig:
         sent, and ignores it then.
         """
         task = self._executor.create_task(call)
-        while not task.done():
-            self.pause()
+        self.until(task.done, f"the thread of {self.node.get_name()}")
         return task.result()
 
     def wait(self, future: Any, patience: float) -> Any:
