@@ -49,7 +49,7 @@ fuzz: setup ## generated histories against the rules of docs/concepts/safety.md:
 
 ci: test docs ## all that must hold before a change lands: lint, all tests, the documentation, and make ray
 	@scripts/tests.sh $(PARALLEL) -m "slow and not alone"
-	@bash -c '. scripts/env.sh && exec .venv/bin/pytest -m "slow and alone"'
+	@scripts/tests.sh -m "slow and alone"
 	@scripts/ray.sh
 
 soak: setup ## simulated trials through the nodes for 10 minutes, or MINUTES=: does what they take of the machine grow?

@@ -135,6 +135,23 @@ def test_an_arm_that_has_rested_may_set_off_a_little_late(armed):
     assert Reason.FEEDBACK_FROZEN not in {command.reason for command in armed.sent}
 
 
+def test_an_arm_that_came_to_rest_unseen_is_not_frozen(armed):
+    """As after a step of the clock: for a second the feedback is refused, and meanwhile the arms brake."""
+    armed.noise, armed.plant.lag = 0.0, 1e-3
+    armed.accept(1.0)
+    while np.abs(armed.tick().motion.velocity[:6]).max() < 0.9 * armed.controller.limiter.velocity[:6].max():
+        pass
+    last_seen = armed.sent[-1].motion.position
+    armed.age = dict.fromkeys(armed.controller.joints.groups, 1.0)
+    armed.run(1.0)
+    assert np.abs(armed.sent[-1].motion.position - last_seen)[:6].max() > 0.05
+    armed.age = {}
+    assert armed.run(0.5).state in (State.HOLDING, State.TRACKING)
+    armed.frozen = True
+    assert armed.accept(0.0, chunk_id=2) == Reason.NONE
+    assert armed.run(1.0).state == State.FAULT, "what freezes then is found"
+
+
 def test_a_jump_of_the_feedback_is_a_fault(armed):
     armed.accept(0.1)
     armed.run(0.2)

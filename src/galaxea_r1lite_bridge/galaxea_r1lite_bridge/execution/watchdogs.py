@@ -225,7 +225,8 @@ class FrozenFeedback(Watchdog):
 
     def _findings(self, tick: Tick) -> Iterator[Finding]:
         before, self._before = self._before, {group: tick.inputs.feedback[group].positions for group in self._groups}
-        if tick.measured is None:
+        if tick.measured is None:  # the arms brake meanwhile, unseen
+            self.reset()
             return
         for group, place in self._groups.items():
             now = tick.measured[place]
