@@ -15,13 +15,14 @@ pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.processes import shipped_bundle
 from fastwam_policy.policies.base import ActionChunk, CameraInput, Channel, Frame, PolicyInfo
+from fastwam_policy.policies.images import decode_image
 from fastwam_policy.policies.loading import load_policy
 from fastwam_policy.simulation import evaluate
-from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, run_episode
+from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, _SimulatedRobot, run_episode
 from fastwam_policy.simulation.evaluate import Evaluation, gather, summarise, table
 from fastwam_policy.simulation.takeover import corrected
 from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays, share_directory
-from galaxea_r1lite_sim.camera import Cameras
+from galaxea_r1lite_sim.camera import Cameras, jpeg
 from galaxea_r1lite_sim.contacts import Contact
 from galaxea_r1lite_sim.expert import STEP
 from galaxea_r1lite_sim.randomization import draw
@@ -164,6 +165,27 @@ def test_a_policy_with_a_memory_is_given_what_was_seen_and_executed():
     assert [frame.stamp_ns for frame in frames] == sorted(frame.stamp_ns for frame in frames)
     measured = np.array([list(frame.joints.values()) for frame in frames])
     assert np.abs(measured - actions[1::2])[:, :6].max() < 0.15, "seen as it was executed, but for the servo's lag"
+
+
+def test_a_policy_sees_what_the_cameras_send():
+    policy = Recalling(3)
+    run_episode(policy, ROBOT, 3, EpisodeSettings(time_limit=0.1, height=90, jpeg_quality=50))
+    rendered = Cameras(Simulation(ROBOT, draw(3)), 90, 160).render("head")
+    seen = policy.seen[0].images["head"]
+    assert (seen == decode_image(jpeg(rendered, 50))).all()
+    assert (seen != rendered).any()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.03])
+def test_targets_arrive_as_late_as_they_should(delay):
+    late = _SimulatedRobot(simulation := Simulation(ROBOT, draw(3)), delay)
+    target = simulation.target + 0.1
+    arrived = []
+    for _ in range(5):
+        late.advance(target, 0.01)
+        arrived.append(bool((simulation.target == target).all()))
+    assert arrived.index(True) == round(delay / 0.01)
+    assert all(arrived[arrived.index(True) :])
 
 
 def test_a_policy_is_told_the_task_that_is_simulated():
@@ -313,6 +335,7 @@ def test_episodes_run_through_the_nodes(random_bundle, tmp_path):
         (["--workers", "-1"], "--workers: must be at least 0"),
         (["--latency", "-1"], "--latency: must be at least 0, got -1; see: fastwam eval-sim --help"),
         (["--task", "cube"], "no text embedding for the prompt"),
+        (["--delay", "-1"], "--delay: must be at least 0"),
         (["--latency", "1.6"], "--latency must be below 1.5 s"),
         (["--videos", "/dev/null"], "--videos /dev/null: cannot be written"),
         (["--videos", "/tmp", "--nodes"], "--nodes films nothing"),

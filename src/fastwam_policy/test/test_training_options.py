@@ -12,7 +12,7 @@ from fastwam_policy.common.failure import RunError
 from fastwam_policy.model.checkpoint import load_into
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.training_loss import Batch, TimestepSampler, draw, training_loss
-from fastwam_policy.training import trainer
+from fastwam_policy.training import augmentation, trainer
 from fastwam_policy.training.augmentation import augmented
 from fastwam_policy.training.trained import choose_trained, hold_frozen, merged
 from fastwam_policy.training.trainer import train, with_batch_that_fits
@@ -133,6 +133,22 @@ def test_all_pictures_of_a_version_are_changed_in_the_same_way():
     assert (one == again).all()
     assert np.abs(one.astype(int) - picture).mean() > 2
     assert np.abs(one.astype(int) - other).mean() > 2
+
+
+def test_pictures_of_a_version_are_compressed_as_a_camera_does(monkeypatch):
+    qualities = []
+    encode = augmentation.simplejpeg.encode_jpeg
+    monkeypatch.setattr(
+        augmentation.simplejpeg,
+        "encode_jpeg",
+        lambda picture, quality, **how: (qualities.append(quality), encode(picture, quality, **how))[1],
+    )
+    picture = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    for seed in range(4):
+        augmented([picture, picture], np.random.default_rng(seed))
+    assert qualities[::2] == qualities[1::2], "one for a video"
+    assert len(set(qualities)) > 1
+    assert all(70 <= quality <= 95 for quality in qualities)
 
 
 def test_augmented_versions_are_trained_with_and_not_validated_with(data, tmp_path, monkeypatch):  # noqa: F811

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import cv2
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,12 @@ class Mesh:
     faces: NDArray[np.int64]
     color: NDArray[np.float64]
     coordinates: NDArray[np.float64]
+
+
+def jpeg(image: Pixels, quality: int) -> bytes:
+    """An RGB image as a camera's driver sends it."""
+    picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 class Cameras:

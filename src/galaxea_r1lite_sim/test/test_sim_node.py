@@ -1,11 +1,13 @@
 """sim_node as a process, over real ROS 2, and the closed loop."""
 
 import importlib.util
+import threading
 
 import cv2
 import numpy as np
 import pytest
 import yaml
+from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
@@ -71,6 +73,24 @@ def test_it_speaks_as_the_robot_does(ros, status):
     assert "randomization must be one of none, objects, full" in answer.message
     stamps = [nanoseconds(message.clock) for message in clock]
     assert stamps == sorted(stamps), "a reset does not move the clock back"
+
+
+def test_a_target_does_not_wait_for_a_step(ros):
+    """A simulation that is slower than real time holds its lock for nearly all of the time."""
+    from galaxea_r1lite_sim.nodes.sim_node import SimNode
+
+    node = SimNode(context=ros.node.context, parameter_overrides=[Parameter("image_height", value=90)])
+    try:
+        node.configure()
+        store = node._target_callback("left_arm")
+        positions = [0.1] * 6
+        with node._lock:
+            arriving = threading.Thread(target=store, args=(JointState(position=positions), np.array(positions)))
+            arriving.start()
+            arriving.join(5.0)
+            assert not arriving.is_alive()
+    finally:
+        node.destroy_node()
 
 
 def test_without_a_clock_stamps_are_wall_time(ros, status):

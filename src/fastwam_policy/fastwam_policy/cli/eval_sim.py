@@ -49,6 +49,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="between inferences (default %(default)s)",
     )
     parser.add_argument(
+        "--delay", type=number(float, least=0), default=0.0, metavar="S",
+        help="by which targets arrive late at the robot (default: not at all)",
+    )  # fmt: skip
+    parser.add_argument(
         "--hover-interval", type=number(float, least=0), default=0.0, metavar="S",
         help="between inferences where the arms hover, so that they follow the chunk further (default: as --replan)",
     )  # fmt: skip
@@ -92,7 +96,7 @@ def run(given: argparse.Namespace) -> int:
     settings = EpisodeSettings(
         given.randomization, given.latency, given.replan, given.blending, given.time_limit, task=given.task or "fold",
         instruction=TASKS[given.task].instruction if given.task else "",
-        hover_interval=given.hover_interval, gripper_hysteresis=given.gripper_hysteresis,
+        hover_interval=given.hover_interval, gripper_hysteresis=given.gripper_hysteresis, delay=given.delay,
     )  # fmt: skip
     seeds = range(given.first_seed, given.first_seed + given.episodes)
     source = policy_source(given.policy, given.mapping)

@@ -35,6 +35,7 @@ _ATTEMPTS = 50  # seeds tried for one episode before it is given up
 _NEXT_SEED = 1_000_000  # between two attempts: episodes and evaluations use seeds below
 _DRIVES = (0.3, 8.0)  # s that a policy drives: a fold and more, for a policy that does not let go
 _LATENCIES = (0.05, 0.1, 0.15, 0.2)  # s that its chunks take
+_DELAYS = (0.0, 0.02, 0.04, 0.08)  # s by which its targets arrive late
 _CORRELATION = 0.85  # of the noise from one step to the next
 _KICK, _KICK_SHARE = 0.035, 0.01  # rad, and share of the steps that get one
 _CAREFUL = 0.3  # of the noise while a gripper moves or holds still to grasp and release
@@ -112,7 +113,7 @@ def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode 
     random = np.random.default_rng((seed, 2))
     driving = EpisodeSettings(
         settings.level, random.choice(_LATENCIES), height=settings.height, task=settings.simulated,
-        instruction=settings.task,
+        instruction=settings.task, delay=random.choice(_DELAYS),
     )  # fmt: skip
     if settings.takeover:
         often = replace(driving, replan=driving.latency)  # it is asked again at once: what hovers, hovers longer

@@ -6,6 +6,7 @@ What the ROS nodes add is left out; equal seeds give equal results.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastwam_policy.policies.base import Frame, Observation, Policy, RunningPlan, StatefulPolicy
+from fastwam_policy.policies.images import decode_image
 from fastwam_policy.runtime.hovering import Replanning
 from galaxea_r1lite_bridge.execution.blending import Blending
 from galaxea_r1lite_bridge.execution.offline import OfflineBridge
@@ -20,7 +22,7 @@ from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.settings import BridgeSettings
 from galaxea_r1lite_bridge.execution.types import Command
 from galaxea_r1lite_bridge.robot.config import RobotConfig
-from galaxea_r1lite_sim.camera import Cameras
+from galaxea_r1lite_sim.camera import Cameras, jpeg
 from galaxea_r1lite_sim.contacts import Contact
 from galaxea_r1lite_sim.randomization import Level, draw
 from galaxea_r1lite_sim.simulation import SETTLED, Simulation
@@ -47,6 +49,8 @@ class EpisodeSettings:
         instruction: what the policy is told; empty: its default.
         hover_interval: s, as policy_node's.
         gripper_hysteresis: mm, of the bridge.
+        jpeg_quality: of the images, 1 to 100: the robot's cameras send no others.
+        delay: s by which targets arrive late at the robot.
     """
 
     level: Level = "full"
@@ -59,6 +63,8 @@ class EpisodeSettings:
     instruction: str = ""
     hover_interval: float = 0.0
     gripper_hysteresis: float = 0.0
+    jpeg_quality: int = 90
+    delay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,17 +122,20 @@ def drive(
 
 
 class _SimulatedRobot:
-    """The bridge's plant: the simulation, whose torso stands still."""
+    """The bridge's plant: the simulation, whose torso stands still. Targets arrive `delay` s late."""
 
-    def __init__(self, simulation: Simulation) -> None:
-        self._simulation, self._time = simulation, simulation.time
+    def __init__(self, simulation: Simulation, delay: float) -> None:
+        self._simulation, self._time, self._delay = simulation, simulation.time, delay
+        self._late: deque[tuple[float, NDArray[np.float64]]] = deque()
 
     def measured(self) -> NDArray[np.float64]:
         return np.concatenate([self._simulation.joints, self._simulation.torso])
 
     def advance(self, target: NDArray[np.float64] | None, seconds: float) -> None:
         if target is not None:
-            self._simulation.target = target[: len(self._simulation.target)].copy()
+            self._late.append((self._time + self._delay, target[: len(self._simulation.target)].copy()))
+        while self._late and self._late[0][0] <= self._time + 1e-9:
+            self._simulation.target = self._late.popleft()[1]
         self._time += seconds
         while self._simulation.time < self._time - 1e-9:
             self._simulation.step()
@@ -150,7 +159,7 @@ class ClosedLoop:
         self._commanded: list[NDArray[np.float64]] = []
         self._simulation, self._cameras = simulation, cameras
         parameters = BridgeSettings.load({name: getattr(settings, name) for name in ("blending", "gripper_hysteresis")})
-        self.bridge = OfflineBridge(robot, parameters, _SimulatedRobot(simulation))
+        self.bridge = OfflineBridge(robot, parameters, _SimulatedRobot(simulation, settings.delay))
         interval = max(settings.replan, settings.latency)
         self._replanning = Replanning(robot, interval, settings.hover_interval)
         self._chunks = 0
@@ -202,7 +211,8 @@ class ClosedLoop:
 
     def _frame(self) -> Frame:
         joints = dict(zip(self._robot.joint_names, self._simulation.joints.tolist(), strict=True))
-        images = {camera: self._cameras.render(camera) for camera in self._sees}
+        sent = {camera: jpeg(self._cameras.render(camera), self._settings.jpeg_quality) for camera in self._sees}
+        images = {camera: decode_image(data) for camera, data in sent.items()}
         return Frame(self.bridge.clock.now_ns, images, joints)
 
     def _observe(self) -> Frame:

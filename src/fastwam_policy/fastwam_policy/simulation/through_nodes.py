@@ -79,7 +79,8 @@ class NodeEpisodes(TaskRig):
         for process in processes("sim", {"policy": source, "robot_config": str(robot or ""), "task": settings.task}):
             command = process.command()
             if process.name == "sim_node":
-                command += ["-p", f"image_height:={settings.height}"]
+                command += ["-p", f"image_height:={settings.height}", "-p", f"jpeg_quality:={settings.jpeg_quality}"]
+                command += ["-p", f"latency:={settings.delay}"]
             if process.name == "policy_node":
                 realtime = "guidance" if settings.blending == "rtc" else "off"
                 command += ["-p", "run_on_start:=false", "-p", f"replan_interval:={settings.replan}"]

@@ -1,4 +1,4 @@
-"""Other versions of an episode's pictures: cropped, in another colour and light, and blurred.
+"""Other versions of an episode's pictures: cropped, in another colour and light, blurred, and compressed.
 
 A version is drawn once for each camera of an episode, so that all frames of a video agree. Latents of every version are
 kept like those of the pictures themselves: to encode a picture takes several times as long as a training step takes for
@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from fastwam_policy.policies.base import Pixels
+from fastwam_policy.policies.images import decode_image
 
 _CUT = 0.04  # share of width and height that is cut off at most
 _SATURATION = (0.6, 1.4)
@@ -20,6 +22,7 @@ _GAIN = (0.75, 1.25)  # of all channels together
 _CAST = (0.9, 1.1)  # of each channel besides
 _OFFSET = 20.0  # of 255, up or down
 _BLUR = (0.1, 1.5)  # pixels of deviation
+_QUALITY = (70, 95)  # of JPEG
 
 
 def augmented(pictures: Sequence[Pixels], random: np.random.Generator) -> list[Pixels]:
@@ -31,10 +34,11 @@ def augmented(pictures: Sequence[Pixels], random: np.random.Generator) -> list[P
     mixed = saturation * np.eye(3) + (1 - saturation) / 3
     colour = random.uniform(*_GAIN) * random.uniform(*_CAST, 3)[:, None] * mixed
     affine = np.column_stack([colour, np.full(3, random.uniform(-_OFFSET, _OFFSET))])
-    deviation = random.uniform(*_BLUR)
+    deviation, quality = random.uniform(*_BLUR), int(random.integers(*_QUALITY, endpoint=True))
 
     def change(picture: Pixels) -> Pixels:
         part = cv2.resize(picture[top : top + rows, left : left + columns], (width, height))
-        return np.asarray(cv2.transform(cv2.GaussianBlur(part, (0, 0), deviation), affine), np.uint8)
+        seen = np.asarray(cv2.transform(cv2.GaussianBlur(part, (0, 0), deviation), affine), np.uint8)
+        return decode_image(simplejpeg.encode_jpeg(seen, quality, colorsubsampling="420"))
 
     return [change(picture) for picture in pictures]

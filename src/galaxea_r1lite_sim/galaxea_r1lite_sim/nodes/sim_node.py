@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mujoco.viewer
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
@@ -30,7 +29,7 @@ from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.joint_gate import JointsRefusedError
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
-from galaxea_r1lite_sim.camera import Cameras, not_rendered
+from galaxea_r1lite_sim.camera import Cameras, jpeg, not_rendered
 from galaxea_r1lite_sim.expert import STEP, UnreachableError
 from galaxea_r1lite_sim.randomization import LEVELS, draw
 from galaxea_r1lite_sim.scene import TIMESTEP
@@ -122,6 +121,7 @@ class SimNode(ManagedNode):
         self._seed, self._level, self._step = seed, level, 0
         self._done_since: float | None = None
         self._told = False
+        self._arrived: deque[tuple[slice, np.ndarray, np.ndarray | None]] = deque()  # filled without waiting for a step
         self._delayed: deque[tuple[float, slice, np.ndarray, np.ndarray | None]] = deque()
 
     def _open_window(self, simulation: Simulation) -> None:
@@ -143,9 +143,7 @@ class SimNode(ManagedNode):
                 speed = gate.speeds(message.name, message.velocity)
             except JointsRefusedError:  # it may be left out
                 speed = None
-            with self._lock:
-                due = self._simulation.time + self._values["latency"]
-                self._delayed.append((due, place, positions, speed))
+            self._arrived.append((place, positions, speed))
 
         return store
 
@@ -191,6 +189,8 @@ class SimNode(ManagedNode):
     def _advance(self, recent: deque[tuple[float, int]]) -> None:
         """One step of physics, and what is due to be published."""
         simulation = self._simulation
+        while self._arrived:
+            self._delayed.append((simulation.time + self._values["latency"], *self._arrived.popleft()))
         while self._delayed and self._delayed[0][0] <= simulation.time:
             _, place, positions, speed = self._delayed.popleft()
             simulation.target[place] = positions
@@ -237,11 +237,10 @@ class SimNode(ManagedNode):
             publisher.publish(message)
 
     def _publish_image(self, camera: str, now_ns: int) -> None:
-        image = cv2.cvtColor(self._cameras.render(camera), cv2.COLOR_RGB2BGR)
-        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._values["jpeg_quality"]])[1]
+        data = jpeg(self._cameras.render(camera), self._values["jpeg_quality"])
         # The robot's head camera does not write plain "jpeg" either: decode the bytes, not the label.
         label = "rgb8; jpeg compressed bgr8" if camera == "head" else "jpeg"
-        message: Any = CompressedImage(format=label, data=data.tobytes())
+        message: Any = CompressedImage(format=label, data=data)
         message.header.stamp = time_message(now_ns)
         message.header.frame_id = f"camera_{camera}"
         self._images[camera].publish(message)
