@@ -142,6 +142,7 @@ def test_bench_wire_measures_both_forms(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_bench_nodes_measures_three_nodes_of_a_moving_robot(tmp_path, capsys):
     assert run("bench-nodes", "--seconds", 2, "--json", tmp_path / "nodes.json") == 0
     written = json.loads((tmp_path / "nodes.json").read_text())

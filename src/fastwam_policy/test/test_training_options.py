@@ -125,6 +125,27 @@ def test_lora_without_peft_is_one_line(monkeypatch):
         choose_trained(small_model(), "lora", 4)
 
 
+def test_a_share_of_the_start_is_in_what_is_written(data, tmp_path):  # noqa: F811
+    """Of the same training: what it would have written, and what it began with."""
+    train(configuration(data, steps=1, warm_up=0), tmp_path / "base")
+    start = tmp_path / "base" / "last"
+    own = {"steps": 3, "warm_up": 0, "start_from": str(start), "seed": 1}
+    train(configuration(data, **own), tmp_path / "plain")
+    train(configuration(data, **own, start_share=0.25), tmp_path / "mean")
+    begun, plain, mean = (
+        load_file(tmp_path / name / "last" / "model.safetensors") for name in ("base", "plain", "mean")
+    )
+    assert any((plain[key] != begun[key]).any() for key in plain)
+    for key, weight in mean.items():
+        expected = 0.75 * plain[key].float() + 0.25 * begun[key].float()
+        torch.testing.assert_close(weight.float(), expected, rtol=2e-3, atol=1e-5)
+
+
+def test_a_share_of_no_start_is_refused(data):  # noqa: F811
+    with pytest.raises(ConfigError, match="start_share: needs start_from"):
+        configuration(data, start_share=0.3)
+
+
 def test_all_pictures_of_a_version_are_changed_in_the_same_way():
     picture = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
     one, again, other = (np.stack(augmented([picture, picture], np.random.default_rng(seed))) for seed in (1, 1, 2))

@@ -19,7 +19,7 @@ from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
 from fastwam_policy.policies.base import Policy
 from fastwam_policy.policies.loading import inspect_policy
 from fastwam_policy.policies.robot_check import check_robot
-from fastwam_policy.simulation.episode import EpisodeSettings, drive
+from fastwam_policy.simulation.episode import EpisodeSettings, drive, received
 from fastwam_policy.simulation.evaluate import check_rendered, ready_policy
 from fastwam_policy.simulation.takeover import REST, corrected
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -128,7 +128,7 @@ def record(robot: RobotConfig, seed: int, settings: CollectSettings) -> Episode 
     states = []
     for target, noise in zip(targets, _noise(robot, targets, settings.noise, seed), strict=True):
         for camera, frames in images.items():
-            frames.append(cameras.render(camera))
+            frames.append(received(cameras, camera))
         states.append(simulation.joints)
         simulation.target = target + noise
         simulation.step(STEP)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fastwam_policy.policies.base import Frame, Observation, Policy, RunningPlan, StatefulPolicy
+from fastwam_policy.policies.base import Frame, Observation, Pixels, Policy, RunningPlan, StatefulPolicy
 from fastwam_policy.policies.images import decode_image
 from fastwam_policy.runtime.hovering import Replanning
 from galaxea_r1lite_bridge.execution.blending import Blending
@@ -107,6 +107,11 @@ def run_in(
     """As :func:`run_episode`, in the scene of that seed, which was made already."""
     cameras = Cameras(simulation, settings.height, settings.height * 16 // 9)
     return ClosedLoop(policy, robot, simulation, cameras, settings).run(seed, watch)
+
+
+def received(cameras: Cameras, camera: str, quality: int = EpisodeSettings.jpeg_quality) -> Pixels:
+    """What is seen of a camera where its pictures arrive: flat surfaces change their colour by a level or two."""
+    return decode_image(jpeg(cameras.render(camera), quality))
 
 
 def drive(
@@ -211,8 +216,7 @@ class ClosedLoop:
 
     def _frame(self) -> Frame:
         joints = dict(zip(self._robot.joint_names, self._simulation.joints.tolist(), strict=True))
-        sent = {camera: jpeg(self._cameras.render(camera), self._settings.jpeg_quality) for camera in self._sees}
-        images = {camera: decode_image(data) for camera, data in sent.items()}
+        images = {camera: received(self._cameras, camera, self._settings.jpeg_quality) for camera in self._sees}
         return Frame(self.bridge.clock.now_ns, images, joints)
 
     def _observe(self) -> Frame:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastwam_policy.data.lerobot_writer import Episode
 from fastwam_policy.policies.base import Pixels, Policy
 from fastwam_policy.runtime.hovering import Stillness
-from fastwam_policy.simulation.episode import ClosedLoop, EpisodeSettings
+from fastwam_policy.simulation.episode import ClosedLoop, EpisodeSettings, received
 from galaxea_r1lite_bridge.execution.reasons import Reason, State
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_sim.camera import Cameras
@@ -81,7 +81,7 @@ class _Rows:
 
     def see(self) -> None:
         for camera, frames in self._images.items():
-            frames.append(self._cameras.render(camera))
+            frames.append(received(self._cameras, camera))
         stamp_ns, joints = round(1e9 * len(self) * STEP), self._simulation.joints
         self.stalled = self._stillness.see(stamp_ns, dict(zip(self._robot.joint_names, joints, strict=True)))
         self._states.append(joints)

@@ -23,6 +23,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_sim.contacts import of_messages
 
 _RESET_TIME = 60.0  # s for a new scene
+_SEEN = 0.2  # s of a new scene until the bridge has seen that the arms are elsewhere
 
 
 def evaluate_nodes(
@@ -100,7 +101,7 @@ class NodeEpisodes(TaskRig):
         if answer is None or not answer.success:
             raise RunError(f"seed {seed}: {'no answer from sim_node' if answer is None else answer.message}")
         self.simulation = None
-        self.until(lambda: self.simulation is not None and self.simulation.seed == seed, "the new scene")
+        self.until(lambda: self._has_begun(seed), "the new scene")
         self.arm()
         result = self.run_task(settings.time_limit, settings.instruction)
         policy = self._policy
@@ -110,6 +111,9 @@ class NodeEpisodes(TaskRig):
         assert status is not None
         grasped, contacts = sum(count > 0 for count in status.grasps), of_messages(status.contacts)
         return EpisodeResult(seed, success, self.elapsed, failure, grasped, status.distance, latency, contacts)
+
+    def _has_begun(self, seed: int) -> bool:
+        return self.simulation is not None and self.simulation.seed == seed and self.simulation.time >= _SEEN
 
     def _on_policy(self, status: PolicyStatus) -> None:
         self._policy = status

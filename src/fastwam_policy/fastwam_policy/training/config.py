@@ -39,6 +39,8 @@ class TrainingConfig(StrictModel):
     """Folder of embeddings of all instructions, as in a bundle; null: a fixed random one, for a task of its own."""
     start_from: Path | None = None
     """Bundle to fine-tune, or official Wan2.2 video weights; null: from scratch."""
+    start_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the weights of `start_from` in those that are validated and written (arXiv 2109.01903)."""
     keep_statistics: bool = False
     """Normalise as the bundle in `start_from` does, whose weights mean that: for few new data, whose own differ."""
 
@@ -92,6 +94,8 @@ class TrainingConfig(StrictModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainingConfig:
+        if self.start_share and self.start_from is None:
+            raise ValueError("start_share: needs start_from, whose weights they are")
         if self.policy.distilled_from is not None and self.trained != "action":
             raise ValueError(f"trained: a policy that is distilled_from another needs action, got {self.trained}")
         if self.frozen_as != "float32" and (self.trained == "all" or self.precision != "bf16"):

@@ -232,6 +232,7 @@ class _Trainer:
             foreach=not isinstance(self._loss, FSDPModule),  # of which PyTorch has no such operations
         )  # fmt: skip
         self._average.to(self.accelerator.device)
+        self._start = [weight.detach().clone() for weight in _trained(self._loss)] if config.start_share else []
         self.accelerator.register_for_checkpointing(self._schedule, self._average)
         self._bundles = {name: output / name for name in ("bundle", "last")}
         if self.accelerator.is_main_process:  # now that data and weights are known to fit
@@ -339,11 +340,14 @@ class _Trainer:
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The averaged weights in the model."""
+        """The averaged weights in the model, with their share of those that it began with."""
         self._average.store(_trained(self._loss))
         try:
             if self.config.ema_decay:
                 self._average.copy_to(_trained(self._loss))
+            with torch.no_grad():
+                for weight, start in zip(_trained(self._loss) if self._start else (), self._start, strict=True):
+                    weight.lerp_(start, self.config.start_share)
             yield
         finally:
             self._average.restore(_trained(self._loss))
