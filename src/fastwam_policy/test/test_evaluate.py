@@ -335,7 +335,7 @@ def test_episodes_run_through_the_nodes(random_bundle, tmp_path):
         (["--workers", "-1"], "--workers: must be at least 0"),
         (["--latency", "-1"], "--latency: must be at least 0, got -1; see: fastwam eval-sim --help"),
         (["--task", "cube"], "no text embedding for the prompt"),
-        (["--delay", "-1"], "--delay: must be at least 0"),
+        (["--delay", "1"], "--delay: must be at least 0 and below 1, got 1"),
         (["--latency", "1.6"], "--latency must be below 1.5 s"),
         (["--videos", "/dev/null"], "--videos /dev/null: cannot be written"),
         (["--videos", "/tmp", "--nodes"], "--nodes films nothing"),

@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="between inferences (default %(default)s)",
     )
     parser.add_argument(
-        "--delay", type=number(float, least=0), default=0.0, metavar="S",
+        "--delay", type=number(float, least=0, below=1), default=0.0, metavar="S",
         help="by which targets arrive late at the robot (default: not at all)",
     )  # fmt: skip
     parser.add_argument(
