@@ -57,6 +57,7 @@ else
   requirements=requirements-numpy1.txt  # a distribution's message packages are compiled against NumPy 1, and fail with NumPy 2
 fi
 torch=${TORCH:-$(chosen TORCH)}
+[[ -z $torch || $torch == *torch* ]] || die "TORCH=$torch: a build of torch is needed, such as make setup TORCH=torch==2.9.1"
 [ -L .venv ] || {
   kept="ROS=$ros"
   if [ -n "${PYTHON:-}" ]; then kept+=$'\n'PYTHON=$(program "$python")

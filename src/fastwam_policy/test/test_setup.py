@@ -259,6 +259,7 @@ def test_a_path_that_tools_cannot_bear_is_refused_before_anything_is_written(tmp
         ({"PYTHON": "python3.9"}, "Python 3.10 to 3.13 is needed, python3.9 is Python 3.9. Name another"),
         ({"PYTHON": "python4"}, "python4 does not run"),
         ({"ROS": "/nowhere"}, "/nowhere: there is no setup.bash"),
+        ({"TORCH": "2.9.1"}, "TORCH=2.9.1: a build of torch is needed, such as make setup TORCH=torch==2.9.1"),
         ({"PIP_FAILS": "download"}, "pip reaches no package index"),
     ],
 )
