@@ -12,7 +12,7 @@ import yaml
 from fastwam_policy.benchmarks import collect as collecting
 from fastwam_policy.benchmarks.apart.disturbance import Disturbance
 from fastwam_policy.benchmarks.base import SimulatorDiedError, Task
-from fastwam_policy.benchmarks.collect import BODY, collect
+from fastwam_policy.benchmarks.collect import BODY, _turn, collect
 from fastwam_policy.benchmarks.libero import INTERFACE
 from fastwam_policy.benchmarks.lockstep import Noop
 from fastwam_policy.benchmarks.run import ready_policy
@@ -78,6 +78,12 @@ def configuration(data, **entries):
     return validate(
         changed(content, [f"{key}={json.dumps(value)}" for key, value in entries.items()]), TrainingConfig, ""
     )
+
+
+def test_an_interrupted_collection_has_episodes_of_every_task_and_no_gaps():
+    order = sorted(range(600), key=lambda index: _turn(index, 10))
+    assert sorted(order[:200]) == list(range(200))
+    assert [index % 10 for index in order[:40]] == [0] * 20 + [1] * 20, "a simulator is loaded for many episodes"
 
 
 def test_a_dataset_names_what_it_holds_and_is_read_by_these_names(data):

@@ -26,6 +26,7 @@ from fastwam_policy.data.lerobot_writer import Dataset, Episode
 from fastwam_policy.model.checkpoint import load_weights, read_tensors
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
+from fastwam_policy.model.training_loss import training_loss
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageAutoencoder, ImageEncoder, VideoAutoencoder, load_vae
 from fastwam_policy.model.variants import training_mask
 from fastwam_policy.policies.base import Observation
@@ -33,12 +34,13 @@ from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.policies.robot_check import check_robot
+from fastwam_policy.training.autoencoder import _unlikeness
 from fastwam_policy.training.config import TrainingConfig, changed
 from fastwam_policy.training.initialization import initialise, interpolated
 from fastwam_policy.training.mean_pictures import mean_picture
 from fastwam_policy.training.statistics import dataset_statistics
 from fastwam_policy.training.trainer import _Trainer, check_output, parts_of_a_batch, train
-from fastwam_policy.training.windows import Windows, cache_latents, load_samples
+from fastwam_policy.training.windows import Windows, cache_latents, encoded, load_samples
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
 
@@ -381,6 +383,30 @@ def test_a_mean_picture_is_of_all_episodes(data):
     expected = np.mean(np.concatenate(images), axis=0)
     np.testing.assert_allclose(mean_picture([reader], "head"), expected, atol=2)
     assert expected[15].std() > 5, "the square is not always in the same place, and there"
+
+
+def test_a_blind_training_is_shown_what_its_bundle_sees_blind(data, tmp_path, monkeypatch):
+    batches = []
+
+    def noted(model, mode, batch, *rest, **more):
+        batches.append(batch.latents)
+        return training_loss(model, mode, batch, *rest, **more)
+
+    monkeypatch.setattr("fastwam_policy.training.trainer.training_loss", noted)
+    config = configuration(data, steps=2, blind=True)
+    train(config, tmp_path / "out")
+    pictures = FastWamPolicy.load(tmp_path / "out" / "bundle").mean_pictures()
+    expected = torch.from_numpy(encoded(pictures, config.policy, data / "vae"))[:, None].expand(-1, 2, -1, -1)
+    assert batches
+    for latents in (latents for batch in batches for latents in batch):
+        torch.testing.assert_close(latents, expected, rtol=0, atol=1e-5)
+
+
+def test_another_colour_is_a_larger_error_than_another_light():
+    light, colour = torch.zeros(2, 1, 3, 8, 8)
+    light[:, :, 2:5, 2:5] = 0.3
+    colour[:, :, 2:5, 2:5] = torch.tensor([0.3, -0.3, 0.3])[:, None, None]
+    assert _unlikeness(colour) > 2 * _unlikeness(light)
 
 
 @pytest.mark.slow

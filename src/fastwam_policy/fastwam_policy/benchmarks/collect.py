@@ -30,6 +30,7 @@ _RULES = RULES[LIBERO.rules]
 _LOG = "simulator.log"
 PLACE = "apart.libero_data:LiberoData"
 """The simulator's end of the pipe."""
+_TOGETHER = 20  # episodes of a task, before it is the next one's turn
 _ATTEMPTS = 50  # seeds tried for one episode before it is given up
 _NEXT_SEED = 1_000_000  # between two attempts: episodes and evaluations use seeds below
 _STEPS = 300  # of an episode, at most; the expert needs about 110
@@ -87,9 +88,8 @@ def collect(
         dataset = Dataset(folder, BODY, round(INTERFACE.fps), "v3.0")
         pixels = len(INTERFACE.cameras) * _RULES.size**2
         try:
-            # Task by task, since a simulator is loaded for each.
             return fill(
-                dataset, episodes, pixels, _collect_one, (folder, tasks, settings), where, lambda k: k % len(tasks)
+                dataset, episodes, pixels, _collect_one, (folder, tasks, settings), where, lambda k: _turn(k, len(tasks))
             )
         finally:
             _end_simulator()
@@ -126,6 +126,11 @@ def record(process: SimulatorProcess, task: Task, seed: int, settings: LiberoSet
         {WHOLE: played["actions"]},
         np.full(len(played["actions"]), bool(settings.policy)),
     )
+
+
+def _turn(index: int, tasks: int) -> tuple[int, int]:
+    """When an episode is collected: some of each task, since a simulator is loaded for each, and then some more."""
+    return index // (_TOGETHER * tasks), index % tasks
 
 
 def _collect_one(index: int, folder: Path, tasks: Sequence[Task], settings: LiberoSettings) -> int:

@@ -15,7 +15,7 @@ _SIZE = 4  # bytes of an episode for each pixel of its cameras' images: to see e
 
 def fill(
     dataset: Dataset, episodes: int, pixels: int, write: Callable[..., int], arguments: tuple[Any, ...],
-    where: Where = EVERY_CORE, order: Callable[[int], int] | None = None,
+    where: Where = EVERY_CORE, order: Callable[[int], Any] | None = None,
 ) -> int:  # fmt: skip
     """Write the episodes below `episodes` that are missing, and meta/; those that are there already are kept.
 

@@ -25,6 +25,8 @@ _BATCH, _CROP = 32, 96  # random crops of so many pixels: cheaper than whole ima
 _RATE = 2e-3  # learning rate at its highest
 _WARM_UP = 50  # steps
 _EDGES = 1.0  # weight of the difference between neighbouring pixels: edges are what a robot aims at
+_SQUARES = 4.0  # weight of the squared difference: small things that look unlike the rest
+_COLOUR = 30.0  # weight of the squared difference of colours alone: without it, small things turn grey
 _KL = 1e-5  # weight of the divergence from a normal distribution; the L1 loss of pixels in -1..1 has weight 1
 _HELD_OUT = 64  # images, about
 _CLIP = 1.0  # norm of the gradient
@@ -75,15 +77,13 @@ def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, s
                 mean, log_variance = model.encode(images)
                 rebuilt = model.decode(mean + torch.randn_like(mean) * (0.5 * log_variance).exp())
             difference = rebuilt.float() - images
-            error = difference.abs().mean()
-            edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
             divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).float().mean()
-            (error + _EDGES * edges + _KL * divergence).backward()
+            (_unlikeness(difference) + _KL * divergence).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), _CLIP)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
-            progress.update(task, advance=1, description=f"error {127.5 * error.item():.2f} of 255")
+            progress.update(task, advance=1, description=f"error {127.5 * difference.abs().mean():.2f} of 255")
     model.eval().requires_grad_(False)
     latents = torch.cat([model.encode(part)[0] for part in held_out.split(_BATCH)])
     mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
@@ -102,6 +102,14 @@ def sample_canvases(readers: Sequence[Reader], layout: Layout, count: int) -> ND
         images = {tile.camera: reader.images(episode, tile.camera, frames) for tile in layout.tiles}
         found += [layout.compose(dict(zip(images, views, strict=True))) for views in zip(*images.values(), strict=True)]
     return np.stack(found)
+
+
+def _unlikeness(difference: Tensor) -> Tensor:
+    """Of pictures from what they should be, by their difference [N, 3, H, W]."""
+    edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
+    colour = difference - difference.mean(dim=1, keepdim=True)
+    squares = _SQUARES * difference.square().mean() + _COLOUR * colour.square().mean()
+    return difference.abs().mean() + _EDGES * edges + squares
 
 
 def _crops(canvases: Tensor) -> Tensor:

@@ -82,6 +82,8 @@ class TrainingConfig(StrictModel):
     before_takeover: NonNegativeFloat = 2.0
     """s before a takeover whose frames are left out where `intervention_share` is given: they led there."""
 
+    blind: bool = False
+    """The mean of all pictures in place of each: a control, which learns what is to be had without seeing."""
     every: PositiveInt = 1
     """Frames from one observation to the next: those that a dataset has a new picture for. Actions are of all."""
     validation_share: float = Field(default=0.03, gt=0, lt=1)

@@ -20,9 +20,14 @@ _LONGEST = 320  # px of a side
 def keep_mean_pictures(readers: Sequence[Reader], cameras: Sequence[str], bundles: Iterable[Path]) -> None:
     """Write the mean pictures of all episodes into those bundles that do not have them yet."""
     if missing := [bundle for bundle in bundles if not has_mean_pictures(bundle, cameras)]:
-        pictures = {camera: mean_picture(readers, camera) for camera in cameras}
+        pictures = mean_pictures(readers, cameras)
         for bundle in missing:
             write_mean_pictures(bundle, pictures)
+
+
+def mean_pictures(readers: Sequence[Reader], cameras: Sequence[str]) -> dict[str, Pixels]:
+    """See :func:`mean_picture`, by camera."""
+    return {camera: mean_picture(readers, camera) for camera in cameras}
 
 
 def mean_picture(readers: Sequence[Reader], camera: str) -> Pixels:

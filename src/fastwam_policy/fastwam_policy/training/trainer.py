@@ -65,12 +65,19 @@ from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.datasets import open_datasets
 from fastwam_policy.training.distillation import Distillation
 from fastwam_policy.training.initialization import initialise
-from fastwam_policy.training.mean_pictures import keep_mean_pictures
+from fastwam_policy.training.mean_pictures import keep_mean_pictures, mean_pictures
 from fastwam_policy.training.precision import resolved
 from fastwam_policy.training.statistics import bundle_statistics, dataset_statistics, with_spread
 from fastwam_policy.training.trained import choose_trained, hold_frozen, merged
 from fastwam_policy.training.validation import Validation, validate
-from fastwam_policy.training.windows import Sample, Windows, cache_latents, load_samples, relative_dimensions
+from fastwam_policy.training.windows import (
+    Sample,
+    Windows,
+    cache_latents,
+    encoded,
+    load_samples,
+    relative_dimensions,
+)
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 SUMMARY_FILE = "summary.json"  # in the output once training has ended; with the validation of OUTPUT/bundle
@@ -207,8 +214,10 @@ class _Trainer:
         )
         texts = {task: self._texts[policy.prompt_of(task)] for task in tasks}
         left_out = config.before_takeover if config.intervention_share else 0.0
+        cameras = [tile.camera for tile in policy.layout.tiles]
+        seen = encoded(mean_pictures(readers, cameras), policy, config.autoencoder) if config.blind else None
         self._windows, self._held_out = (
-            Windows(part, policy, *normalizers, texts, left_out=left_out, every=config.every)
+            Windows(part, policy, *normalizers, texts, left_out=left_out, every=config.every, seen=seen)
             for part in (training, held_out)
         )
         self._normalizers = normalizers
@@ -239,7 +248,6 @@ class _Trainer:
             self._claim_output(held)
             for folder in self._bundles.values():
                 self._begin_bundle(folder, statistics)
-            cameras = [tile.camera for tile in policy.layout.tiles]
             keep_mean_pictures(readers, cameras, self._bundles.values())
 
     def run(self) -> Validation:

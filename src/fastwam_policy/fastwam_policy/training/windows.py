@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from fastwam_policy.data.lerobot_reader import Reader, RecordedEpisode
 from fastwam_policy.model.checkpoint import CheckpointError
 from fastwam_policy.model.training_loss import Batch
 from fastwam_policy.model.vae import AutoencoderKLWan, ImageEncoder, VideoAutoencoder, load_vae
+from fastwam_policy.policies.base import Pixels
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.training.augmentation import augmented
@@ -179,6 +180,13 @@ def load_samples(
     return samples
 
 
+def encoded(pictures: Mapping[str, Pixels], policy: BundleConfig, autoencoder: Path) -> NDArray[np.float32]:
+    """Latents [C, h, w] of a picture of each camera, RGB [H, W, 3]."""
+    canvas = torch.from_numpy(policy.layout.compose(pictures)).permute(2, 0, 1)[None].float() * (2 / 255) - 1
+    with torch.inference_mode():
+        return ImageEncoder(_autoencoder(autoencoder, policy))(canvas)[0, :, 0].numpy()
+
+
 def _closes(policy: BundleConfig) -> NDArray[np.float32]:
     """By how much less than its largest each action, [D], is a gripper that closes; of others no difference says so."""
     own = policy.action
@@ -243,13 +251,15 @@ class Windows:
         texts: prompt embedding [L, text_dim] and mask [L] of each instruction.
         left_out: s before each takeover whose frames are not among them.
         every: frames from one sample to the next; the pictures between are not looked at.
+        seen: latents [C, h, w] in place of all others; None: each has its own.
     """
 
     def __init__(
         self, samples: Sequence[Sample], policy: BundleConfig, state: Normalizer, action: Normalizer,
         texts: dict[str, tuple[Tensor, Tensor]], *, left_out: float = 0.0, every: int = 1,
+        seen: NDArray[np.float32] | None = None,
     ) -> None:  # fmt: skip
-        self.samples, self.policy, self._every = samples, policy, every
+        self.samples, self.policy, self._every, self._seen = samples, policy, every, seen
         self._texts = texts
         self._relative = relative_dimensions(policy)
         self._state = [state.forward(sample.state) for sample in samples]
@@ -294,9 +304,11 @@ class Windows:
             torch.from_numpy(begin + policy.video_stride * np.arange(policy.video_frames) >= lengths).to(device),
         )
 
-    def _latents(self, sample: int, frame: int) -> NDArray[np.float16]:
+    def _latents(self, sample: int, frame: int) -> NDArray[np.floating]:
         """[C, f, h, w]."""
         own = self.samples[sample]
+        if self._seen is not None:
+            return np.repeat(self._seen[:, None], self.policy.latent_frames, axis=1)
         if self.policy.frames_per_latent == 1:
             row = _video_places(len(own.state), self.policy, frame)[0] // self._every
             return np.moveaxis(own.latents[row, 0], 0, 1)
