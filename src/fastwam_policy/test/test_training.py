@@ -38,8 +38,9 @@ from fastwam_policy.training.autoencoder import _unlikeness
 from fastwam_policy.training.config import TrainingConfig, changed
 from fastwam_policy.training.initialization import initialise, interpolated
 from fastwam_policy.training.mean_pictures import mean_picture
+from fastwam_policy.training.output_folder import check_output, parts_of_a_batch
 from fastwam_policy.training.statistics import dataset_statistics
-from fastwam_policy.training.trainer import _Trainer, check_output, parts_of_a_batch, train
+from fastwam_policy.training.trainer import _Trainer, train
 from fastwam_policy.training.windows import Windows, cache_latents, encoded, load_samples
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate

@@ -89,7 +89,13 @@ def collect(
         pixels = len(INTERFACE.cameras) * _RULES.size**2
         try:
             return fill(
-                dataset, episodes, pixels, _collect_one, (folder, tasks, settings), where, lambda k: _turn(k, len(tasks))
+                dataset,
+                episodes,
+                pixels,
+                _collect_one,
+                (folder, tasks, settings),
+                where,
+                lambda k: _turn(k, len(tasks)),
             )
         finally:
             _end_simulator()

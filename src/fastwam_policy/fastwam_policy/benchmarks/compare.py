@@ -22,7 +22,8 @@ from fastwam_policy.common.parallel import EVERY_CORE, Where
 from fastwam_policy.common.statistics import difference_interval, success_interval
 from fastwam_policy.model.variants import VARIANTS, VariantName
 from fastwam_policy.training.config import TrainingConfig
-from fastwam_policy.training.trainer import SUMMARY_FILE, check_output, train
+from fastwam_policy.training.output_folder import check_output
+from fastwam_policy.training.trainer import SUMMARY_FILE, train
 
 
 def compare(

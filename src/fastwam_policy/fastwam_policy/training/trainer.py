@@ -14,15 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import filecmp
-import hashlib
 import importlib.util
-import json
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -38,35 +35,39 @@ from accelerate.utils import (
     find_executable_batch_size,
     set_seed,
 )
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from fastwam_policy.common.failure import RunError
-from fastwam_policy.common.files import alone_in, naming_a_full_disk, require_space, write_json, write_text
+from fastwam_policy.common.files import alone_in, naming_a_full_disk, write_json
 from fastwam_policy.common.parallel import THIS_PROCESS, Where
 from fastwam_policy.common.progress import counted
-from fastwam_policy.common.settings import changes
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.training_loss import Batch, Losses, TimestepSampler, action_sampler, draw, training_loss
 from fastwam_policy.model.variants import VARIANTS, InferenceMode
 from fastwam_policy.policies.fastwam.bundle import (
-    POLICY_FILE,
     Bundle,
-    BundleConfig,
-    load_embeddings,
-    save_embedding,
 )
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.training.average import Average
-from fastwam_policy.training.checkpoints import KEPT, finish, newest, put_aside, read_progress
+from fastwam_policy.training.checkpoints import finish, newest, put_aside, read_progress
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.datasets import open_datasets
 from fastwam_policy.training.distillation import Distillation
 from fastwam_policy.training.initialization import initialise
 from fastwam_policy.training.mean_pictures import keep_mean_pictures, mean_pictures
+from fastwam_policy.training.output_folder import (
+    CONFIG_FILE,
+    begin_bundle,
+    check_output,
+    claim_output,
+    parts_of_a_batch,
+    require_space_for,
+    write_weights,
+)
 from fastwam_policy.training.precision import resolved
+from fastwam_policy.training.prompts import embeddings
 from fastwam_policy.training.statistics import bundle_statistics, dataset_statistics, with_spread
 from fastwam_policy.training.trained import choose_trained, hold_frozen, merged
 from fastwam_policy.training.validation import Validation, validate
@@ -81,10 +82,8 @@ from fastwam_policy.training.windows import (
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 SUMMARY_FILE = "summary.json"  # in the output once training has ended; with the validation of OUTPUT/bundle
-_CONFIG_FILE = "training.yaml"
 _LOG_EVERY = 20  # steps
 _LAG = timedelta(hours=3)  # that one process may lag behind the others, as with a slow disk while latents are computed
-_CHECKPOINT, _BUNDLE = 16, 4  # bytes a weight: itself, Adam's two figures and the average; the average alone
 _LOWEST_RATE = 0.1  # of the learning rate, at the end
 _BETAS = (0.9, 0.95)
 
@@ -115,7 +114,7 @@ def with_batch_that_fits(
         ConfigError: there are several processes, or as :func:`train`.
         RunError: not one observation fits.
     """
-    written = output / _CONFIG_FILE
+    written = output / CONFIG_FILE
     if written.exists():
         return config.model_copy(update={"batch_size": yaml.safe_load(written.read_text())["batch_size"]})
     if PartialState().num_processes > 1:
@@ -204,7 +203,7 @@ class _Trainer:
             others = load_samples(readers, policy, config.autoencoder, config.every, version)
             training += split(others, config.validation_share)[0]
         tasks = {task for sample in samples for task in sample.tasks}
-        self._texts = self._embeddings(tasks | {policy.prompt.default_instruction})
+        texts = embeddings(config, output, tasks | {policy.prompt.default_instruction})
         self._modes = VARIANTS[policy.variant].modes
         normalizers = (
             Normalizer.from_statistics(statistics["state"]["default"], policy.state.normalization),
@@ -212,12 +211,12 @@ class _Trainer:
                 statistics["action"]["default"], policy.action.normalization, stepwise=policy.action.stepwise
             ),
         )
-        texts = {task: self._texts[policy.prompt_of(task)] for task in tasks}
+        by_task = {task: texts[policy.prompt_of(task)] for task in tasks}
         left_out = config.before_takeover if config.intervention_share else 0.0
         cameras = [tile.camera for tile in policy.layout.tiles]
         seen = encoded(mean_pictures(readers, cameras), policy, config.autoencoder) if config.blind else None
         self._windows, self._held_out = (
-            Windows(part, policy, *normalizers, texts, left_out=left_out, every=config.every, seen=seen)
+            Windows(part, policy, *normalizers, by_task, left_out=left_out, every=config.every, seen=seen)
             for part in (training, held_out)
         )
         self._normalizers = normalizers
@@ -228,7 +227,7 @@ class _Trainer:
         model.float()  # stored weights may be halves, which an optimizer cannot work with
         model.gradient_checkpointing = config.gradient_checkpointing
         loss = _loss(model, config)
-        _require_space(output, sum(weights.numel() for weights in loss.parameters()))
+        require_space_for(output, sum(weights.numel() for weights in loss.parameters()))
         optimizer = torch.optim.AdamW(
             _trained(loss), lr=config.learning_rate, betas=_BETAS, weight_decay=config.weight_decay
         )
@@ -245,9 +244,10 @@ class _Trainer:
         self.accelerator.register_for_checkpointing(self._schedule, self._average)
         self._bundles = {name: output / name for name in ("bundle", "last")}
         if self.accelerator.is_main_process:  # now that data and weights are known to fit
-            self._claim_output(held)
+            held.enter_context(alone_in(output))
+            claim_output(config, output)
             for folder in self._bundles.values():
-                self._begin_bundle(folder, statistics)
+                begin_bundle(folder, config, statistics, texts)
             keep_mean_pictures(readers, cameras, self._bundles.values())
 
     def run(self) -> Validation:
@@ -378,21 +378,9 @@ class _Trainer:
         with self._averaged():
             state = self.accelerator.get_state_dict(self._loss)
             if self.accelerator.is_main_process:  # in here: the state is a view of the parameters
-                folder = self._bundles[name]
-                unfinished = folder / "unfinished.safetensors"
-                dtype = getattr(torch, self.config.stored_as)
                 # Not on a GPU, which may have no room for a second copy of all weights.
                 whole = merged({key.removeprefix("model."): value.cpu() for key, value in state.items()})
-                weights = {key: value.to(dtype).contiguous() for key, value in whole.items()}
-                # Also a finite loss leads to such weights, and what is finite may be too large for `stored_as`.
-                if broken := next((key for key, value in weights.items() if not value.isfinite().all()), None):
-                    raise RunError(
-                        f"{folder}: weights are not finite any more as {self.config.stored_as}, such as {broken}. "
-                        "Nothing was written since the last checkpoint; lower learning_rate in another folder"
-                    )
-                with naming_a_full_disk(folder):
-                    save_file(weights, unfinished)
-                unfinished.replace(folder / self.config.policy.weights)
+                write_weights(self._bundles[name] / self.config.policy.weights, whole, self.config.stored_as)
 
     def _save(self, step: int, best: dict[str, float], seconds: float) -> None:
         self._write_weights("last")
@@ -423,58 +411,12 @@ class _Trainer:
         self.accelerator.print(f"continuing after step {progress['step']}")
         return progress["step"], progress["best"], progress["seconds"]
 
-    def _claim_output(self, held: contextlib.ExitStack) -> None:
-        held.enter_context(alone_in(self.output))
-        check_output(self.config, self.output)
-        text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
-        write_text(self.output / _CONFIG_FILE, text)
-
     def _statistics(self, samples: Sequence[Sample]) -> dict[str, Any]:
         config, policy = self.config, self.config.policy
         if config.keep_statistics:
             return bundle_statistics(config.start_from, policy)
         vectors = [(sample.state, sample.action) for sample in samples]
         return with_spread(dataset_statistics(vectors, policy.horizon, relative=relative_dimensions(policy)))
-
-    def _embeddings(self, tasks: set[str]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Text embeddings by prompt."""
-        policy = self.config.policy
-        prompts = [policy.prompt_of(task) for task in sorted(tasks)]
-        if self.config.text_embeddings is not None:
-            found = load_embeddings(self.config.text_embeddings, policy)
-            if missing := [prompt for prompt in prompts if prompt not in found]:
-                raise ConfigError(
-                    f"{self.config.text_embeddings}: no embedding of: {'; '.join(missing)}. `fastwam encode-prompt` "
-                    "makes them"
-                )
-            return {prompt: found[prompt] for prompt in prompts}
-        known: dict[str, tuple[Tensor, Tensor]] = {}  # what the weights learned stays as it is
-        for folder in (self.config.start_from, self.output / "bundle"):
-            if folder is not None and (folder / POLICY_FILE).is_file():
-                known |= load_embeddings(folder / "text_embeddings", policy)
-        return {prompt: known[prompt] if prompt in known else _random_embedding(prompt, policy) for prompt in prompts}
-
-    def _begin_bundle(self, folder: Path, statistics: Mapping[str, Any]) -> None:
-        """Everything of a bundle but the weights."""
-        policy = self.config.policy
-        if (folder / POLICY_FILE).exists():
-            if any(changes(json.loads((folder / "dataset_stats.json").read_text()), statistics)):
-                raise ConfigError(
-                    f"the datasets are not those that {self.output} was begun with: their statistics differ. Name "
-                    "another folder, and begin with start_from if you like"
-                )
-            if not _same_files(self.config.autoencoder, folder / "vae"):
-                raise ConfigError(
-                    f"{self.config.autoencoder}: not the autoencoder that {self.output} was begun with, which is in "
-                    f"{folder / 'vae'}. Name another folder"
-                )
-            return
-        folder.mkdir(exist_ok=True)
-        shutil.copytree(self.config.autoencoder, folder / "vae", dirs_exist_ok=True)
-        (folder / "dataset_stats.json").write_text(json.dumps(statistics))
-        for prompt, (text, mask) in self._texts.items():
-            save_embedding(folder, prompt, text, mask)
-        (folder / POLICY_FILE).write_text(yaml.safe_dump(policy.model_dump(mode="json"), sort_keys=False))
 
 
 def _loss(model: FastWam, config: TrainingConfig) -> nn.Module:
@@ -506,55 +448,6 @@ def _tracker(name: str) -> str:
 
 def _trained(loss: nn.Module) -> list[nn.Parameter]:
     return [weights for weights in loss.parameters() if weights.requires_grad]
-
-
-def parts_of_a_batch(begun: int, now: int, output: Path) -> int:
-    """With so many processes a training was begun; each of those that are there `now` does the part of several.
-
-    Raises:
-        ConfigError: they cannot share the parts equally.
-    """
-    if begun % now:
-        raise ConfigError(
-            f"{output} was begun with {begun} processes, not {now}: batch_size counts for each. Continue with {begun} "
-            "or a divisor of it, or begin another folder with start_from"
-        )
-    return begun
-
-
-def _require_space(output: Path, weights: int) -> None:
-    """RunError where a new training of so many weights would fill the disk."""
-    if not (output / "checkpoints").exists():
-        need = weights * (KEPT + 1) * (_CHECKPOINT + _BUNDLE)  # the newest one is written before the oldest goes
-        require_space(output, need, "checkpoints and bundles of this size")
-
-
-def _same_files(one: Path, other: Path) -> bool:
-    """Whether two folders hold the same files."""
-    names = [sorted(path.name for path in folder.iterdir()) for folder in (one, other)]
-    return names[0] == names[1] and not any(filecmp.cmpfiles(one, other, names[0], shallow=False)[1:])
-
-
-def _random_embedding(prompt: str, policy: BundleConfig) -> tuple[Tensor, Tensor]:
-    """A random embedding that depends on the prompt only."""
-    seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:7], "big")
-    shape = (policy.prompt.length, policy.model.video.text_dim)
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator), torch.ones(policy.prompt.length, dtype=torch.bool)
-
-
-def check_output(config: TrainingConfig, output: Path) -> None:
-    """A folder is continued with the configuration it was begun with; ConfigError shows what differs."""
-    path = output / _CONFIG_FILE
-    if not path.exists():
-        if output.exists() and any(output.iterdir()):
-            raise ConfigError(f"{output} is not empty and no training was begun in it; name another folder")
-        return
-    if changed := list(changes(yaml.safe_load(path.read_text()), config)):
-        raise ConfigError(
-            f"{output} was begun with another configuration:\n  " + "\n  ".join(changed) + "\n"
-            "Restore it to continue, or name another folder to start again"
-        )
 
 
 def split(samples: list[Sample], validation_share: float) -> tuple[list[Sample], list[Sample]]:
