@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fastwam_policy.cli.main import main
@@ -34,7 +35,7 @@ from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.policies.robot_check import check_robot
-from fastwam_policy.training.autoencoder import _unlikeness
+from fastwam_policy.training.autoencoder import AutoencoderSettings, _unlikeness, train_autoencoder
 from fastwam_policy.training.config import TrainingConfig, changed
 from fastwam_policy.training.initialization import initialise, interpolated
 from fastwam_policy.training.mean_pictures import mean_picture
@@ -401,6 +402,19 @@ def test_a_blind_training_is_shown_what_its_bundle_sees_blind(data, tmp_path, mo
     assert batches
     for latents in (latents for batch in batches for latents in batch):
         torch.testing.assert_close(latents, expected, rtol=0, atol=1e-5)
+
+
+def test_an_autoencoder_is_trained_and_shows_what_is_left_of_pictures(data, tmp_path):
+    config, folder = configuration(data), tmp_path / "vae"
+    readers = [Reader(data / "towel", ROBOT, 15, list(ROBOT.cameras))]
+    error = train_autoencoder(readers, config.policy.layout, folder, AutoencoderSettings(40, width=8, images=40))
+    assert 0 < error < 37, "of 255: one grey everywhere leaves that much of a table of 90"
+    assert ImageEncoder.load(folder)(torch.zeros(1, 3, 32, 32)).shape == (1, 48, 1, 2, 2)
+    height, width = config.policy.layout.height, config.policy.layout.width
+    shown = np.asarray(Image.open(tmp_path / "vae.png")).reshape(-1, height, 2, width, 3).astype(float)
+    assert np.abs(shown[:, :, 0] - shown[:, :, 1]).mean() == pytest.approx(error, rel=0.3)
+    with pytest.raises(ConfigError, match="exists already"):
+        train_autoencoder(readers, config.policy.layout, folder, AutoencoderSettings(1))
 
 
 def test_another_colour_is_a_larger_error_than_another_light():

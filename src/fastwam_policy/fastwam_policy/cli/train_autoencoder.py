@@ -47,5 +47,6 @@ def run(given: argparse.Namespace) -> int:
     settings = AutoencoderSettings(steps=given.steps)
     error = train_autoencoder(readers, config.policy.layout, config.autoencoder, settings)
     print(f"wrote {config.autoencoder}: mean error {error:.2f} of 255 on images left out")
+    print(f"wrote {config.autoencoder}.png: some of them, and what is left: what is not there, a policy does not see")
     write_figures(given.json, {"autoencoder": str(config.autoencoder), "mean_error": error})
     return 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
@@ -29,6 +30,7 @@ _SQUARES = 4.0  # weight of the squared difference: small things that look unlik
 _COLOUR = 30.0  # weight of the squared difference of colours alone: without it, small things turn grey
 _KL = 1e-5  # weight of the divergence from a normal distribution; the L1 loss of pixels in -1..1 has weight 1
 _HELD_OUT = 64  # images, about
+_SHOWN = 6  # of them in the picture
 _CLIP = 1.0  # norm of the gradient
 
 
@@ -51,6 +53,8 @@ class AutoencoderSettings:
 
 def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, settings: AutoencoderSettings) -> float:
     """Train, write it to `folder` in diffusers' format; return the mean error of a pixel, 0..255, on images left out.
+
+    Some of those are shown in FOLDER.png, each beside what is left of it: what a robot looks for must be there.
 
     Raises:
         ConfigError: the folder is in use, or images cannot be read.
@@ -89,6 +93,8 @@ def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, s
     mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
     model.save(folder, mean, std)
     rebuilt = torch.cat([model.decode(part) for part in latents.split(_BATCH)])
+    some = torch.linspace(0, len(held_out) - 1, min(_SHOWN, len(held_out))).round().long()
+    Image.fromarray(_side_by_side(held_out[some], rebuilt[some])).save(folder.with_name(f"{folder.name}.png"))
     return 127.5 * float((rebuilt - held_out).abs().mean())
 
 
@@ -127,6 +133,12 @@ def _crops(canvases: Tensor) -> Tensor:
 def _pixels(canvases: Tensor) -> Tensor:
     """uint8 -> -1..1."""
     return canvases.float() * (2 / 255) - 1
+
+
+def _side_by_side(pictures: Tensor, rebuilt: Tensor) -> NDArray[np.uint8]:
+    """Both [N, 3, H, W] -> [N H, 2 W, 3], one below the other."""
+    rows = torch.cat([pictures, rebuilt], dim=3).permute(0, 2, 3, 1).flatten(0, 1)
+    return ((rows + 1) * 127.5).round().clamp(0, 255).byte().numpy()
 
 
 def _rate(step: int, steps: int) -> float:
