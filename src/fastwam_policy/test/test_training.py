@@ -417,6 +417,33 @@ def test_an_autoencoder_is_trained_and_shows_what_is_left_of_pictures(data, tmp_
         train_autoencoder(readers, config.policy.layout, folder, AutoencoderSettings(1))
 
 
+def test_an_autoencoder_goes_on_where_it_was_killed(data, tmp_path, monkeypatch):
+    config = configuration(data)
+    readers = [Reader(data / "towel", ROBOT, 15, list(ROBOT.cameras))]
+    settings = AutoencoderSettings(6, width=8, images=40)
+
+    def trained(name, settings=settings):
+        return train_autoencoder(readers, config.policy.layout, tmp_path / name, settings)
+
+    monkeypatch.setattr("fastwam_policy.training.autoencoder._CHECKPOINT_EVERY", 2)
+    whole = trained("whole")
+    assert not list(tmp_path.glob("*unfinished*"))
+    clip = torch.nn.utils.clip_grad_norm_
+    steps = iter(range(5))
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: (next(steps), clip(*given)))
+    with pytest.raises(StopIteration):
+        trained("killed")
+    with pytest.raises(ConfigError, match=r"killed\.unfinished was begun otherwise:\n  steps: 6 -> 8"):
+        trained("killed", AutoencoderSettings(8, width=8, images=40))
+    counted = []
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: counted.append(clip(*given)))
+    assert trained("killed") == pytest.approx(whole, rel=1e-6)
+    assert len(counted) == 2, "the fifth step was not kept"
+    (tmp_path / "damaged.unfinished").write_bytes(b"no")
+    with pytest.raises(ConfigError, match=r"damaged\.unfinished: damaged, or not of this command; delete"):
+        trained("damaged")
+
+
 def test_another_colour_is_a_larger_error_than_another_light():
     light, colour = torch.zeros(2, 1, 3, 8, 8)
     light[:, :, 2:5, 2:5] = 0.3

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +18,9 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
+from fastwam_policy.common.files import naming_a_full_disk
 from fastwam_policy.common.progress import counted
+from fastwam_policy.common.settings import changes
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageAutoencoder
 from fastwam_policy.policies.fastwam.canvas import Layout
@@ -29,6 +34,7 @@ _EDGES = 1.0  # weight of the difference between neighbouring pixels: edges are 
 _SQUARES = 4.0  # weight of the squared difference: small things that look unlike the rest
 _COLOUR = 30.0  # weight of the squared difference of colours alone: without it, small things turn grey
 _KL = 1e-5  # weight of the divergence from a normal distribution; the L1 loss of pixels in -1..1 has weight 1
+_CHECKPOINT_EVERY = 100  # steps
 _HELD_OUT = 64  # images, about
 _SHOWN = 6  # of them in the picture
 _CLIP = 1.0  # norm of the gradient
@@ -54,15 +60,18 @@ class AutoencoderSettings:
 def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, settings: AutoencoderSettings) -> float:
     """Train, write it to `folder` in diffusers' format; return the mean error of a pixel, 0..255, on images left out.
 
-    Some of those are shown in FOLDER.png, each beside what is left of it: what a robot looks for must be there.
+    Some of those are shown in FOLDER.png, each beside what is left of it: what a robot looks for must be there. Until
+    it is finished, FOLDER.unfinished is what another call goes on from.
 
     Raises:
-        ConfigError: the folder is in use, or images cannot be read.
+        ConfigError: the folder is in use, images cannot be read, or it was begun with other ones or other settings.
     """
     if folder.exists():
         raise ConfigError(f"{folder}: exists already; name a new folder")
     torch.manual_seed(settings.seed)
-    canvases = torch.from_numpy(sample_canvases(readers, layout, settings.images)).permute(0, 3, 1, 2)
+    pictures = sample_canvases(readers, layout, settings.images)
+    about = asdict(settings) | {"pictures": hashlib.sha256(pictures.data).hexdigest()}
+    canvases = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     left_out = torch.arange(len(canvases)) % max(2, len(canvases) // _HELD_OUT) == 0
     held_out, canvases = _pixels(canvases[left_out]), canvases[~left_out]
     config = json.loads(OFFICIAL_CONFIG.read_text()) | {
@@ -73,9 +82,13 @@ def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, s
     optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
     mixed = resolved("auto") == "bf16"
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    first = _resumed(unfinished, about, parts)
     with counted() as progress:
-        task = progress.add_task("steps", total=settings.steps)
-        for _ in range(settings.steps):
+        task = progress.add_task("steps", total=settings.steps, completed=first)
+        for step in range(first, settings.steps):
+            torch.manual_seed(settings.seed * settings.steps + step)
             images = _pixels(_crops(canvases))
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 mean, log_variance = model.encode(images)
@@ -88,6 +101,8 @@ def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, s
             optimizer.zero_grad()
             schedule.step()
             progress.update(task, advance=1, description=f"error {127.5 * difference.abs().mean():.2f} of 255")
+            if (step + 1) % _CHECKPOINT_EVERY == 0:
+                _keep(unfinished, step + 1, about, parts)
     model.eval().requires_grad_(False)
     latents = torch.cat([model.encode(part)[0] for part in held_out.split(_BATCH)])
     mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
@@ -95,7 +110,35 @@ def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, s
     rebuilt = torch.cat([model.decode(part) for part in latents.split(_BATCH)])
     some = torch.linspace(0, len(held_out) - 1, min(_SHOWN, len(held_out))).round().long()
     Image.fromarray(_side_by_side(held_out[some], rebuilt[some])).save(folder.with_name(f"{folder.name}.png"))
+    unfinished.unlink(missing_ok=True)
     return 127.5 * float((rebuilt - held_out).abs().mean())
+
+
+def _keep(file: Path, step: int, about: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+    """Write what a restart needs, complete or not at all."""
+    partial = file.with_name(f"{file.name}.tmp")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with naming_a_full_disk(file.parent):
+        torch.save({"step": step, "about": about, **{name: part.state_dict() for name, part in parts.items()}}, partial)
+    partial.replace(file)
+
+
+def _resumed(file: Path, about: Mapping[str, Any], parts: Mapping[str, Any]) -> int:
+    """Load what :func:`_keep` wrote, if it did; the first step that is left."""
+    if not file.exists():
+        return 0
+    try:
+        kept = torch.load(file, weights_only=True)
+        changed = list(changes(kept["about"], about))
+    except (OSError, RuntimeError, UnpicklingError, LookupError):
+        raise ConfigError(f"{file}: damaged, or not of this command; delete it to begin again") from None
+    if changed:
+        raise ConfigError(
+            f"{file} was begun otherwise:\n  " + "\n  ".join(changed) + "\nRestore it to continue, or delete the file"
+        )
+    for name, part in parts.items():
+        part.load_state_dict(kept[name])
+    return int(kept["step"])
 
 
 def sample_canvases(readers: Sequence[Reader], layout: Layout, count: int) -> NDArray[np.uint8]:
