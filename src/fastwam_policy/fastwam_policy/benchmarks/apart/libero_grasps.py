@@ -11,7 +11,7 @@ from .libero_scene import Box, Scene, Vectors, clearance
 
 _WIDEST = 0.072  # m between the open fingers, a little less than they have
 _DEPTH = 0.035  # m below a thing's top, for fingers that hold it across
-_LOWEST = 0.004  # m over what it stands on
+_LOWEST = 0.012  # m over what it stands on: the fingertips reach 9 mm below, and hold the hand fast where they touch
 _BAND = 0.03  # m up and down from the fingers: what of a thing they could touch
 _RIM_DEPTH = 0.03  # m below a rim: less, and it slips
 _RIM = 0.008  # m: what of a bowl is its rim
