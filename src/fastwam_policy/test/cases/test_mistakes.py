@@ -11,7 +11,7 @@ from fastwam_policy.cli import convert
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.data.lerobot_writer import claim
-from fastwam_policy.training import trainer, windows
+from fastwam_policy.training import output_folder, windows
 
 from .made import dataset
 
@@ -139,9 +139,9 @@ def test_episodes_that_find_no_place(tmp_path, monkeypatch):
 def test_checkpoints_that_find_no_place(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
     with pytest.raises(RunError, match=r"checkpoints and bundles of this size need about 0\.60 GB"):
-        trainer._require_space(tmp_path / "out", 10**7)
+        output_folder.require_space_for(tmp_path / "out", 10**7)
     (tmp_path / "out" / "checkpoints").mkdir(parents=True)
-    trainer._require_space(tmp_path / "out", 10**7)  # they are replaced one by one
+    output_folder.require_space_for(tmp_path / "out", 10**7)  # they are replaced one by one
 
 
 def test_a_dataset_that_cannot_be_written(tmp_path, monkeypatch):
