@@ -76,19 +76,19 @@ def test_the_first_frame_is_the_observation_and_the_rest_is_the_seeds(small_bund
     canvas = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     joints = dict.fromkeys(bundle.config.state.names, 0.5)
     imagination = Imagination(bundle)
-    video = imagination.imagine(canvas, joints, "fold the towel")
+    video = imagination.imagine([canvas], joints, "fold the towel")
     assert (video.shape, video.dtype) == ((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
     autoencoder = VideoAutoencoder(load_vae(bundle.vae_folder)).eval()
     with torch.inference_mode():
         image = to_model_input(canvas, torch.float32, torch.device("cpu"))[:, :, None]
         expected = autoencoder.decode(autoencoder.encode(image))[0, :, 0].permute(1, 2, 0)
     np.testing.assert_allclose(video[0], (expected.numpy() + 1) * 127.5, atol=0.51)
-    np.testing.assert_array_equal(video, imagination.imagine(canvas, joints, "fold the towel"))
-    other = imagination.imagine(canvas, dict.fromkeys(joints, 1.0), "fold the towel")
+    np.testing.assert_array_equal(video, imagination.imagine([canvas], joints, "fold the towel"))
+    other = imagination.imagine([canvas], dict.fromkeys(joints, 1.0), "fold the towel")
     np.testing.assert_array_equal(other[0], video[0])
     assert (other[1:] != video[1:]).any(), "the joints take part"
     with pytest.raises(ConfigError, match="no text embedding for the prompt"):
-        imagination.imagine(canvas, joints, "dance")
+        imagination.imagine([canvas], joints, "dance")
 
 
 def test_a_bundle_that_has_not_learned_to_imagine_is_refused(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 _MOST_LAYERS, _LARGEST = 256, 65_536  # beyond them it is a mistake, which would cost hours or all memory
+_OLDEST = 1000  # steps
 _FORBID_UNKNOWN = {"extra": "forbid"}  # read by pydantic where a bundle's YAML is checked
 
 
@@ -48,6 +49,9 @@ class ModelConfig:
     positions: tuple[int, int] | None = None
     """Rows and columns of tokens that get a learned position of their own. Official models know places only through
     rotary embedding, which a small model that starts from scratch needs much longer to read."""
+    history: tuple[int, ...] = ()
+    """Steps from each earlier frame to the observation, ascending: their latents are given besides the observation's,
+    oldest first. Official models see the observation alone."""
 
     __pydantic_config__ = _FORBID_UNKNOWN
 
@@ -74,6 +78,15 @@ class ModelConfig:
                 f"head_dim {self.video.head_dim} cannot be split for frame, row and column rotary embedding: "
                 f"head_dim // 3 must be even, as in 24, 36, 48, 60, 66, 72, 96 and 128; got {third}"
             )
+        if [*self.history] != sorted({*self.history}) or not all(0 < steps <= _OLDEST for steps in self.history):
+            raise ValueError(
+                f"history must be steps of 1 to {_OLDEST}, ascending, such as [4, 8]; got {[*self.history]}"
+            )
+
+    @property
+    def given_frames(self) -> int:
+        """Latent frames that the model is given: the earlier ones and the observation."""
+        return len(self.history) + 1
 
 
 def _config(video: dict[str, Any], action: dict[str, Any], **shared: Any) -> ModelConfig:

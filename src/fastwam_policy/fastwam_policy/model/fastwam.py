@@ -2,6 +2,9 @@
 
 The first frame's latents pass through the video expert one time (prefill); the action expert then denoises a chunk of
 actions against the kept keys and values. The future is never computed.
+
+A model with a history is given earlier frames, too. In every video here they stand before the observation, as clean as
+it is; g is how many frames are given, 1 in official models.
 """
 
 from __future__ import annotations
@@ -141,15 +144,15 @@ class FastWam(nn.Module):
         """The video expert's keys and values [B, tokens, A] of an observed or imagined video, one pair a layer.
 
         Args:
-            latents: image latents [B, C, f, h, w], of which frame 0 is the observation; f is 1 in Fast-WAM.
+            latents: image latents [B, C, f, h, w], of which the first g are given; f is g in Fast-WAM.
             context: from :meth:`context`.
         """
         stream, _ = self.video_stream(latents, latents.new_zeros(len(latents), latents.shape[2]), context)
-        mask = None if latents.shape[2] == 1 else self.video_mask(latents)
+        mask = None if latents.shape[2] == self.config.given_frames else self.video_mask(latents)
         return run_layers([stream], mask)
 
     def video_velocity(self, latents: Tensor, t: Tensor, context: Context) -> Tensor:
-        """Velocity [B, C, f, h, w] of a noisy video alone at timestep `t` [B]; its frame 0 is the clean observation."""
+        """Velocity [B, C, f, h, w] of a noisy video alone at timestep `t` [B]; its given frames are clean."""
         stream, t_embedding = self.video_stream(latents, self.frame_times(latents, t), context)
         run_layers([stream], self.video_mask(latents))
         return self.video.velocity(stream.x, t_embedding, self.grid(latents))
@@ -167,7 +170,7 @@ class FastWam(nn.Module):
         """Velocities of video [B, C, f, h, w] and actions [B, H, action_dim] that attend to each other as `mask` says.
 
         Args:
-            latents: noisy video whose frame 0 is the clean observation.
+            latents: noisy video whose given frames are clean.
             actions: noisy actions [B, R * H, action_dim]: R draws of noise for the same observation.
             frame_t: timestep of each latent frame [B, f].
             action_t: timestep of each draw [B, R], or of each step [B, R, H].
@@ -194,7 +197,8 @@ class FastWam(nn.Module):
             raise ValueError(f"expected latents [B, C, f, even, even], got {list(latents.shape)}")
         frames, rows, columns = self.grid(latents)
         embedding, t_mod = self.video.embed_time(frame_t)
-        rotary = video_rotary(frames, rows, columns, self.config.video.head_dim, latents.device)
+        first = 1 - self.config.given_frames
+        rotary = video_rotary(frames, rows, columns, self.config.video.head_dim, latents.device, first)
         tokens = self.video.tokens(latents)
         return Stream(self.video, tokens, t_mod, rotary, context.video, context.mask), embedding
 
@@ -215,13 +219,12 @@ class FastWam(nn.Module):
     def video_mask(self, latents: Tensor) -> Tensor:
         """Mask of a video alone."""
         frames, rows, columns = self.grid(latents)
-        return video_mask(frames, rows * columns).to(latents.device)
+        return video_mask(frames, rows * columns, self.config.given_frames).to(latents.device)
 
-    @staticmethod
-    def frame_times(latents: Tensor, t: Tensor) -> Tensor:
-        """Timestep of each latent frame [B, f]: 0 for frame 0, the clean observation, `t` [B] for the others."""
+    def frame_times(self, latents: Tensor, t: Tensor) -> Tensor:
+        """Timestep of each latent frame [B, f]: 0 for the given ones, which are clean, `t` [B] for the others."""
         times = t[:, None].repeat(1, latents.shape[2])
-        times[:, 0] = 0
+        times[:, : self.config.given_frames] = 0
         return times
 
     def denoise(self, noise: Tensor, schedule: Schedule, past: Sequence[KeyValue], context: Context) -> Tensor:

@@ -38,11 +38,14 @@ def action_rotary(horizon: int, head_dim: int, device: torch.device) -> Rotary:
     return angles.cos().float(), angles.sin().float()
 
 
-def video_rotary(frames: int, rows: int, columns: int, head_dim: int, device: torch.device) -> Rotary:
-    """Rotary table of video tokens in (frame, row, column) order; the head is split into one part for each index."""
+def video_rotary(frames: int, rows: int, columns: int, head_dim: int, device: torch.device, first: int = 0) -> Rotary:
+    """Rotary table of video tokens in (frame, row, column) order; the head is split into one part for each index.
+
+    Frames count from `first`, so that the observation is always frame 0, and earlier ones are below it.
+    """
     third = head_dim // 3
     grid = torch.meshgrid(
-        torch.arange(frames, device=device),
+        torch.arange(first, first + frames, device=device),
         torch.arange(rows, device=device),
         torch.arange(columns, device=device),
         indexing="ij",

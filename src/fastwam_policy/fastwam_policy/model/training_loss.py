@@ -19,13 +19,13 @@ class Batch:
     """One training batch, normalised.
 
     Attributes:
-        latents: video latents [B, C, f, h, w]; frame 0 is the observation.
+        latents: video latents [B, C, f, h, w]; the first g are given, of which the last is the observation.
         text: prompt embeddings [B, L, text_dim].
         text_mask: bool [B, L].
         proprio: joint state at the observation [B, P], or None.
         actions: [B, H, action_dim].
         action_is_pad: bool [B, H], True past the end of the episode; None: no padding.
-        image_is_pad: the same for the video, bool [B, video frames].
+        image_is_pad: the same for the video from the observation on, bool [B, video frames].
     """
 
     latents: Tensor
@@ -153,7 +153,8 @@ def training_loss(
 ) -> Losses:  # fmt: skip
     """Losses of one batch in one mode of a variant (see :mod:`fastwam_policy.model.variants`)."""
     context = model.context(batch.text, batch.text_mask, batch.proprio)
-    video = _noised_video(batch.latents, draws.video_noise, draws.video_t)
+    given_frames = model.config.given_frames
+    video = _noised_video(batch.latents, draws.video_noise, draws.video_t, given_frames)
     horizon, copies = batch.actions.shape[1], draws.action_t.shape[1]
     action_t, given = draws.action_t, None
     if draws.prefix is not None:
@@ -163,12 +164,12 @@ def training_loss(
     step_t = action_t if action_t.ndim == 3 else action_t[:, :, None].expand(-1, -1, horizon)
     actions = _noised(clean_actions, draws.action_noise, step_t.flatten(1))
     frames, rows, columns = model.grid(batch.latents)
-    mask = training_mask(mode, frames, rows * columns, horizon, copies).to(actions.device)
+    mask = training_mask(mode, frames, rows * columns, horizon, copies, given_frames).to(actions.device)
     conditioning = None
     if mode == "idm":
         if draws.condition_t is None or draws.condition_noise is None:
             raise ValueError("mode idm needs draws of a conditioning video")
-        clean = _noised_video(batch.latents, draws.condition_noise, draws.condition_t)
+        clean = _noised_video(batch.latents, draws.condition_noise, draws.condition_t, given_frames)
         conditioning = (clean, model.frame_times(clean, draws.condition_t))
     frame_t = model.frame_times(video, draws.video_t)
     video_velocity, action_velocity = model.joint_velocity(
@@ -176,9 +177,9 @@ def training_loss(
     )
 
     video_target, action_target = draws.video_noise - batch.latents, draws.action_noise - clean_actions
-    per_frame = (video_velocity - video_target).float().square()[:, :, 1:].mean(dim=(1, 3, 4))
+    per_frame = (video_velocity - video_target).float().square()[:, :, given_frames:].mean(dim=(1, 3, 4))
     per_step = (action_velocity - action_target).float().square().mean(dim=2).unflatten(1, (copies, horizon))
-    video_loss = _masked_mean(per_frame, _latent_padding(batch.image_is_pad, frames))
+    video_loss = _masked_mean(per_frame, _latent_padding(batch.image_is_pad, frames - given_frames))
     is_pad = _either(batch.action_is_pad, given)
     action_loss = _masked_mean(per_step, None if is_pad is None else is_pad[:, None])
     video_loss = (video_loss * (video_sampler or sampler).weight(draws.video_t)).mean()
@@ -192,9 +193,9 @@ def _noised(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return (1 - sigma) * clean + sigma * noise
 
 
-def _noised_video(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """Frame 0, the observation, stays clean."""
-    return torch.cat([clean[:, :, :1], _noised(clean, noise, t)[:, :, 1:]], dim=2)
+def _noised_video(clean: Tensor, noise: Tensor, t: Tensor, given: int) -> Tensor:
+    """The `given` frames stay clean."""
+    return torch.cat([clean[:, :, :given], _noised(clean, noise, t)[:, :, given:]], dim=2)
 
 
 def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -202,11 +203,11 @@ def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a | b
 
 
-def _latent_padding(image_is_pad: Tensor | None, frames: int) -> Tensor | None:
-    """[B, f - 1]: a latent frame is padding when all of its video frames are."""
+def _latent_padding(image_is_pad: Tensor | None, later: int) -> Tensor | None:
+    """[B, later]: a latent frame after the observation is padding when all of its video frames are."""
     if image_is_pad is None:
         return None
-    return image_is_pad[:, 1:].unflatten(1, (frames - 1, -1)).all(dim=2)
+    return image_is_pad[:, 1:].unflatten(1, (later, -1)).all(dim=2)
 
 
 def _masked_mean(values: Tensor, is_pad: Tensor | None) -> Tensor:

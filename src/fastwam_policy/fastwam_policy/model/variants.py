@@ -59,11 +59,13 @@ VARIANTS: dict[VariantName, Variant] = {
 assert set(VARIANTS) == set(get_args(VariantName))
 
 
-def training_mask(mode: InferenceMode, frames: int, tokens_per_frame: int, horizon: int, draws: int = 1) -> Tensor:
+def training_mask(
+    mode: InferenceMode, frames: int, tokens_per_frame: int, horizon: int, draws: int = 1, given: int = 1
+) -> Tensor:
     """Mask over all tokens of one training sequence; in mode idm the video stands in it twice, noisy and clean."""
     if mode == "idm":
-        return copied_video_mask(frames, tokens_per_frame, horizon, draws)
-    return mixture_mask(frames, tokens_per_frame, horizon, draws, action_sees_future=mode == "joint")
+        return copied_video_mask(frames, tokens_per_frame, horizon, draws, given)
+    return mixture_mask(frames, tokens_per_frame, horizon, draws, given, action_sees_future=mode == "joint")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def act(model: FastWam, observed: Tensor, noise: Tensor, schedule: Schedule, con
 
     Args:
         model: the network.
-        observed: latents of the current frame [B, C, 1, h, w].
+        observed: latents of the given frames [B, C, g, h, w]; the last one is the current frame.
         noise: [B, H, action_dim].
         schedule: denoise steps.
         context: from `model.context`.
@@ -105,7 +107,10 @@ def imagine_and_act(
     Without `action_sees_future` the actions equal those of :func:`act`: it then shows what a Fast-WAM imagines.
     """
     frames, rows, columns = model.grid(video_noise)
-    mask = mixture_mask(frames, rows * columns, noise.shape[1], action_sees_future=action_sees_future).to(noise.device)
+    given = model.config.given_frames
+    mask = mixture_mask(frames, rows * columns, noise.shape[1], given=given, action_sees_future=action_sees_future).to(
+        noise.device
+    )
     actions = noise
     action_steps = zip(schedule.timesteps, schedule.deltas, strict=True)
 
@@ -146,9 +151,10 @@ def imagine(model: FastWam, observed: Tensor, noise: Tensor, schedule: Schedule,
 def _denoise_video(
     observed: Tensor, noise: Tensor, schedule: Schedule, velocity: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
-    """Denoise a video whose frame 0 is always the clean observation."""
-    video = torch.cat([observed, noise[:, :, 1:]], dim=2)
+    """Denoise a video whose first frames are always those `observed`, clean."""
+    given = observed.shape[2]
+    video = torch.cat([observed, noise[:, :, given:]], dim=2)
     for t, delta in zip(schedule.timesteps, schedule.deltas, strict=True):
         video = video + delta * velocity(video, t.expand(len(video)))
-        video = torch.cat([observed, video[:, :, 1:]], dim=2)
+        video = torch.cat([observed, video[:, :, given:]], dim=2)
     return video

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class ImaginationNode(ManagedNode):
     """Node ``imagination_node``. Parameters: config/imagination_node.yaml. Interfaces: docs/reference/nodes.md.
 
     One video at a time: what is observed at the times of its frames is collected, then a thread imagines it from the
-    first of these observations alone.
+    first of these observations alone, and from what came before it if the model has a history.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -61,6 +62,7 @@ class ImaginationNode(ManagedNode):
         if bundle.config.origin == "random":
             self.get_logger().warning(f"bundle {bundle.config.name} has RANDOM weights: what it imagines is noise")
         config = bundle.config
+        self._ages_ns = [steps * config.step_ns for steps in config.model.history]
         self._offsets_ns = [k * config.video_stride * config.step_ns for k in range(config.video_frames)]
         self._interval_ns = round(1e9 * values["interval"])
         self._decoders = image_decoders(robot)
@@ -94,6 +96,7 @@ class ImaginationNode(ManagedNode):
         """Drop what is pending: time has gone back, or the policy has begun something else."""
         self._buffer.clear()
         self._newest_ns = self._due_ns = 0
+        self._earlier: list[Snapshot] = []
         self._outcome: ObservedFuture | None = None
         self._video: Future[CompressedImage | None] | None = None
 
@@ -114,25 +117,30 @@ class ImaginationNode(ManagedNode):
         self._newest_ns = found.stamp_ns
         if self._outcome is not None:
             if self._outcome.add(found):
-                self._video = self._worker.submit(self._compare, self._outcome, self._policy.instruction)
+                self._video = self._worker.submit(self._compare, self._earlier, self._outcome, self._policy.instruction)
                 self._outcome = None
         elif self._policy.state == PolicyState.RUNNING and found.stamp_ns >= self._due_ns:
+            before = [self._buffer.at(found.stamp_ns - age) for age in reversed(self._ages_ns)]
+            self._earlier = [found if snapshot is None else snapshot for snapshot in before]
             self._outcome = ObservedFuture(found, self._offsets_ns)
             self._due_ns = found.stamp_ns + self._interval_ns
 
-    def _compare(self, outcome: ObservedFuture, instruction: str) -> CompressedImage | None:
+    def _compare(
+        self, earlier: Sequence[Snapshot], outcome: ObservedFuture, instruction: str
+    ) -> CompressedImage | None:
         """On the thread: the strip, or None where an image does not decode."""
         canvases = []
-        for snapshot in outcome.snapshots:
+        for snapshot in (*earlier, *outcome.snapshots):
             images = self._buffer.decode(snapshot, self._decoders)
             if images is None:
                 return None
             canvases.append(self._bundle.config.layout.compose(images))
         first = outcome.snapshots[0]
         joints = first.positions({name: group.joints for name, group in self._robot.commanded.items()})
-        imagined = self._imagination.imagine(canvases[0], joints, instruction)
+        given = len(earlier) + 1
+        imagined = self._imagination.imagine(canvases[:given], joints, instruction)
         planned = [offset / 1e9 for offset in self._offsets_ns]
-        strip = comparison_strip(imagined, np.stack(canvases), planned, outcome.seconds)
+        strip = comparison_strip(imagined, np.stack(canvases[len(earlier) :]), planned, outcome.seconds)
         data = cv2.imencode(".jpg", cv2.cvtColor(strip, cv2.COLOR_RGB2BGR))[1].tobytes()
         message = CompressedImage(format="jpeg", data=data)
         message.header.stamp = time_message(first.stamp_ns)

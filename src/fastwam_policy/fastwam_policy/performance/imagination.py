@@ -20,7 +20,7 @@ from rich.table import Table
 
 from fastwam_policy.data.lerobot_reader import Reader, RecordedEpisode
 from fastwam_policy.data.video import write_video
-from fastwam_policy.policies.base import Observation, Pixels, Policy
+from fastwam_policy.policies.base import Frame, Observation, Pixels, Policy
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.visualization.strip import comparison_strip
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -186,10 +186,16 @@ def _moments(
         episode, row = places[number]
         state, action = reader.vectors(episode)
         joints = dict(zip(reader.body.state_names, state[row].tolist(), strict=True))
-        images = {tile.camera: reader.images(episode, tile.camera, [row])[0] for tile in config.layout.tiles}
+        observed, *earlier = [
+            Frame(
+                0, {tile.camera: reader.images(episode, tile.camera, [at])[0] for tile in config.layout.tiles}, joints
+            )
+            for at in [row, *(max(0, row - steps) for steps in config.model.history)]
+        ]
         rows = (row + ahead).tolist()
         canvases = _canvases(policy, reader, episode, rows)
-        yield _Moment(Observation(0, images, joints, episode.task), canvases, action[rows][:, order])
+        observation = Observation(0, observed.images, joints, episode.task, earlier=tuple(earlier))
+        yield _Moment(observation, canvases, action[rows][:, order])
 
 
 def _canvases(policy: FastWamPolicy, reader: Reader, episode: RecordedEpisode, rows: Sequence[int]) -> Pixels:

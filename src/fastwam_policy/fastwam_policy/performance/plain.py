@@ -11,7 +11,7 @@ from torch import Tensor
 from fastwam_policy.model.fastwam import Context, FastWam, Stream, run_layers
 from fastwam_policy.model.flow import Schedule
 from fastwam_policy.model.layers import KeyValue
-from fastwam_policy.model.masks import mixture_mask, video_mask
+from fastwam_policy.model.masks import mixture_mask
 from fastwam_policy.model.variants import InferenceMode
 
 
@@ -37,21 +37,23 @@ def plain_inference(
     network = _Network(model, text, text_mask[:, None, None, :])
     steps = list(zip(schedule.timesteps, schedule.deltas, strict=True))
     video, actions = latents, noise
+    given = latents.shape[2]
     if video_noise is not None:
-        video = torch.cat([latents, video_noise[:, :, 1:]], dim=2)
+        video = torch.cat([latents, video_noise[:, :, given:]], dim=2)
     frames, rows, columns = model.grid(video)
     tokens = rows * columns
-    mask = mixture_mask(frames, tokens, noise.shape[1], action_sees_future=mode != "first_frame").to(noise.device)
+    sees_future = mode != "first_frame"
+    mask = mixture_mask(frames, tokens, noise.shape[1], given=given, action_sees_future=sees_future).to(noise.device)
     if mode == "joint":
         for t, delta in steps:
             velocity, action_velocity = network.velocities(video, actions, t, mask)
-            video = torch.cat([latents, (video + delta * velocity)[:, :, 1:]], dim=2)
+            video = torch.cat([latents, (video + delta * velocity)[:, :, given:]], dim=2)
             actions = actions + delta * action_velocity
         return actions
     if mode == "idm":
         for t, delta in steps:
             velocity = network.video_velocity(video, t)
-            video = torch.cat([latents, (video + delta * velocity)[:, :, 1:]], dim=2)
+            video = torch.cat([latents, (video + delta * velocity)[:, :, given:]], dim=2)
     past = run_layers([network.video(video, video.new_zeros(()))[0]], mask[: frames * tokens, : frames * tokens])
     for t, delta in steps:
         actions = actions + delta * network.action_velocity(actions, t, mask[frames * tokens :], past)
@@ -67,7 +69,7 @@ class _Network:
     mask: Tensor
 
     def video(self, latents: Tensor, t: Tensor) -> tuple[Stream, Tensor]:
-        """Tokens at timestep `t`, those of frame 0 at 0, and the time embedding of each."""
+        """Tokens at timestep `t`, those of the given frames at 0, and the time embedding of each."""
         model = self.model
         frames, rows, columns = model.grid(latents)
         context = Context(model.video.context_key_values(self.text), [], self.mask)
@@ -83,7 +85,7 @@ class _Network:
     def video_velocity(self, latents: Tensor, t: Tensor) -> Tensor:
         stream, embedding = self.video(latents, t)
         frames, rows, columns = self.model.grid(latents)
-        run_layers([stream], video_mask(frames, rows * columns).to(latents.device))
+        run_layers([stream], self.model.video_mask(latents))
         return self.model.video.velocity(stream.x, embedding, (frames, rows, columns))
 
     def action_velocity(self, actions: Tensor, t: Tensor, mask: Tensor, past: Sequence[KeyValue]) -> Tensor:

@@ -98,6 +98,11 @@ class TrainingConfig(StrictModel):
     def _fits_together(self) -> TrainingConfig:
         if self.start_share and self.start_from is None:
             raise ValueError("start_share: needs start_from, whose weights they are")
+        if off := [steps for steps in self.policy.model.history if steps % self.every]:
+            raise ValueError(
+                f"policy.model.history: must be multiples of every, {self.every}, of which there are pictures; "
+                f"got {off[0]}"
+            )
         if self.policy.distilled_from is not None and self.trained != "action":
             raise ValueError(f"trained: a policy that is distilled_from another needs action, got {self.trained}")
         if self.frozen_as != "float32" and (self.trained == "all" or self.precision != "bf16"):

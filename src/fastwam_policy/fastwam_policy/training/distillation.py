@@ -87,7 +87,7 @@ class Distillation(nn.Module):
         short = make_schedule(self._steps, self._shift, device=device)
         with torch.no_grad():
             context = teacher.context(*text)
-            seen = teacher.prefill(batch.latents[:, :, :1], context)
+            seen = teacher.prefill(batch.latents[:, :, : teacher.config.given_frames], context)
             path = [torch.randn_like(batch.actions)]
             for t, delta in zip(long.timesteps, long.deltas, strict=True):
                 path.append(path[-1] + delta * teacher.action_velocity(path[-1], t, seen, context))

@@ -97,7 +97,7 @@ def _chunk(model: FastWam, policy: BundleConfig, mode: InferenceMode, batch: Bat
     shape = (1, *batch.actions.shape[1:])
     noise = VARIANTS[policy.variant].start(shape, policy.seed, torch.float32, model.device)
     noise = noise.expand(len(batch.actions), -1, -1)
-    observed = batch.latents[:, :, :1]
+    observed = batch.latents[:, :, : model.config.given_frames]
     context = model.context(batch.text, batch.text_mask, batch.proprio)
     if mode == "first_frame":
         return act(model, observed, noise, schedule, context).actions.cpu().numpy()

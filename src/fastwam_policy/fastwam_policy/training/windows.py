@@ -305,14 +305,16 @@ class Windows:
         )
 
     def _latents(self, sample: int, frame: int) -> NDArray[np.floating]:
-        """[C, f, h, w]."""
-        own = self.samples[sample]
+        """[C, f, h, w] of the frames that the model is given and the later ones; before the first frame, it again."""
+        own, history = self.samples[sample], self.policy.model.history
         if self._seen is not None:
-            return np.repeat(self._seen[:, None], self.policy.latent_frames, axis=1)
+            return np.repeat(self._seen[:, None], len(history) + self.policy.latent_frames, axis=1)
+        earlier = own.latents[[max(0, frame - steps) // self._every for steps in reversed(history)], 0]
         if self.policy.frames_per_latent == 1:
-            row = _video_places(len(own.state), self.policy, frame)[0] // self._every
-            return np.moveaxis(own.latents[row, 0], 0, 1)
-        return np.moveaxis(own.latents[frame // self._every], 0, 1)
+            later = own.latents[_video_places(len(own.state), self.policy, frame)[0] // self._every, 0]
+        else:
+            later = own.latents[frame // self._every]
+        return np.moveaxis(np.concatenate([earlier, later]), 0, 1)
 
 
 def relative_dimensions(policy: BundleConfig) -> NDArray[np.float32]:

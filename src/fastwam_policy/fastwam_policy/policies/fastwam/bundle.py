@@ -203,6 +203,7 @@ class BundleConfig(StrictModel):
             robot_type=self.robot_type,
             identity=identity or Identity(self.origin),
             state_band=state_band,
+            history=tuple(steps / self.fps for steps in self.model.history),
         )
 
     def check_files(self, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 What is constant is computed once: for the schedule (time embeddings, all modulations, rotary tables), for the prompt
 (the text MLP and the cross-attention keys and values of its tokens, in every layer of both experts), and for the
-observation (the video expert's keys and values of frame 0, which sees nothing but itself; the joint state's token).
+observation (the video expert's keys and values of the given frames, which see nothing else; the joint state's token).
 All-true masks vanish, the modulation of frames at one timestep is one row and not a copy for each token, and what is
 not used of the video expert's last layer is skipped. Video tokens never see actions: each pass of the video fills its
 rows of every layer's keys and values, and a pass of the actions reads those of all frames that the variant shows them.
@@ -42,7 +42,7 @@ class Engine:
         schedule: denoise steps.
         text_length: tokens of a prompt embedding.
         kind: `eager`, or `compiled` (torch.compile with static shapes, with CUDA graphs on a GPU).
-        frames: latent frames that the actions see, the observed one included; above 1 the others are imagined.
+        frames: latent frames from the observed one on that the actions see; above 1 the others are imagined.
         video_schedule: denoise steps of the imagined frames; None: as for the actions.
     """
 
@@ -56,12 +56,14 @@ class Engine:
         self._heads, self._eps, self._width = config.video.num_heads, config.video.eps, config.video.attention_dim
         self._grid, self._frame_tokens, self._text_length = grid, grid[0] * grid[1], text_length
         self._noise_shape = (1, horizon, config.action_dim)
+        self._given = config.given_frames
+        frames += self._given - 1
         self._video_shape = (1, config.latent_channels, frames, *(config.patch * side for side in grid))
         self._compiled = kind == "compiled"
         context = text_length + (0 if config.proprio_dim is None else _PROPRIO_TOKENS)
         head_dim, video_tokens = config.video.head_dim, frames * self._frame_tokens
         self._action_rows = slice(video_tokens, video_tokens + horizon)
-        self._video_rotary = _table(video_rotary(frames, *grid, head_dim, device))
+        self._video_rotary = _table(video_rotary(frames, *grid, head_dim, device, 1 - self._given))
         self._action_rotary = _table(action_rotary(horizon, head_dim, device))
 
         def empty() -> Tensor:
@@ -70,11 +72,12 @@ class Engine:
 
         keys_values = [(empty(), empty()) for _ in range(config.video.num_layers)]  # the actions attend to the video's
         zero = torch.zeros(1, device=device, dtype=model.dtype)
-        packed = not self._compiled and _may_pack(model, self._frame_tokens)
+        seen = self._given * self._frame_tokens
+        packed = not self._compiled and _may_pack(model, seen)
         self._video, self._action = (
             PreparedExpert(expert, torch.cat([timesteps, zero]), keys_values, context, tokens if packed else None)
             for expert, timesteps, tokens in (
-                (model.video, self._video_schedule.timesteps, self._frame_tokens),
+                (model.video, self._video_schedule.timesteps, seen),
                 (model.action, schedule.timesteps, horizon),
             )
         )
@@ -107,13 +110,16 @@ class Engine:
 
     @torch.inference_mode()
     def prefill(self, latents: Tensor, proprio: Tensor | None) -> None:
-        """Take an observation into use: latents [1, C, 1, h, w] and normalised joint state [1, P].
+        """Take an observation into use: latents [1, C, g, h, w] of the given frames, and joint state [1, P].
 
         Without a joint state the model attends to no such token, as in the authors' code.
 
         Raises:
-            ValueError: a joint state of another size, or neither it nor a visible token of the prompt.
+            ValueError: another number of frames, a joint state of another size, or neither it nor a visible token of
+                the prompt.
         """
+        if latents.shape[2] != self._given:
+            raise ValueError(f"expected latents of {self._given} frames, got {latents.shape[2]}")
         rows = slice(self._first, self._text_length)
         if self.model.proprio_encoder is not None and proprio is not None:
             if proprio.shape != (1, self.model.config.proprio_dim):
@@ -145,7 +151,7 @@ class Engine:
 
     @torch.inference_mode()
     def imagine(self, noise: Tensor) -> Tensor:
-        """The video [1, C, f, h, w] from `noise` of that shape; the actions denoised after it see it.
+        """The video [1, C, f, h, w] from `noise` of that shape, the given frames first; actions after it see it.
 
         Raises:
             ValueError: noise of another shape.
@@ -153,7 +159,7 @@ class Engine:
         video = self._later_frames(noise)
         for step, delta in enumerate(self._video_schedule.deltas):
             video = video + delta * self._imagined(video, step)
-        self._see(video, self._video.modulations(-1), 1, None)
+        self._see(video, self._video.modulations(-1), self._given, None)
         return torch.cat([self._observed, video], dim=2)
 
     @torch.inference_mode()
@@ -208,14 +214,14 @@ class Engine:
             raise ValueError(f"expected noise {list(self._noise_shape)} for this horizon, got {list(noise.shape)}")
 
     def _later_frames(self, noise: Tensor) -> Tensor:
-        """Those of a noisy video that are not observed."""
+        """Those of a noisy video that are not given."""
         if noise.shape != self._video_shape:
             raise ValueError(f"expected noise {list(self._video_shape)} for the video, got {list(noise.shape)}")
-        return noise[:, :, 1:]
+        return noise[:, :, self._given :]
 
     def _imagined(self, video: Tensor, step: int) -> Tensor:
         """Velocity of the later frames of a noisy video."""
-        velocity = self._see(video, self._video.modulations(step), 1, self._video.time[step])
+        velocity = self._see(video, self._video.modulations(step), self._given, self._video.time[step])
         assert velocity is not None
         return velocity
 

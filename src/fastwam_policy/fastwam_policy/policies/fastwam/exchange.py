@@ -166,6 +166,8 @@ def _lost(folder: Path, config: BundleConfig, stored: str) -> list[str]:
     reasons = []
     if config.model.positions is not None:
         reasons.append("model.positions: its learned positions, which the authors' network does not have")
+    if config.model.history:
+        reasons.append("model.history: earlier frames, which the authors' network is not given")
     if config.action.stepwise:
         reasons.append("action.stepwise: statistics for each step of a chunk")
     if config.action.relative:

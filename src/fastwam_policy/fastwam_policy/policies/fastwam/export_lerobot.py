@@ -104,6 +104,8 @@ def _not_exportable(config: BundleConfig) -> list[str]:
         reasons.append(f"action.kind: {config.action.kind}, and {ABOUT_FILE} describes joint targets")
     if config.model.positions is not None:
         reasons.append("model.positions: it has no learned positions")
+    if config.model.history:
+        reasons.append("model.history: it is not given earlier frames")
     if video.head_dim * video.num_heads != video.hidden_dim:
         reasons.append(
             f"model.video: hidden_dim must be num_heads x head_dim, got {video.hidden_dim} and {video.num_heads} x "

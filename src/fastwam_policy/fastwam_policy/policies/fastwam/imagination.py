@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -42,11 +42,11 @@ class Imagination:
         self._schedule = make_schedule(config.denoise_steps, config.video_sigma_shift, model.dtype, model.device)
 
     @torch.inference_mode()
-    def imagine(self, canvas: Pixels, joints: Mapping[str, float], instruction: str) -> NDArray[np.uint8]:
+    def imagine(self, canvases: Sequence[Pixels], joints: Mapping[str, float], instruction: str) -> NDArray[np.uint8]:
         """Video, RGB [F, H, W, 3], of which frame 0 is the observation as the autoencoder gives it back.
 
         Args:
-            canvas: the observation's images in the bundle's layout [H, W, 3].
+            canvases: images in the bundle's layout [H, W, 3] of each frame that the model is given; last the observed.
             joints: position by joint name, rad and mm.
             instruction: task text without the prompt template.
 
@@ -58,10 +58,12 @@ class Imagination:
         context = model.context(
             text[None].to(model.device, model.dtype), mask[None].to(model.device), self._bundle.proprio(joints)
         )
-        observed = self._autoencoder.encode(to_model_input(canvas, model.dtype, model.device)[:, :, None])
-        shape = (1, observed.shape[1], config.latent_frames, *observed.shape[3:])
+        pictures = torch.cat([to_model_input(canvas, model.dtype, model.device) for canvas in canvases])
+        given = self._autoencoder.encode(pictures[:, :, None]).transpose(0, 2)
+        earlier = len(config.model.history)
+        shape = (1, given.shape[1], earlier + config.latent_frames, *given.shape[3:])
         noise = initial_noise(shape, config.seed, model.dtype, model.device)
-        return self._pixels(imagine(model, observed, noise, self._schedule, context))
+        return self._pixels(imagine(model, given, noise, self._schedule, context)[:, :, earlier:])
 
     @torch.inference_mode()
     def reconstruct(self, canvases: NDArray[np.uint8]) -> NDArray[np.uint8]:

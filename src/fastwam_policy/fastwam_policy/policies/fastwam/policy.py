@@ -19,7 +19,7 @@ from fastwam_policy.model.flow import TRAIN_TIMESTEPS, initial_noise, make_sched
 from fastwam_policy.model.realtime import soft_mask
 from fastwam_policy.model.vae import ImageEncoder
 from fastwam_policy.model.variants import VARIANTS, InferenceMode
-from fastwam_policy.policies.base import ActionChunk, Observation, Pixels, PolicyInfo, Timing
+from fastwam_policy.policies.base import ActionChunk, Frame, Observation, Pixels, PolicyInfo, Timing
 from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.canvas import to_model_input
 from fastwam_policy.policies.fastwam.engine import Engine, EngineKind
@@ -117,7 +117,7 @@ class FastWamPolicy:
         self._noise = variant.start(shape, seed, model.dtype, model.device)
         cells = (config.layout.height // _LATENT_PIXELS, config.layout.width // _LATENT_PIXELS)
         frames = 1 if self.mode == "first_frame" else config.latent_frames
-        video_shape = (1, config.model.latent_channels, frames, *cells)
+        video_shape = (1, config.model.latent_channels, len(config.model.history) + frames, *cells)
         self._video_noise = initial_noise(video_shape, seed, model.dtype, model.device)
         with torch.no_grad():
             self._engine = Engine(
@@ -151,8 +151,10 @@ class FastWamPolicy:
         self._prepared = instruction
         tiles = self.bundle.config.layout.tiles
         images = {tile.camera: np.zeros((tile.height, tile.width, 3), np.uint8) for tile in tiles}
+        joints = dict.fromkeys(self.bundle.config.state.names, 0.0)
+        earlier = (Frame(0, images, joints),) * len(self.bundle.config.model.history)
         for _ in range(2):
-            self.infer(Observation(0, images, dict.fromkeys(self.bundle.config.state.names, 0.0), instruction))
+            self.infer(Observation(0, images, joints, instruction, earlier=earlier))
         self._previous = None
 
     def reset(self) -> None:
@@ -169,8 +171,7 @@ class FastWamPolicy:
 
     def imagine(self, observation: Observation) -> Pixels:
         """See :class:`ImaginingPolicy`, and :attr:`imagination`."""
-        canvas = self.bundle.config.layout.compose(observation.images)
-        return self.imagination.imagine(canvas, observation.joints, observation.instruction)
+        return self.imagination.imagine(self._canvases(observation), observation.joints, observation.instruction)
 
     def mean_pictures(self) -> dict[str, Pixels]:
         """See :class:`BlindablePolicy`."""
@@ -181,7 +182,8 @@ class FastWamPolicy:
         """One chunk.
 
         Raises:
-            ValueError: the instruction was not prepared.
+            ValueError: the instruction was not prepared, or there are more or fewer earlier frames than in
+                :attr:`info`.
             MemoryError: the GPU is full; names the options that need less.
         """
         try:
@@ -197,11 +199,11 @@ class FastWamPolicy:
             raise ValueError(f"instruction not prepared: {observation.instruction!r}")
         config, model = self.bundle.config, self.bundle.model
         marks = [self._now()]
-        canvas = to_model_input(config.layout.compose(observation.images), model.dtype, model.device)
+        canvases = [to_model_input(each, model.dtype, model.device) for each in self._canvases(observation)]
         proprio = self.bundle.proprio(observation.joints)
         marks.append(self._now())
         with torch.inference_mode():
-            latents = self._encoder(canvas)
+            latents = self._encoder(torch.cat(canvases)).transpose(0, 2)
         marks.append(self._now())
         self._engine.prefill(latents, proprio)
         marks.append(self._now())
@@ -217,6 +219,14 @@ class FastWamPolicy:
         timing = Timing(*(1e3 * np.diff(marks)).tolist())
         names = list(config.action.names)
         return ActionChunk(observation.stamp_ns, config.step_ns, names, positions, timing, committed)
+
+    def _canvases(self, observation: Observation) -> list[Pixels]:
+        """Of each frame that the model is given, oldest first, [H, W, 3]."""
+        config = self.bundle.config
+        if len(observation.earlier) != len(config.model.history):
+            raise ValueError(f"expected {len(config.model.history)} earlier frames, got {len(observation.earlier)}")
+        frames = [frame.images for frame in reversed(observation.earlier)]
+        return [config.layout.compose(images) for images in (*frames, observation.images)]
 
     def _denoise(self, observation: Observation) -> Tensor:
         """Normalised actions [1, H, D] for the observation in use."""
