@@ -1,6 +1,6 @@
 """What the training of the full model needs on each GPU: python scripts/training_memory.py --memory 80.
 
-Weights, gradients, Adam's figures and averages are counted; activations are those that the training's own loss saves
+Weights, gradients, AdamW's figures and averages are counted; activations are those that the training's own loss saves
 for the backward pass, run on PyTorch's meta device, which holds no numbers. Fragmentation and the CUDA context are left
 out: `RESERVE` stands for them.
 """
@@ -22,7 +22,8 @@ from fastwam_policy.model.training_loss import Batch, Draws, TimestepSampler, tr
 from fastwam_policy.training.trained import Trained, choose_trained, hold_frozen
 
 GPUS = (1, 2, 4, 8, 64)
-LEARNED = 4 * 4  # bytes, float32: gradient, two figures of Adam and average of a weight that is trained
+# Bytes of a weight that is trained: gradient and average in float32, and two figures of AdamW.
+LEARNED = {"adamw": 2 * 4 + 2 * 4, "adamw_8bit": 2 * 4 + 2}
 LORA_RANK = 16
 RESERVE = 6.0  # GB
 TEXT, HORIZON = 128, 32  # tokens, actions
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--size", choices=list(PRESETS), default="full")
     parser.add_argument("--trained", choices=get_args(Trained), default="all", help="as in a training's configuration")
     parser.add_argument("--frozen-as", choices=["float32", "bfloat16"], default="float32", help="the same")
+    parser.add_argument("--optimizer", choices=list(LEARNED), default="adamw", help="the same")
     given = parser.parse_args()
     with ELSEWHERE:
         model = FastWam(replace(PRESETS[given.size]))
@@ -106,8 +108,9 @@ def main() -> None:
     )
     print("| GPUs | weights, gradients, Adam, averages on each | batch_size that fits | with checkpointing |")
     print("|---|---|---|---|")
-    for gpus in GPUS if given.frozen_as == "float32" else GPUS[:1]:  # FSDP shards weights of one type
-        share = (weights + learned * LEARNED) / gpus / 1e9
+    sharded = given.frozen_as == "float32" and given.optimizer == "adamw"  # FSDP knows no other
+    for gpus in GPUS if sharded else GPUS[:1]:
+        share = (weights + learned * LEARNED[given.optimizer]) / gpus / 1e9
         free = given.memory - RESERVE - share - whole
         fits = [max(0, int(free / each[way])) for way in (False, True)]
         print(f"| {gpus} | {share:.1f} GB | {fits[0] or 'none'} | {fits[1] or 'none'} |")

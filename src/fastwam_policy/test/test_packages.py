@@ -50,7 +50,7 @@ WHEELS = {
     "cv2": "opencv-python-headless",
     "yaml": "pyyaml",
 }  # the others are named as they are imported
-OPTIONAL = {"peft", "ray", "ftfy", "rerun", "torchao"}  # asked for by their users only, with a message that names them
+OPTIONAL = {"bitsandbytes", "peft", "ray", "ftfy", "rerun", "torchao"}  # asked for by their users only, with a message that names them
 
 
 def xml(package):

@@ -14,6 +14,7 @@ from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.training_loss import Batch, TimestepSampler, draw, training_loss
 from fastwam_policy.training import augmentation, trainer
 from fastwam_policy.training.augmentation import augmented
+from fastwam_policy.training.optimizer import make_optimizer
 from fastwam_policy.training.trained import choose_trained, hold_frozen, merged
 from fastwam_policy.training.trainer import train, with_batch_that_fits
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -123,6 +124,38 @@ def test_lora_without_peft_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ConfigError, match="trained: lora needs peft: .* -r requirements-lora.txt"):
         choose_trained(small_model(), "lora", 4)
+
+
+def test_adam_in_8_bit_learns_and_is_continued_exactly(data, tmp_path):  # noqa: F811
+    pytest.importorskip("bitsandbytes", reason="an optional extra, requirements-8bit.txt")
+    weights = torch.nn.Parameter(torch.randn(64, 64, generator=torch.Generator().manual_seed(0)))
+    optimizer = make_optimizer("adamw_8bit", [weights], 0.05, 0.0)
+    for _ in range(100):
+        optimizer.zero_grad()
+        weights.square().mean().backward()
+        optimizer.step()
+    assert weights.detach().square().mean() < 0.01
+    assert {
+        state.dtype for state in optimizer.state[weights].values() if getattr(state, "shape", None) == (64, 64)
+    } == {torch.uint8}
+    train(configuration(data, steps=2, checkpoint_every=1, optimizer="adamw_8bit"), tmp_path)
+    last = tmp_path / "last" / "model.safetensors"
+    written = load_file(last)
+    last.unlink()
+    (tmp_path / "checkpoints" / "step_00000002").rename(tmp_path / "aside")
+    train(configuration(data, steps=2, checkpoint_every=1, optimizer="adamw_8bit"), tmp_path)
+    for name, value in load_file(last).items():
+        torch.testing.assert_close(value, written[name], rtol=0, atol=0, msg=name)
+
+
+def test_adam_in_8_bit_is_refused_in_one_line(data, tmp_path, monkeypatch, other_precision):  # noqa: F811
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    config = configuration(data, optimizer="adamw_8bit")
+    with pytest.raises(ConfigError, match="adamw_8bit needs bitsandbytes: .* -r requirements-8bit.txt"):
+        train(config, tmp_path / "out")
+    monkeypatch.setattr(trainer.Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(ConfigError, match="optimizer: FSDP shards the figures of adamw alone"):
+        train(config, tmp_path / "out")
 
 
 def test_a_share_of_the_start_is_in_what_is_written(data, tmp_path):  # noqa: F811

@@ -18,6 +18,7 @@ from pydantic import (
 
 from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
+from fastwam_policy.training.optimizer import OptimizerName
 from fastwam_policy.training.precision import Precision
 from fastwam_policy.training.trained import Trained
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, StrictModel, read_text, read_yaml, validate
@@ -55,6 +56,8 @@ class TrainingConfig(StrictModel):
     """Observations a step and process."""
     action_draws: PositiveInt = 1
     """Draws of noise for the actions of each observation: it passes the video expert once for all of them."""
+    optimizer: OptimizerName = "adamw"
+    """AdamW; adamw_8bit: its figures in 8 bit, a quarter of their memory. Needs bitsandbytes, and no FSDP."""
     learning_rate: PositiveFloat = 1e-4
     warm_up: NonNegativeInt = 500
     """Steps until the learning rate is reached; then it falls as a cosine to a tenth."""

@@ -46,9 +46,7 @@ from fastwam_policy.common.progress import counted
 from fastwam_policy.model.fastwam import FastWam
 from fastwam_policy.model.training_loss import Batch, Losses, TimestepSampler, action_sampler, draw, training_loss
 from fastwam_policy.model.variants import VARIANTS, InferenceMode
-from fastwam_policy.policies.fastwam.bundle import (
-    Bundle,
-)
+from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.training.average import Average
 from fastwam_policy.training.checkpoints import finish, newest, put_aside, read_progress
@@ -57,6 +55,7 @@ from fastwam_policy.training.datasets import open_datasets
 from fastwam_policy.training.distillation import Distillation
 from fastwam_policy.training.initialization import initialise
 from fastwam_policy.training.mean_pictures import keep_mean_pictures, mean_pictures
+from fastwam_policy.training.optimizer import make_optimizer
 from fastwam_policy.training.output_folder import (
     CONFIG_FILE,
     begin_bundle,
@@ -85,7 +84,6 @@ SUMMARY_FILE = "summary.json"  # in the output once training has ended; with the
 _LOG_EVERY = 20  # steps
 _LAG = timedelta(hours=3)  # that one process may lag behind the others, as with a slow disk while latents are computed
 _LOWEST_RATE = 0.1  # of the learning rate, at the end
-_BETAS = (0.9, 0.95)
 
 
 def train(config: TrainingConfig, output: Path, robot: Path | None = None, where: Where = THIS_PROCESS) -> Validation:
@@ -187,8 +185,11 @@ class _Trainer:
         self._parts = self.accelerator.num_processes  # of each batch: another training may have been begun with more
         check_output(config, output)
         _check_teacher(config)
-        if config.frozen_as != "float32" and self.accelerator.distributed_type == DistributedType.FSDP:
-            raise ConfigError("frozen_as: FSDP shards weights of one type: leave it out, or train without FSDP")
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            if config.frozen_as != "float32":
+                raise ConfigError("frozen_as: FSDP shards weights of one type: leave it out, or train without FSDP")
+            if config.optimizer != "adamw":
+                raise ConfigError("optimizer: FSDP shards the figures of adamw alone: take that, or train without FSDP")
         readers = open_datasets(config, robot)
         for note in [note for reader in readers for note in reader.notes]:
             self.accelerator.print(note, file=sys.stderr)
@@ -228,9 +229,7 @@ class _Trainer:
         model.gradient_checkpointing = config.gradient_checkpointing
         loss = _loss(model, config)
         require_space_for(output, sum(weights.numel() for weights in loss.parameters()))
-        optimizer = torch.optim.AdamW(
-            _trained(loss), lr=config.learning_rate, betas=_BETAS, weight_decay=config.weight_decay
-        )
+        optimizer = make_optimizer(config.optimizer, _trained(loss), config.learning_rate, config.weight_decay)
         self._loss, self._optimizer = self.accelerator.prepare(loss, optimizer)
         self._schedule = get_cosine_with_min_lr_schedule_with_warmup(
             self._optimizer, config.warm_up, config.steps, min_lr_rate=_LOWEST_RATE
