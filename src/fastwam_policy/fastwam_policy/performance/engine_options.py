@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from fastwam_policy.policies.base import Observation
+from fastwam_policy.policies.base import Frame, Observation
 from fastwam_policy.policies.fastwam.bundle import Bundle
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy, Options
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -85,5 +85,6 @@ def _second_chunk(policy: FastWamPolicy) -> tuple[np.ndarray, np.ndarray]:
     joints: dict[str, Any] = dict(zip(config.state.names, centre.tolist(), strict=True))
     for step in (0, _GAP_STEPS):
         images = {tile.camera: random.integers(0, 255, _SHAPE, np.uint8) for tile in config.layout.tiles}
-        chunk = policy.infer(Observation(step * config.step_ns, images, joints, instruction))
+        earlier = (Frame(0, images, joints),) * len(policy.info.history)
+        chunk = policy.infer(Observation(step * config.step_ns, images, joints, instruction, earlier=earlier))
     return chunk.actions, np.array([unit == "mm" for unit in config.action.units])
