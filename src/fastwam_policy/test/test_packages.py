@@ -50,7 +50,8 @@ WHEELS = {
     "cv2": "opencv-python-headless",
     "yaml": "pyyaml",
 }  # the others are named as they are imported
-OPTIONAL = {"bitsandbytes", "peft", "ray", "ftfy", "rerun", "torchao"}  # asked for by their users only, with a message that names them
+# Asked for by their users only, with a message that names them.
+OPTIONAL = {"bitsandbytes", "peft", "ray", "ftfy", "rerun", "torchao"}
 
 
 def xml(package):
