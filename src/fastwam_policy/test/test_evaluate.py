@@ -18,7 +18,13 @@ from fastwam_policy.policies.base import ActionChunk, CameraInput, Channel, Fram
 from fastwam_policy.policies.images import decode_image
 from fastwam_policy.policies.loading import load_policy
 from fastwam_policy.simulation import evaluate
-from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings, _SimulatedRobot, run_episode
+from fastwam_policy.simulation.episode import (
+    ClosedLoop,
+    EpisodeResult,
+    EpisodeSettings,
+    _SimulatedRobot,
+    run_episode,
+)
 from fastwam_policy.simulation.evaluate import Evaluation, gather, summarise, table
 from fastwam_policy.simulation.takeover import corrected
 from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays, share_directory
@@ -165,6 +171,19 @@ def test_a_policy_with_a_memory_is_given_what_was_seen_and_executed():
     assert [frame.stamp_ns for frame in frames] == sorted(frame.stamp_ns for frame in frames)
     measured = np.array([list(frame.joints.values()) for frame in frames])
     assert np.abs(measured - actions[1::2])[:, :6].max() < 0.15, "seen as it was executed, but for the servo's lag"
+
+
+def test_frames_that_no_policy_is_given_any_more_are_not_kept(monkeypatch):
+    kept, remember = [], ClosedLoop._remember
+
+    def counted(loop, frame):
+        remember(loop, frame)
+        kept.append(len(loop._frames))
+
+    monkeypatch.setattr(ClosedLoop, "_remember", counted)
+    run_episode(Recalling(3), ROBOT, 3, EpisodeSettings(time_limit=2.2, replan=0.5, height=90))
+    assert len(kept) > 30
+    assert max(kept) <= 10, "of half a second at 15 a second, and the one before"
 
 
 def test_a_policy_sees_what_the_cameras_send():

@@ -22,6 +22,7 @@ from fastwam_policy.policies.fastwam.exchange import export_official
 from fastwam_policy.policies.fastwam.normalizer import Normalizer
 from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.training.config import TrainingConfig
+from fastwam_policy.training.distillation import Distillation, distilling
 from fastwam_policy.training.trainer import train
 from fastwam_policy.training.windows import Sample, Windows
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
@@ -127,15 +128,36 @@ def bundle(random_bundle, tmp_path_factory):
 
 def test_windows_have_the_frames_before_them(bundle):
     config = Bundle.read_config(bundle)
+    row = torch.zeros(4, 16), torch.ones(4, dtype=torch.bool)
     latents = np.broadcast_to(np.arange(20, dtype=np.float16)[:, None, None, None, None], (20, 3, 2, 1, 1))
     rows = np.zeros((20, 14), np.float32)
     sample = Sample(rows, rows, latents, ["fold the towel"] * 20, 0, np.zeros(20, bool))
     plain = Normalizer(np.ones(14, np.float32), np.zeros(14, np.float32))
-    texts = {"fold the towel": (torch.zeros(4, 16), torch.ones(4, dtype=torch.bool))}
+    texts = {"fold the towel": row}
     windows = Windows([sample], config, plain, plain, texts)
     seen = windows.batch([10, 4, 0], torch.device("cpu")).latents[:, 0, :, 0, 0]
     # Before the beginning it is the first frame again. What comes after the observation is of its own row.
     assert seen.tolist() == [[4, 7, 10, 10, 10], [0, 1, 4, 4, 4], [0, 0, 0, 0, 0]]
+
+    # Frames that are encoded alone, every third of them: windows begin there, and the video ends 32 steps on.
+    alone = config.model_copy(update={"frames_per_latent": 1, "video_frames": 2})
+    sample = dataclasses.replace(sample, latents=latents[:7, :1])
+    windows = Windows([sample], alone, plain, plain, texts, every=3)
+    assert [frame for _, frame in windows.places] == [0, 3, 6, 9, 12, 15, 18]
+    seen = windows.batch([3, 1], torch.device("cpu")).latents[:, 0, :, 0, 0]
+    assert seen.tolist() == [[1, 2, 3, 6], [0, 0, 1, 6]], "in threes"
+    blind = Windows([sample], alone, plain, plain, texts, every=3, seen=np.full((2, 1, 1), 5, np.float32))
+    assert blind.batch([3], torch.device("cpu")).latents[0, 0, :, 0, 0].tolist() == [5, 5, 5, 5]
+
+
+def test_what_is_distilled_sees_the_same_frames(bundle, data):  # noqa: F811
+    with pytest.raises(ConfigError, match=r"history: must be multiples of every, 2,.*; got 3"):
+        distilling(bundle, 1, configuration(data, every=2))
+    config = distilling(bundle, 1, configuration(data))
+    assert config.policy.model.history == (3, 6)
+    loss = Distillation(FastWam(TINY), 1, 4, 5.0)
+    given, text, mask, proprio, noise, _ = inputs(5)
+    assert torch.isfinite(loss(Batch(given, text, mask, proprio, noise)).total)
 
 
 def test_a_bundle_asks_for_earlier_frames_and_looks_at_them(bundle):
@@ -169,14 +191,23 @@ def test_the_authors_code_would_not_know_it(bundle, tmp_path):
         export_official(bundle, Bundle.read_config(bundle), tmp_path / "official.pt")
 
 
-@pytest.mark.parametrize("history", [[8, 4], [4, 4], [0, 4], [2000]])
-def test_a_history_that_makes_no_sense_is_one_line(bundle, tmp_path, history):
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ([8, 4], "history must be at most 64 numbers of steps, ascending"),
+        ([4, 4], "history must be at most 64 numbers of steps, ascending"),
+        ([0, 4], "history must be at most 64 numbers of steps, ascending"),
+        ([*range(1, 70)], "history must be at most 64 numbers of steps, ascending"),
+        ([4, 2000], r"model\.history: reaches 133\.3 s back, 60 at most"),
+    ],
+)
+def test_a_history_that_makes_no_sense_is_one_line(bundle, tmp_path, history, expected):
     folder = tmp_path / "bundle"
     shutil.copytree(bundle, folder)
     policy = yaml.safe_load((folder / "policy.yaml").read_text())
     policy["model"]["history"] = history
     (folder / "policy.yaml").write_text(yaml.safe_dump(policy))
-    with pytest.raises(ConfigError, match="history must be steps of 1 to 1000, ascending"):
+    with pytest.raises(ConfigError, match=expected):
         Bundle.read_config(folder)
 
 

@@ -393,6 +393,22 @@ def test_a_policy_with_a_memory_is_given_what_was_seen_and_executed():
     loop.stop()
 
 
+def test_a_reset_while_earlier_frames_are_decoded_is_no_fault():
+    world = World()
+    world.policy = policy = Recalling()
+    world.buffer = ObservationBuffer(["head"], {"arm": 2}, max_skew=0.05, max_age=0.3, memory=1.0)
+    loop = world.loop
+    loop.load("fold")
+    at = loop.frames.at
+    loop.frames.at = lambda stamp: world.buffer.clear() or at(stamp)
+    loop.activate()
+    world.advance(1)
+    until(lambda: len(policy.seen) == 1)
+    assert len(policy.seen[0].earlier) == 2, "the observation itself, where nothing else is left"
+    assert loop.state != PolicyState.FAULT
+    loop.stop()
+
+
 def test_a_camera_that_is_not_needed_is_not_waited_for():
     buffer = ObservationBuffer(["head"], {"arm": 2}, max_skew=0.05, max_age=0.3, optional_cameras=["wrist"])
     source = FrameSource(buffer, {"arm": ["j1", "j2"]}, dict.fromkeys(("head", "wrist"), lambda _: "pixels"))

@@ -120,10 +120,16 @@ def test_what_cannot_be_held_in_half_is_one_line(data, tmp_path, monkeypatch, ot
         train(config, tmp_path / "out")
 
 
-def test_lora_without_peft_is_one_line(monkeypatch):
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ConfigError, match="trained: lora needs peft: .* -r requirements-lora.txt"):
-        choose_trained(small_model(), "lora", 4)
+@pytest.mark.parametrize(
+    ("package", "entry", "file"),
+    [("peft", {"trained": "lora"}, "lora"), ("bitsandbytes", {"optimizer": "adamw_8bit"}, "8bit")],
+)
+def test_a_package_that_is_missing_is_one_line_before_any_work(package, entry, file, data, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setitem(sys.modules, package, None)
+    ((key, value),) = entry.items()
+    config = configuration(data, datasets=[str(tmp_path / "none")], **entry)
+    with pytest.raises(ConfigError, match=f"{key}: {value} needs {package}: .* -r requirements-{file}.txt"):
+        train(config, tmp_path / "out")
 
 
 def test_adam_in_8_bit_learns_and_is_continued_exactly(data, tmp_path):  # noqa: F811
@@ -148,11 +154,9 @@ def test_adam_in_8_bit_learns_and_is_continued_exactly(data, tmp_path):  # noqa:
         torch.testing.assert_close(value, written[name], rtol=0, atol=0, msg=name)
 
 
-def test_adam_in_8_bit_is_refused_in_one_line(data, tmp_path, monkeypatch, other_precision):  # noqa: F811
-    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+def test_adam_in_8_bit_is_not_sharded(data, tmp_path, monkeypatch, other_precision):  # noqa: F811
+    monkeypatch.setattr(trainer, "_check_packages", lambda config: None)
     config = configuration(data, optimizer="adamw_8bit")
-    with pytest.raises(ConfigError, match="adamw_8bit needs bitsandbytes: .* -r requirements-8bit.txt"):
-        train(config, tmp_path / "out")
     monkeypatch.setattr(trainer.Accelerator, "distributed_type", DistributedType.FSDP)
     with pytest.raises(ConfigError, match="optimizer: FSDP shards the figures of adamw alone"):
         train(config, tmp_path / "out")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 _MOST_LAYERS, _LARGEST = 256, 65_536  # beyond them it is a mistake, which would cost hours or all memory
-_OLDEST = 1000  # steps
+_MOST_EARLIER = 64  # frames
 _FORBID_UNKNOWN = {"extra": "forbid"}  # read by pydantic where a bundle's YAML is checked
 
 
@@ -78,9 +78,10 @@ class ModelConfig:
                 f"head_dim {self.video.head_dim} cannot be split for frame, row and column rotary embedding: "
                 f"head_dim // 3 must be even, as in 24, 36, 48, 60, 66, 72, 96 and 128; got {third}"
             )
-        if [*self.history] != sorted({*self.history}) or not all(0 < steps <= _OLDEST for steps in self.history):
+        earlier = [*self.history]
+        if earlier != sorted({*earlier}) or min(earlier, default=1) < 1 or len(earlier) > _MOST_EARLIER:
             raise ValueError(
-                f"history must be steps of 1 to {_OLDEST}, ascending, such as [4, 8]; got {[*self.history]}"
+                f"history must be at most {_MOST_EARLIER} numbers of steps, ascending, such as [4, 8]; got {earlier}"
             )
 
     @property

@@ -296,7 +296,8 @@ class InferenceLoop:
             elif frame.reason != PolicyReason.SAME_OBSERVATION:
                 self._busy, self.reason, self.detail = PolicyState.WAITING, frame.reason, frame.detail
             return
-        earlier = self.frames.several([frame.stamp_ns - round(_NS * age) for age in self.info.history])
+        stamps = [frame.stamp_ns - round(_NS * age) for age in self.info.history]
+        earlier = tuple(self.frames.at(stamp) or frame for stamp in stamps)  # nothing is left after a reset meanwhile
         decode_ms = 1e3 * (time.perf_counter() - begin)
         if epoch != self._policy_epoch:
             self._policy.reset()

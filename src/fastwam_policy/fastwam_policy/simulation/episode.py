@@ -160,7 +160,9 @@ class ClosedLoop:
         self._sees = [camera.name for camera in self._info.cameras if camera.name in cameras.names]
         self._looks_back = bool(self._info.history) or isinstance(policy, StatefulPolicy)
         self._instruction = settings.instruction or self._info.default_instruction
-        self._frames: list[Frame] = []
+        self._frames: deque[Frame] = deque()
+        self._memory_ns = round(max(self._info.history, default=0.0) * _NS)
+        self._observed_ns = 0
         self._commanded: list[NDArray[np.float64]] = []
         self._simulation, self._cameras = simulation, cameras
         parameters = BridgeSettings.load({name: getattr(settings, name) for name in ("blending", "gripper_hysteresis")})
@@ -202,7 +204,7 @@ class ClosedLoop:
         """Control tick number `tick`, before which the policy observes where that is due; what it commanded."""
         now_ns = self.bridge.clock.now_ns
         if self._looks_back and self._shows(tick):
-            self._frames.append(self._frame())
+            self._remember(self._frame())
         if now_ns >= self._next_replan_ns and not self.bridge.controller.taken_over:
             followed = self.bridge.controller.followed is not None
             self._next_replan_ns = now_ns + self._replanning.after(self._observe(), followed=followed)
@@ -237,6 +239,15 @@ class ClosedLoop:
         arriving = Chunk(self._chunks, 1, now_ns, chunk.step_ns, chunk.names, chunk.actions, chunk.committed)
         self.bridge.send(arriving, latency_ns)
         return frame
+
+    def _remember(self, frame: Frame) -> None:
+        """Keep what the policy may still be given: its history, and what it has seen since its last observation."""
+        self._frames.append(frame)
+        since = frame.stamp_ns - self._memory_ns
+        if isinstance(self._policy, StatefulPolicy):
+            since = min(since, self._observed_ns)
+        while len(self._frames) > 1 and self._frames[1].stamp_ns <= since:
+            self._frames.popleft()
 
     def _seen(self, stamps_ns: Sequence[int]) -> tuple[Frame, ...]:
         """The frames nearest to these times."""

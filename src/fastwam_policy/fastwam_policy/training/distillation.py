@@ -56,7 +56,7 @@ def distilling(bundle: Path, steps: int, training: TrainingConfig) -> TrainingCo
         "proprio_noise": 0.0,  # what the teacher does is learned where it is asked: at the joints as they are
         "proprio_dropout": 0.0,
     }
-    return training.model_copy(update=own)
+    return validate(training.model_dump() | own, TrainingConfig, str(bundle))
 
 
 class Distillation(nn.Module):

@@ -8,8 +8,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
-
 OptimizerName = Literal["adamw", "adamw_8bit"]
 _BETAS = (0.9, 0.95)
 
@@ -17,19 +15,10 @@ _BETAS = (0.9, 0.95)
 def make_optimizer(
     name: OptimizerName, weights: Sequence[nn.Parameter], learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Of these weights. In 8 bit are the figures of those with 4096 numbers or more.
-
-    Raises:
-        ConfigError: bitsandbytes is not installed.
-    """
+    """Of these weights. In 8 bit, by bitsandbytes, are the figures of those with 4096 numbers or more."""
     about: dict[str, Any] = {"lr": learning_rate, "betas": _BETAS, "weight_decay": weight_decay}
     if name == "adamw":
         return torch.optim.AdamW(weights, **about)
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError as error:
-        raise ConfigError(
-            f"optimizer: adamw_8bit needs bitsandbytes: .venv/bin/python -m pip install --no-deps "
-            f"-r requirements-8bit.txt ({error})"
-        ) from None
+    from bitsandbytes.optim import AdamW8bit
+
     return AdamW8bit(weights, **about)

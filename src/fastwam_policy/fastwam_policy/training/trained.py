@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from fastwam_policy.model.fastwam import FastWam
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 Trained = Literal["all", "action", "lora"]
 _LINEARS = r"(video|action)\.blocks\.\d+\.((self|cross)_attn\.[qkvo]|ffn\.[02])"
@@ -21,23 +20,15 @@ _BASE, _A, _B = "base_layer.", "lora_A.default.weight", "lora_B.default.weight" 
 
 
 def choose_trained(model: FastWam, trained: Trained, rank: int) -> None:
-    """Leave gradients to what is trained, in place; LoRA's matrices of this rank begin with a sum of 0.
-
-    Raises:
-        ConfigError: peft is not installed.
-    """
+    """Leave gradients to what is trained, in place; LoRA's matrices, which are peft's, begin with a sum of 0."""
     if trained == "all":
         return
     model.requires_grad_(False)
     if trained == "action":
         model.action.requires_grad_(True)
         return
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ConfigError(
-            f"trained: lora needs peft: .venv/bin/python -m pip install --no-deps -r requirements-lora.txt ({error})"
-        ) from None
+    from peft import LoraConfig, inject_adapter_in_model
+
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=_LINEARS), model)
 
 

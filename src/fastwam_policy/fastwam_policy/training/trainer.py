@@ -185,6 +185,7 @@ class _Trainer:
         self._parts = self.accelerator.num_processes  # of each batch: another training may have been begun with more
         check_output(config, output)
         _check_teacher(config)
+        _check_packages(config)
         if self.accelerator.distributed_type == DistributedType.FSDP:
             if config.frozen_as != "float32":
                 raise ConfigError("frozen_as: FSDP shards weights of one type: leave it out, or train without FSDP")
@@ -419,11 +420,7 @@ class _Trainer:
 
 
 def _loss(model: FastWam, config: TrainingConfig) -> nn.Module:
-    """From batch and mode to :class:`Losses`; what of the model is trained has gradients.
-
-    Raises:
-        ConfigError: a package for what is trained is missing.
-    """
+    """From batch and mode to :class:`Losses`; what of the model is trained has gradients."""
     policy = config.policy
     choose_trained(model, config.trained, config.lora_rank)
     hold_frozen(model, getattr(torch, config.frozen_as))
@@ -437,6 +434,16 @@ def _check_teacher(config: TrainingConfig) -> None:
     teacher, source = config.policy.distilled_from, config.start_from
     if teacher and (source is None or Bundle.read_config(source).identity(source).sha256 != teacher.sha256):
         raise ConfigError(f"start_from: {source} is not the bundle {teacher.name} that policy.distilled_from names")
+
+
+def _check_packages(config: TrainingConfig) -> None:
+    """ConfigError where a package is missing that something in the configuration needs."""
+    for chosen, wanted, package, requirements in (
+        ("trained: lora", config.trained == "lora", "peft", "requirements-lora.txt"),
+        ("optimizer: adamw_8bit", config.optimizer == "adamw_8bit", "bitsandbytes", "requirements-8bit.txt"),
+    ):
+        if wanted and importlib.util.find_spec(package) is None:
+            raise ConfigError(f"{chosen} needs {package}: .venv/bin/python -m pip install --no-deps -r {requirements}")
 
 
 def _tracker(name: str) -> str:

@@ -42,6 +42,7 @@ EMBEDDINGS = "text_embeddings"
 _BLOCK = 2**20  # bytes read at a time
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _STEPS, _CHARACTERS = 10_000, 4096  # most of each in a policy.yaml
+_OLDEST = 60.0  # s that frames are kept for a policy that looks back
 _TASK = "{task}"
 PROMPT_TEMPLATE = f"A video recorded from a robot's point of view executing the following instruction: {_TASK}"
 
@@ -121,6 +122,8 @@ class BundleConfig(StrictModel):
             )
         if VARIANTS[self.variant].regression and self.denoise_steps != 1:
             raise ValueError(f"denoise_steps: {self.variant} takes 1 step, got {self.denoise_steps}")
+        if (age := max(self.model.history, default=0) / self.fps) > _OLDEST:
+            raise ValueError(f"model.history: reaches {age:.1f} s back, {_OLDEST:g} at most")
         if not self.state.is_plain:
             raise ValueError("state: stepwise, relative, kind and toggled are for actions only")
         if self.action.relative and self.state.names != self.action.names:
