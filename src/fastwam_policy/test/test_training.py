@@ -621,6 +621,17 @@ def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path
             for episode, success in zip(training["episodes"], done, strict=True):
                 episode["success"] = success
     assert list(table(rows[:2]).columns[4].cells) == ["-", "-100 (-100 to -100)"]
+    some = compare(config, tmp_path / "out", benchmark, tasks, 2, ("joint", "fastwam"), 1, where=THIS_PROCESS)
+    assert [row["variant"] for row in some] == ["joint", "fastwam"], "in this order: differences are from the first"
+
+
+def test_a_variant_that_there_is_not_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", str(CONFIG), str(tmp_path / "out"), "--variant", "fastwam", "--variant", "wan"])
+    expected = (
+        "--variant: must be one of fastwam, fastwam_no_video, behaviour_cloning, joint, idm, optional_idm, got 'wan'"
+    )
+    assert expected in capsys.readouterr().err
 
 
 def test_a_comparison_goes_on_from_an_earlier_one(data, tmp_path):

@@ -32,11 +32,12 @@ def compare(
     benchmark: Benchmark,
     tasks: Sequence[Task],
     trials: int | None,
+    variants: Sequence[VariantName] = tuple(VARIANTS),
     trainings: int = 1,
     where: Where = EVERY_CORE,
     robot: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Train each variant `trainings` times, and evaluate each in each of its modes on the same trials.
+    """Train each of `variants` `trainings` times, and evaluate each in each of its modes on the same trials.
 
     Training k of every variant has the seed `config.seed + k`: the same batches in the same order. What is done is not
     done again; an interrupted training or evaluation continues. All variants are trained once before any is trained
@@ -50,7 +51,8 @@ def compare(
     """
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for number in range(trainings):
-        for name, variant in VARIANTS.items():
+        for name in variants:
+            variant = VARIANTS[name]
             folder = output / name / str(number)
             own = of_variant(config, name, number)
             check_output(own, folder)

@@ -15,9 +15,10 @@ from fastwam_policy.common.arguments import (
     number,
     write_figures,
 )
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 NAME, GROUP = "compare", "train"
-HELP = "train and evaluate every variant alike: hours, resumable"
+HELP = "train and evaluate variants alike: hours, resumable"
 EXAMPLE = "./fastwam compare config/training/towel.yaml output/compare --suite objects --tasks 0 --trials 20"
 
 
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_training_config(parser)
     parser.add_argument("output", type=Path, help="folder to write, or to continue")
+    parser.add_argument("--variant", action="append", metavar="NAME", help="one of them; several may be given")
     parser.add_argument("--trainings", type=number(int, least=1), default=1, metavar="K", help="of each variant")
     parser.add_argument("--benchmark", choices=NAMES, default="sim", help="what evaluates them (default sim)")
     add_tasks(parser)
@@ -40,14 +42,20 @@ def run(given: argparse.Namespace) -> int:
 
     from fastwam_policy.benchmarks.compare import compare, table
     from fastwam_policy.common.console import PlainConsole
+    from fastwam_policy.model.variants import VARIANTS
     from fastwam_policy.training.config import read_config
 
+    chosen = given.variant or [*VARIANTS]
+    if unknown := [name for name in chosen if name not in VARIANTS]:
+        raise ConfigError(f"--variant: must be one of {', '.join(VARIANTS)}, got {unknown[0]!r}")
     benchmark = chosen_benchmark(given)
     tasks = chosen_tasks(benchmark, given)
     if given.threads:
         torch.set_num_threads(given.threads)
     config = read_config(given.config, given.set)
-    rows = compare(config, given.output, benchmark, tasks, given.trials, given.trainings, given.where, given.robot)
+    rows = compare(
+        config, given.output, benchmark, tasks, given.trials, chosen, given.trainings, given.where, given.robot
+    )
     PlainConsole().print(table(rows))
     write_figures(given.json, rows)
     return 0
