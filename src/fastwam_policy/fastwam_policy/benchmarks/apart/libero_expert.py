@@ -23,6 +23,8 @@ _ATTEMPTS = 3
 _LIFTED = 0.04  # m: a thing that rose by less is not in the hand
 _SLIPPED = 0.03  # m that a thing may move away from the fingers
 _ABOVE, _ABOVE_TURN = 0.015, 0.12  # m and rad: the hand is over a grasp, and goes straight down
+_BETWEEN = 0.006  # m that it may be off where a finger could stand on the thing already
+_CLEAR = 0.015  # m over a thing's top, from where fingers touch nothing yet
 _CARRYING = 0.75  # of the speed, with a bowl in the hand
 _HELD_AT_THE_RIM = ("bowl", "mug")
 _INSIDE = "_contain_region"
@@ -91,7 +93,7 @@ class Expert:
         scene = self._scene
         top = scene.points(thing)[:, 2].max()
         above = np.append(grasp.point[:2], max(top + 0.07, grasp.point[2] + 0.08))
-        if not self._is_above(grasp, above[2]):
+        if not self._is_above(grasp, top, above[2]):
             yield from self._to(lambda: above, grasp.axes, _OPEN, 0.02, 0.12, 80)
         yield from self._to(lambda: grasp.point, grasp.axes, _OPEN, 0.007, 0.06, 45)
         for _ in range(_CLOSING):
@@ -104,11 +106,12 @@ class Expert:
         yield from self._to(lambda: up, grasp.axes, _CLOSED, 0.03, 0.06, 40)
         return grasp.is_there or bool(self._scene.position(thing)[2] > before + _LIFTED)
 
-    def _is_above(self, grasp: Grasp, height: float) -> bool:
-        """Whether the hand is over a grasp already, no higher than that."""
+    def _is_above(self, grasp: Grasp, top: float, height: float) -> bool:
+        """Whether the hand is over a grasp already, no higher than that, and no finger stands on the thing."""
         off, turn = self._scene.tool - grasp.point, _turn(grasp.axes, self._scene.tool_axes)
         near = np.linalg.norm(off[:2]) < _ABOVE and np.linalg.norm(turn) < _ABOVE_TURN
-        return bool(near and -_ABOVE < off[2] < height - grasp.point[2])
+        between = abs(off @ grasp.axes[:, 0]) < _BETWEEN or self._scene.tool[2] > top + _CLEAR
+        return bool(near and between and -_ABOVE < off[2] < height - grasp.point[2])
 
     def _carry(self, thing: str, target: str, grasp: Grasp) -> Motion:
         """Over the middle of a container and down to its edge."""
