@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
 
 from scipy.spatial.transform import Rotation
 
+from fastwam_policy.benchmarks.apart.libero_expert import Expert
+from fastwam_policy.benchmarks.apart.libero_grasps import Grasp
 from fastwam_policy.benchmarks.apart.libero_placements import FARTHEST, shifts
 from fastwam_policy.benchmarks.apart.libero_scene import rotation_vector
 from fastwam_policy.benchmarks.base import MOVED
@@ -203,3 +206,19 @@ def test_the_experts_episodes_to_learn_from(tmp_path):
     assert len(rest["actions"]) < 60
     assert (rest["actions"][:5, 6] == 1).all()
     process.close()
+
+
+@pytest.mark.parametrize(
+    ("tool", "goes_down"),
+    [
+        ((0.0, 0.0, 0.06), True),
+        ((0.012, 0.0, 0.06), False),  # along the closing axis: a finger stands on the thing
+        ((0.0, 0.012, 0.06), True),
+        ((0.012, 0.0, 0.09), True),  # over all of it
+        ((0.0, 0.02, 0.06), False),
+    ],
+)
+def test_the_expert_comes_down_again_where_a_finger_stands_on_the_thing(tool, goes_down):
+    grasp, expert = Grasp(0.0, np.array([0.0, 0.0, 0.03]), 0.0), Expert.__new__(Expert)
+    expert._scene = SimpleNamespace(tool=np.array(tool), tool_axes=grasp.axes)
+    assert expert._is_above(grasp, 0.065, 0.135) == goes_down
