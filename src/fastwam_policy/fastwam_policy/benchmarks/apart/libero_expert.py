@@ -25,6 +25,7 @@ _SLIPPED = 0.03  # m that a thing may move away from the fingers
 _ABOVE, _ABOVE_TURN = 0.015, 0.12  # m and rad: the hand is over a grasp, and goes straight down
 _BETWEEN = 0.006  # m that it may be off where a finger could stand on the thing already
 _CLEAR = 0.015  # m over a thing's top, from where fingers touch nothing yet
+_STUCK, _STUCK_STEPS, _STUCK_NEAR = 0.002, 4, 0.025  # m, steps: a hand that moves no more so near to a grasp closes
 _CARRYING = 0.75  # of the speed, with a bowl in the hand
 _HELD_AT_THE_RIM = ("bowl", "mug")
 _INSIDE = "_contain_region"
@@ -95,9 +96,19 @@ class Expert:
         above = np.append(grasp.point[:2], max(top + 0.07, grasp.point[2] + 0.08))
         if not self._is_above(grasp, top, above[2]):
             yield from self._to(lambda: above, grasp.axes, _OPEN, 0.02, 0.12, 80)
-        yield from self._to(lambda: grasp.point, grasp.axes, _OPEN, 0.007, 0.06, 45)
+        yield from self._until_stuck(grasp, self._to(lambda: grasp.point, grasp.axes, _OPEN, 0.007, 0.06, 45))
         for _ in range(_CLOSING):
             yield self._step(grasp.point, grasp.axes, _CLOSED)
+
+    def _until_stuck(self, grasp: Grasp, motion: Iterator[Vectors]) -> Iterator[Vectors]:
+        """A motion to a grasp, as long as it moves the hand; the thing between the fingers may hold it."""
+        places: list[Vectors] = []
+        for action in motion:
+            places.append(self._scene.tool)
+            near = np.linalg.norm(places[-1] - grasp.point) < _STUCK_NEAR
+            if near and len(places) > _STUCK_STEPS and np.ptp(places[-_STUCK_STEPS:], axis=0).max() < _STUCK:
+                return
+            yield action
 
     def _lift(self, thing: str, grasp: Grasp, height: float) -> Motion:
         """Straight up; False where the thing stays, if it was not in the hand already."""
