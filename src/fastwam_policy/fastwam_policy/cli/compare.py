@@ -15,7 +15,6 @@ from fastwam_policy.common.arguments import (
     number,
     write_figures,
 )
-from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 NAME, GROUP = "compare", "train"
 HELP = "train and evaluate variants alike: hours, resumable"
@@ -44,6 +43,7 @@ def run(given: argparse.Namespace) -> int:
     from fastwam_policy.common.console import PlainConsole
     from fastwam_policy.model.variants import VARIANTS
     from fastwam_policy.training.config import read_config
+    from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
     chosen = given.variant or [*VARIANTS]
     if unknown := [name for name in chosen if name not in VARIANTS]:
