@@ -59,16 +59,15 @@ def map_tasks(
         RunError: it raised something else, or the process of one piece was killed again and again.
     """
     waiting = list(pieces)
-    count = min(where.workers or os.cpu_count() or 1, len(waiting))
     if where.ray and waiting:
         from fastwam_policy.common.ray_cluster import on_ray
 
         yield from on_ray(function, waiting, where.ray)
-    elif count > 1:
-        yield from _in_processes(function, waiting, count)
-    else:
+    elif where == THIS_PROCESS:
         for piece in waiting:
             yield from _results(function, piece)
+    else:  # for one piece, too: in this process it could have another number of threads, and so other sums
+        yield from _in_processes(function, waiting, min(where.workers or os.cpu_count() or 1, len(waiting)))
 
 
 def blocks(items: Sequence[Item], where: Where, size: int) -> list[Sequence[Item]]:
