@@ -40,3 +40,8 @@ def stuck_at(node, number, folder):
         time.sleep(600.0)
     yield number, 1
     yield number, 2
+
+
+def process():
+    """Its number."""
+    return os.getpid()

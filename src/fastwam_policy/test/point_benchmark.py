@@ -47,6 +47,9 @@ class PointBenchmark:
             return None
         return Noop(INTERFACE) if source == NOOP else load_policy(source, {"mode": mode} if mode else {})
 
+    def check(self, info, source):
+        INTERFACE.check(info, source)
+
     def expert_identity(self):
         return "1"
 
@@ -80,6 +83,28 @@ class Center:
 
     def close(self):
         pass
+
+
+class NotFinite(Center):
+    """As its name says."""
+
+    def infer(self, observation):
+        chunk = super().infer(observation)
+        return replace(chunk, actions=chunk.actions * np.nan)
+
+
+class Failing(Center):
+    """As its name says."""
+
+    def infer(self, observation):
+        raise KeyError("boom")
+
+
+class Misnamed(Center):
+    """Its columns have other names."""
+
+    def infer(self, observation):
+        return replace(super().infer(observation), names=["x", "y"])
 
 
 class Remembering(Center):

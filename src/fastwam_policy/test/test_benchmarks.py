@@ -182,6 +182,39 @@ def test_an_interrupted_run_goes_on(benchmark, tmp_path, capsys):
         Results(tmp_path, about)
 
 
+def test_what_is_not_as_it_was_written_is_left_alone(benchmark, tmp_path):
+    folder, about, tasks = tmp_path / "out", how(benchmark, "noop"), benchmark.tasks(["near"])
+    run(benchmark, Results(folder, about), tasks, 1, where=THIS_PROCESS)
+    file = folder / EPISODES
+    good = file.read_bytes()
+    damaged = b"\n".join([*good.split(b"\n")[:2], 20 * b"\0", b"\xff\xfe" + good[:30]])
+    for content, message in (
+        (damaged, r"episodes.jsonl, line 3 holds no episode: remove the line to play that episode again"),
+        (b'{"episode_index": 0}\n{"episode_index": 1}', "was not written by benchmark; name another output folder"),
+        (b"text without an end", "was not written by benchmark"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match=message):
+            Results(folder, about)
+        assert file.read_bytes() == content
+    file.write_bytes(b"\n".join([*good.split(b"\n")[:2], b"\xff\xfe" + good[:30]]))
+    assert len(Results(folder, about).of(tasks, 1)) == 1, "the end of the last line is missing"
+    assert file.read_bytes() == b"\n".join(good.split(b"\n")[:2]) + b"\n"
+    file.write_bytes(b"")  # a full disk
+    Results(folder, about)
+    assert file.read_bytes() == good[: good.index(b"\n") + 1]
+
+
+def test_a_policy_that_fails_is_named(benchmark, tmp_path):
+    for name, message in (
+        ("NotFinite", "the policy center gave actions that are not finite"),
+        ("Failing", "the policy center failed: KeyError: 'boom'"),
+        ("Misnamed", "the policy center failed: ValueError: .* is not in list"),
+    ):
+        with pytest.raises(RunError, match=message):
+            list(play(jobs_of(benchmark, tmp_path, CENTER.replace("Center", name))))
+
+
 @pytest.mark.nodes
 def test_several_processes_share_the_tasks(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent)  # the other processes must find it
@@ -328,10 +361,12 @@ def test_our_simulator_in_the_same_frame(tmp_path, monkeypatch, capsys):
         (["chess", "noop"], "argument benchmark: invalid choice"),
         (["sim", "noop", "--suite", "silk"], "--suite silk: Simulated R1 Lite has none, objects, full"),
         (["sim", "noop", "--tasks", "0-3"], "--tasks 2: the last task is 1"),
-        (["sim", "noop", "--tasks", "3-1"], "argument --tasks: must be numbers such as 0,3-5, got '3-1'"),
+        (["sim", "noop", "--tasks", "3-1"], "argument --tasks: must be numbers below 100000 such as 0,3-5, got '3-1'"),
+        (["sim", "noop", "--tasks", "0-3000000000"], "must be numbers below 100000 such as 0,3-5, got '0-3000000000'"),
+        (["sim", "noop", "--json", "kept/episodes.jsonl"], "such a file keeps episodes, and would be lost"),
         (["sim", "noop", "--protocol", "openpi"], "--protocol is for libero and libero-pro, not for sim"),
         (["sim", "noop", "--blind"], "--blind: noop looks at no pictures anyway"),
-        (["libero", "noop"], "FASTWAM_LIBERO_PYTHON: /nowhere: no such file"),
+        (["libero", "noop"], "FASTWAM_LIBERO_PYTHON: /nowhere: no such program"),
         (["libero", "noop", "--robot", __file__], "--robot is for sim, not for libero"),
     ],
 )

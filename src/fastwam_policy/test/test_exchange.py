@@ -199,6 +199,14 @@ def text_weights(tmp_path):
     return "--text-encoder", tmp_path / "umt5.pth", "--tokenizer", tmp_path / "tokenizer"
 
 
+def test_what_is_missing_for_the_instruction_is_said_before_anything_is_written(tmp_path, text_weights, capsys):
+    assert import_(tmp_path / "bundle", "--text-encoder", "/no/such.pth", *text_weights[2:]) == 2
+    assert "/no/such.pth: no such file or folder" in capsys.readouterr().err
+    assert import_(tmp_path / "bundle", "--instruction", "  ") == 2
+    assert "argument --instruction: must be a sentence" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_prompts_are_embedded_into_a_bundle(tmp_path, text_weights):
     assert import_(tmp_path / "bundle", *text_weights) == 0
     (tmp_path / "tasks.txt").write_text("fold the towel\n\nfold\n")

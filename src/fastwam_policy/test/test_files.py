@@ -1,6 +1,7 @@
 """Folders for one command at a time, a full disk that is called so, and workers that end with their parent."""
 
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastwam_policy.common.files import alone_in, naming_a_full_disk
+from fastwam_policy.common.files import alone_in, naming_a_full_disk, write_text
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 from .waiting import PATIENCE, until
@@ -33,6 +34,19 @@ def test_a_folder_is_free_again_when_its_holder_is_killed(tmp_path):
     with alone_in(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_what_could_not_be_written_is_not_in_the_way(tmp_path, monkeypatch):
+    write_text(tmp_path / "a.json", "old")
+    (tmp_path / "a.tmp").write_text("somebody's")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        write_text(tmp_path / "a.json", "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": "old", "a.tmp": "somebody's"}
 
 
 def test_an_error_on_a_full_disk_is_called_so(tmp_path, monkeypatch):

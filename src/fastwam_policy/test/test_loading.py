@@ -1,5 +1,7 @@
 """Where policies come from, what is refused, and what the public interface costs to import."""
 
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +11,7 @@ import pytest
 
 import fastwam_policy
 from fastwam_policy.policies.base import CameraInput, Channel, PolicyInfo
-from fastwam_policy.policies.loading import inspect_policy, load_policy, policy_identity
+from fastwam_policy.policies.loading import inspect_policy, load_policy, policy_identity, policy_key
 from fastwam_policy.policies.robot_check import check_instruction, check_robot
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -33,6 +35,28 @@ def test_a_bundle_says_what_it_is_before_and_after_it_is_loaded(random_bundle):
     assert len(info.identity.sha256) == 64
     check_robot(info, ROBOT, "bundle")
     policy.close()
+
+
+def test_results_belong_to_all_that_actions_depend_on(random_bundle, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(random_bundle, own)
+    before, sha = policy_key(inspect_policy(own), own), inspect_policy(own).identity.sha256
+    assert before == policy_key(inspect_policy(random_bundle), random_bundle), "wherever it lies"
+    assert before.startswith(sha)
+    policy, statistics = own / "policy.yaml", own / "dataset_stats.json"
+    seen = {before}
+    policy.write_text("# a remark\n" + policy.read_text().replace("name: random_tiny", "name: other"))
+    assert policy_key(inspect_policy(own), own) == before, "its name changes nothing"
+    text = policy.read_text()
+    policy.write_text(re.sub("(?m)^denoise_steps: .*$", "denoise_steps: 7", text))
+    assert policy.read_text() != text
+    seen.add(policy_key(inspect_policy(own), own))
+    statistics.write_text(statistics.read_text() + " ")
+    seen.add(policy_key(inspect_policy(own), own))
+    (own / "vae" / "config.json").write_text((own / "vae" / "config.json").read_text() + " ")
+    seen.add(policy_key(inspect_policy(own), own))
+    assert len(seen) == 4
+    assert inspect_policy(own).identity.sha256 == sha, "of the weights alone"
 
 
 def test_a_class_of_a_file_or_a_module(monkeypatch):

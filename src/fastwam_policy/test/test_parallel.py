@@ -1,6 +1,7 @@
 """Pieces of work give the same wherever they run, and a killed process loses and doubles nothing."""
 
 import importlib
+import os
 import socket
 import subprocess
 import sys
@@ -27,6 +28,12 @@ def test_a_piece_whose_process_was_killed_is_done_again_and_nothing_comes_twice(
     assert len(list(tmp_path.iterdir())) == 1, "nothing was killed"
     assert sorted(found) == sorted(map_tasks(pieces.countdown, given, THIS_PROCESS))
     assert caplog.messages == ["a worker process was killed; its work is begun again"]
+
+
+def test_one_piece_alone_has_a_process_too(pieces):
+    """In this one it could have another number of threads, and so other sums."""
+    assert list(map_tasks(pieces.process, [()], Where())) != [os.getpid()]
+    assert list(map_tasks(pieces.process, [()], THIS_PROCESS)) == [os.getpid()]
 
 
 def test_a_piece_that_always_kills_its_process_is_an_error(pieces, tmp_path):

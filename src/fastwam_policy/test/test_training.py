@@ -1,5 +1,6 @@
 """From a dataset to a bundle: statistics, samples, initial weights, the trainer and its restart."""
 
+import io
 import json
 import os
 import shutil
@@ -15,8 +16,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from fastwam_policy.cli.compare import VARIANTS
 from fastwam_policy.cli.main import main
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import alone_in
@@ -24,6 +27,7 @@ from fastwam_policy.common.parallel import THIS_PROCESS
 from fastwam_policy.data.lerobot_layout import INTERVENTION
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode
+from fastwam_policy.model import variants
 from fastwam_policy.model.checkpoint import load_weights, read_tensors
 from fastwam_policy.model.config import PRESETS
 from fastwam_policy.model.fastwam import FastWam
@@ -598,7 +602,7 @@ def test_wrong_entries_are_named(data, capsys):
 @pytest.mark.slow
 def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path):
     pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
-    from fastwam_policy.benchmarks.compare import compare, table
+    from fastwam_policy.benchmarks.compare import compare, tables
     from fastwam_policy.benchmarks.sim import Sim
 
     config, benchmark = configuration(data, steps=1), Sim(time_limit=0.3)
@@ -620,18 +624,50 @@ def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path
         for training in row["trainings"]:
             for episode, success in zip(training["episodes"], done, strict=True):
                 episode["success"] = success
-    assert list(table(rows[:2]).columns[4].cells) == ["-", "-100 (-100 to -100)"]
-    some = compare(config, tmp_path / "out", benchmark, tasks, 2, ("joint", "fastwam"), 1, where=THIS_PROCESS)
+    assert list(tables(rows[:2])[0].columns[3].cells) == ["-", "-100 (-100 to -100)"]
+    for shown in tables(rows):
+        printed = io.StringIO()
+        Console(file=printed, width=80).print(shown)
+        assert "…" not in printed.getvalue(), "a pipe has 80 columns"
+    asked = ("joint", "fastwam", "joint")
+    some = compare(config, tmp_path / "out", benchmark, tasks, 2, asked, 1, where=THIS_PROCESS)
     assert [row["variant"] for row in some] == ["joint", "fastwam"], "in this order: differences are from the first"
 
 
 def test_a_variant_that_there_is_not_is_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["compare", str(CONFIG), str(tmp_path / "out"), "--variant", "fastwam", "--variant", "wan"])
-    expected = (
-        "--variant: must be one of fastwam, fastwam_no_video, behaviour_cloning, joint, idm, optional_idm, got 'wan'"
-    )
-    assert expected in capsys.readouterr().err
+    assert "--variant: invalid choice: 'wan'" in capsys.readouterr().err
+    assert tuple(variants.VARIANTS) == VARIANTS
+
+
+def test_what_cannot_be_compared_is_said_before_any_training(data, tmp_path):
+    pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+    from fastwam_policy.benchmarks.compare import compare
+    from fastwam_policy.benchmarks.libero import INTERFACE
+    from fastwam_policy.benchmarks.sim import Sim
+
+    class Other(Sim):
+        def check(self, info, source):
+            INTERFACE.check(info, source)
+
+    config, out = configuration(data, steps=1), tmp_path / "out"
+    fold, cube = Sim().tasks(["objects"])
+    done = configuration(data, start_from=str(tmp_path / "earlier"), steps=1)
+    (tmp_path / "earlier" / "fastwam" / "0" / "bundle").mkdir(parents=True)
+    (tmp_path / "earlier" / "fastwam" / "0" / "bundle" / "model.safetensors").touch()
+    for asked, benchmark, task, message in (
+        (config, Sim(), cube, "the datasets have no episode of the tasks below"),
+        (config, Other(), fold, "what is trained does not fit"),
+        (done, Sim(), fold, "start_from: .*earlier/joint/0/bundle: neither a bundle"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compare(asked, out, benchmark, [task], 1, ("fastwam", "joint"), where=THIS_PROCESS)
+    (out / "joint" / "0").mkdir(parents=True)
+    (out / "joint" / "0" / "training.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    with pytest.raises(ConfigError, match="was begun with another configuration"):
+        compare(config, out, Sim(), [fold], 1, ("fastwam", "joint"), where=THIS_PROCESS)
+    assert not (out / "fastwam").exists()
 
 
 def test_a_comparison_goes_on_from_an_earlier_one(data, tmp_path):
@@ -641,7 +677,7 @@ def test_a_comparison_goes_on_from_an_earlier_one(data, tmp_path):
     config = configuration(data, start_from=str(tmp_path), seed=4)
     own = of_variant(config, "idm", 1)
     assert (own.policy.variant, own.start_from, own.seed) == ("idm", tmp_path / "idm" / "1" / "bundle", 5)
-    assert of_variant(config, "joint", 1).start_from == tmp_path
+    assert of_variant(config, "joint", 1).start_from == tmp_path / "joint" / "1" / "bundle", "which is not there"
 
 
 def test_the_bundle_holds_the_averaged_weights(data, tmp_path):

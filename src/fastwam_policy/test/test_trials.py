@@ -106,7 +106,7 @@ def test_a_session_of_another_version_is_read(tmp_path):
 def test_bundles_are_checked_before_anything_starts(random_bundle, tmp_path):
     settings = with_policies(TWO, [str(random_bundle)], ROBOT)
     assert settings.policies == (str(random_bundle),)
-    assert re.fullmatch(r"sha256 [0-9a-f]{64}", settings.weights[0])
+    assert re.fullmatch(r"sha256 [0-9a-f]{64} [0-9a-f]{12}", settings.weights[0])
     with pytest.raises(ConfigError, match="does not know the instruction 'dance', but: .*fold the towel"):
         with_policies(replace(TWO, instruction="dance"), [str(random_bundle)], ROBOT)
     with pytest.raises(ConfigError, match="not a policy bundle"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fastwam_policy.policies.base import Policy
+from fastwam_policy.policies.base import Policy, PolicyInfo
 
 NOOP, EXPERT = "noop", "expert"
 """Policies that every benchmark, or some, bring along: one that does nothing, and one that knows the scene."""
@@ -145,6 +145,9 @@ class Benchmark(Protocol):
         Raises:
             ConfigError: it does not, or there is no such policy.
         """
+
+    def check(self, info: PolicyInfo, source: str) -> None:
+        """ConfigError with a line for each thing that such a policy, of that source, needs and this does not have."""
 
     def expert_identity(self) -> str:
         """Hash of what EXPERT is; empty where there is none."""

@@ -20,7 +20,7 @@ from fastwam_policy.common.settings import Uncompared
 from fastwam_policy.data.body import WHOLE, Body
 from fastwam_policy.data.filling import fill
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
-from fastwam_policy.policies.loading import inspect_policy
+from fastwam_policy.policies.loading import inspect_policy, policy_key
 
 LIBERO = libero("fastwam")
 BODY = Body.plain(
@@ -50,7 +50,7 @@ class LiberoSettings:
         first_seed: of episode 0; episode i uses first_seed + i. Evaluations use those below 1000.
         policy: source of the policy that drives until a random moment; the expert takes over where that has led
             (DAgger). Empty: the expert from the start.
-        policy_sha256: of its weights, or its source where that is not known; :func:`collect` fills it in.
+        policy_sha256: hashes of it, or its source where they are not known; :func:`collect` fills it in.
         picture_every: steps from one picture to the next, which is repeated until then: pictures are what takes time.
     """
 
@@ -82,7 +82,7 @@ def collect(
         info = inspect_policy(policy)
         INTERFACE.check(info, policy)
         check_instructions(info, tasks, policy)
-        settings = replace(settings, policy_sha256=info.identity.sha256 or policy)
+        settings = replace(settings, policy_sha256=policy_key(info, policy) or policy)
     with alone_in(folder):
         claim(folder, "collect_libero", settings)
         dataset = Dataset(folder, BODY, round(INTERFACE.fps), "v3.0")

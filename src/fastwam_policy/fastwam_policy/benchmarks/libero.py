@@ -10,18 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from fastwam_policy.benchmarks import apart
-from fastwam_policy.benchmarks.base import EXPERT, MOVED, Episode, Published, SimulatorDiedError, Task
+from fastwam_policy.benchmarks.base import EXPERT, MOVED, Episode, Published, Task
 from fastwam_policy.benchmarks.lockstep import Interface, LockstepTask
-from fastwam_policy.benchmarks.simulator import SimulatorProcess, environment_python
-from fastwam_policy.common.failure import RunError
+from fastwam_policy.benchmarks.simulator import SimulatorProcess, about_tasks, started
 from fastwam_policy.common.files import sha256
-from fastwam_policy.policies.base import Channel, Pixels, Policy
+from fastwam_policy.policies.base import Channel, Pixels, Policy, PolicyInfo
 
 _PLACE = "apart.libero_env:Libero"
 # One thread each: several run side by side. EGL renders without a display. No paths of another LIBERO.
@@ -116,12 +114,16 @@ class Libero:
     def tasks(self, suites: Sequence[str]) -> list[Task]:
         """See :class:`Benchmark`."""
         folders = {suite: suite.removesuffix(MOVED) for suite in suites}
-        found = _tasks(environment_python("libero"), tuple(dict.fromkeys(folders.values())))
+        found = _tasks(tuple(dict.fromkeys(folders.values())))
         return [Task(suite, k, *about, told=True) for suite in suites for k, about in enumerate(found[folders[suite]])]
 
     def policy(self, source: str, mode: str = "") -> Policy | None:
         """See :class:`Benchmark`."""
         return None if source == EXPERT else INTERFACE.policy(source, mode)
+
+    def check(self, info: PolicyInfo, source: str) -> None:
+        """See :class:`Benchmark`."""
+        INTERFACE.check(info, source)
 
     def expert_identity(self) -> str:
         """See :class:`Benchmark`."""
@@ -163,14 +165,11 @@ def opened(task: Task, rules: Rules, log: Path, *, look: bool, place: str = _PLA
     Raises:
         RunError: it does not start.
     """
-    process = SimulatorProcess(environment_python("libero"), place, log, _ENVIRONMENT)
-    try:
-        process.ask(
-            "open", suite=task.suite.removesuffix(MOVED), task=task.number, seed=rules.seed, settle=rules.settle,
-            size=rules.size, look=look, seed_each=rules.seed_each, things_moved=task.suite.endswith(MOVED),
-        )  # fmt: skip
-    except SimulatorDiedError as error:
-        raise RunError(f"LIBERO does not start: {error}") from None
+    process, _ = started(
+        "libero", "LIBERO", place, log, _ENVIRONMENT, "open", suite=task.suite.removesuffix(MOVED), task=task.number,
+        seed=rules.seed, settle=rules.settle, size=rules.size, look=look, seed_each=rules.seed_each,
+        things_moved=task.suite.endswith(MOVED),
+    )  # fmt: skip
     return process
 
 
@@ -180,12 +179,5 @@ def _kind(suite: str) -> int:
 
 
 @cache
-def _tasks(python: Path, suites: tuple[str, ...]) -> dict[str, list[tuple[str, int]]]:
-    with TemporaryDirectory() as folder:
-        process = SimulatorProcess(python, _PLACE, Path(folder) / "log", _ENVIRONMENT)
-        try:
-            return dict(process.ask("tasks", suites=list(suites))["tasks"])
-        except SimulatorDiedError as error:
-            raise RunError(f"LIBERO does not start: {error}") from None
-        finally:
-            process.close()
+def _tasks(suites: tuple[str, ...]) -> dict[str, list[tuple[str, int]]]:
+    return dict(about_tasks("libero", "LIBERO", _PLACE, _ENVIRONMENT, suites=list(suites))["tasks"])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastwam_policy.benchmarks.base import NOOP, Episode, Task
 from fastwam_policy.benchmarks.simulator import SimulatorProcess
+from fastwam_policy.common.failure import RunError
 from fastwam_policy.data.video import write_video
 from fastwam_policy.policies.base import (
     ActionChunk,
@@ -217,10 +218,18 @@ class LockstepTask:
         earlier = tuple(min(frames, key=lambda frame: abs(frame.stamp_ns - stamp)) for stamp in ages)
         observation = Observation(now.stamp_ns, now.images, now.joints, self._instruction, None, earlier)
         begin = time.perf_counter()
-        chunk = policy.infer(observation)
+        try:
+            chunk = policy.infer(observation)
+            order = [chunk.names.index(channel.name) for channel in self._interface.action]
+            rows = np.ascontiguousarray(chunk.actions[:, order], np.float64)
+        except (ConfigError, RunError, OSError):
+            raise
+        except Exception as error:
+            raise RunError(f"the policy {policy.info.name} failed: {type(error).__name__}: {error}") from error
         played.inference_ms.append(1e3 * (time.perf_counter() - begin))
-        order = [chunk.names.index(channel.name) for channel in self._interface.action]
-        return np.ascontiguousarray(chunk.actions[:, order], np.float64)
+        if not np.isfinite(rows).all():
+            raise RunError(f"the policy {policy.info.name} gave actions that are not finite")
+        return rows
 
     def _frame(self, observed: dict[str, Any], steps: int) -> Frame:
         names = [channel.name for channel in self._interface.state]

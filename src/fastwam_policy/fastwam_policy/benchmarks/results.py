@@ -12,11 +12,13 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from fastwam_policy.benchmarks.base import Episode, Task
+from fastwam_policy.common.files import write_text
 from fastwam_policy.common.settings import Uncompared, changes
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 EPISODES, BLIND_EPISODES = "episodes.jsonl", "episodes_blind.jsonl"
 _EPISODE = TypeAdapter(Episode)  # fields of other versions are ignored
+_ANOTHER = "name another output folder"
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class How:
 
     Attributes:
         benchmark: its name.
-        policy: hash of the weights, or what takes its place.
+        policy: hashes of it, or what takes their place.
         protocol: all else that changes the results.
         source: where the policy was loaded from.
         blind: it saw the mean of its training pictures instead of what there was.
@@ -59,10 +61,9 @@ class Results:
         if self.file.exists():
             self._read()
         elif folder.is_dir() and any(folder.iterdir()) and not (how.blind and (folder / EPISODES).exists()):
-            raise ConfigError(f"{folder} is not empty and was not written by benchmark: name another with --output")
+            raise ConfigError(f"{folder} is not empty and was not written by benchmark; {_ANOTHER}")
         else:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._append({"how": asdict(how)})
+            self._begin()
 
     def add(self, episode: Episode) -> None:
         """Keep an episode: from now on it is done."""
@@ -80,6 +81,10 @@ class Results:
         done = {key for key, episode in self._episodes.items() if not episode.broken}
         return [trial for trial in range(_count(task, trials)) if (task.suite, task.number, trial) not in done]
 
+    def _begin(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.file, json.dumps({"how": asdict(self.how)}) + "\n")
+
     def _append(self, line: dict[str, Any]) -> None:
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -87,23 +92,30 @@ class Results:
             os.fsync(file.fileno())
 
     def _read(self) -> None:
-        text = self.file.read_text(encoding="utf-8", errors="replace")
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:  # the end of a line that was being written
-            os.truncate(self.file, len(whole.encode()))
-        lines = whole.splitlines()
+        *lines, unfinished = self.file.read_bytes().split(b"\n")
+        if not lines and not unfinished:  # the disk was full when it began
+            self._begin()
+            return
         try:
             before = json.loads(lines[0])["how"]
-            episodes = [_EPISODE.validate_json(line) for line in lines[1:]]
-        except (IndexError, KeyError, TypeError, ValueError) as error:
-            why = str(error).splitlines()[0]
-            raise ConfigError(f"{self.file}: cannot be read: {why}; name another folder with --output") from None
+        except (IndexError, KeyError, TypeError, ValueError):
+            raise ConfigError(f"{self.file} was not written by benchmark; {_ANOTHER}") from None
         if changed := list(changes(before, self.how)):
             raise ConfigError(
                 f"{self.folder} was begun with other settings:\n  " + "\n  ".join(changed) + "\n"
-                "Restore them to continue, or name another folder with --output"
+                f"Restore them to continue, or {_ANOTHER}"
             )
-        self._episodes = {episode.key: episode for episode in episodes}
+        for number, line in enumerate(lines[1:], start=2):
+            try:
+                episode = _EPISODE.validate_json(line)
+            except ValueError:
+                raise ConfigError(
+                    f"{self.file}, line {number} holds no episode: remove the line to play that episode again, or "
+                    f"{_ANOTHER}"
+                ) from None
+            self._episodes[episode.key] = episode
+        if unfinished:  # the end of a line that was being written
+            os.truncate(self.file, self.file.stat().st_size - len(unfinished))
 
 
 def _count(task: Task, trials: int | None) -> int:

@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from fastwam_policy.benchmarks.base import Episode, Published, SimulatorDiedError, Task
+from fastwam_policy.benchmarks.base import Episode, Published, Task
 from fastwam_policy.benchmarks.lockstep import Interface, LockstepTask
-from fastwam_policy.benchmarks.simulator import SimulatorProcess, environment_python
-from fastwam_policy.common.failure import RunError
-from fastwam_policy.policies.base import Channel, Pixels, Policy
+from fastwam_policy.benchmarks.simulator import about_tasks, started
+from fastwam_policy.policies.base import Channel, Pixels, Policy, PolicyInfo
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 _PLACE = "apart.robotwin_env:RoboTwin"
@@ -79,7 +77,7 @@ class RoboTwin:
         """See :class:`Benchmark`."""
         if not self.assets and _RANDOMIZED in suites:
             raise ConfigError(f"--suite {_RANDOMIZED} needs --assets: {_ASSETS}")
-        known = _tasks(environment_python("robotwin"))
+        known = _tasks()
         names = known["limits"] if self.assets else known["standin"]
         return [Task(suite, number, name, _TRIALS) for suite in suites for number, name in enumerate(names)]
 
@@ -87,22 +85,23 @@ class RoboTwin:
         """See :class:`Benchmark`."""
         return INTERFACE.policy(source, mode)
 
+    def check(self, info: PolicyInfo, source: str) -> None:
+        """See :class:`Benchmark`."""
+        INTERFACE.check(info, source)
+
     def expert_identity(self) -> str:
         """See :class:`Benchmark`; RoboTwin's own has no actions that a policy could have."""
         return ""
 
     def open(self, task: Task, policy: Policy | None, log: Path, *, film: bool) -> LockstepTask:
         """See :class:`Benchmark`. Which seeds the expert solves is kept beside `log`."""
-        process = SimulatorProcess(environment_python("robotwin"), _PLACE, log, _ENVIRONMENT)
         scenes = "" if self.assets else "standin_"
         seeds = log.parent.absolute() / f"seeds_{scenes}{task.suite}_{task.instruction}.jsonl"
-        try:
-            opened = process.ask(
-                "open", setting=task.suite, task=task.instruction, seeds=str(seeds),
-                assets=str(self.assets.absolute()) if self.assets else "", planner="curobo" if self.assets else "mplib",
-            )  # fmt: skip
-        except SimulatorDiedError as error:
-            raise RunError(f"RoboTwin does not start: {error}") from None
+        process, opened = started(
+            "robotwin", "RoboTwin", _PLACE, log, _ENVIRONMENT, "open", setting=task.suite, task=task.instruction,
+            seeds=str(seeds), assets=str(self.assets.absolute()) if self.assets else "",
+            planner="curobo" if self.assets else "mplib",
+        )  # fmt: skip
         return LockstepTask(process, task, INTERFACE, policy, _REPLAN, opened["limit"])
 
     def remarks(self, episodes: Sequence[Episode]) -> list[str]:
@@ -111,12 +110,5 @@ class RoboTwin:
 
 
 @cache
-def _tasks(python: Path) -> dict[str, Any]:
-    with TemporaryDirectory() as folder:
-        process = SimulatorProcess(python, _PLACE, Path(folder) / "log", _ENVIRONMENT)
-        try:
-            return process.ask("tasks")
-        except SimulatorDiedError as error:
-            raise RunError(f"RoboTwin does not start: {error}") from None
-        finally:
-            process.close()
+def _tasks() -> dict[str, Any]:
+    return about_tasks("robotwin", "RoboTwin", _PLACE, _ENVIRONMENT)

@@ -15,7 +15,7 @@ from fastwam_policy.benchmarks.results import How, Results
 from fastwam_policy.common.parallel import Where, blocks, map_tasks
 from fastwam_policy.common.progress import counted
 from fastwam_policy.policies.base import Policy, PolicyInfo
-from fastwam_policy.policies.loading import policy_identity
+from fastwam_policy.policies.loading import policy_key
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 LOG = "simulator.log"
@@ -67,7 +67,7 @@ def how(benchmark: Benchmark, source: str, *, blind: bool = False, mode: str = "
         key = NOOP
     else:
         # A served policy may not say which weights it has; then its address stands for them.
-        key = policy_identity(policy, source)["sha256"] or source
+        key = policy_key(policy.info, source) or source
     return How(benchmark.name, key, benchmark.protocol(), source, blind, mode)
 
 
@@ -80,12 +80,17 @@ def ready_policy(benchmark: Benchmark, source: str, blind: bool = False, mode: s
 
 def check_instructions(info: PolicyInfo, tasks: Sequence[Task], source: str) -> None:
     """ConfigError with all instructions of these tasks that a policy does not know, a line each."""
-    told = dict.fromkeys(" ".join(task.instruction.split()) for task in tasks if task.told)
-    if unknown := [text for text in told if info.instructions is not None and text not in info.instructions]:
+    if unknown := unknown_instructions(info, tasks):
         raise ConfigError(
             f"{source} does not know the instructions below. Write them into a file, and it into the bundle with "
             "`fastwam encode-prompt BUNDLE --file FILE`:\n" + "\n".join(unknown)
         )
+
+
+def unknown_instructions(info: PolicyInfo, tasks: Sequence[Task]) -> list[str]:
+    """Those of these tasks that a policy does not know, each once."""
+    told = dict.fromkeys(" ".join(task.instruction.split()) for task in tasks if task.told)
+    return [text for text in told if info.instructions is not None and text not in info.instructions]
 
 
 def run(

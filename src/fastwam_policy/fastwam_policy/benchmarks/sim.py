@@ -55,7 +55,7 @@ class Sim:
         settings = asdict(EpisodeSettings(time_limit=self.time_limit))
         for name in ("level", "task", "instruction"):
             del settings[name]
-        return settings | {"robot": str(self.robot or "")}
+        return settings | {"robot": RobotConfig.load(self.robot).digest()}
 
     def tasks(self, suites: Sequence[str]) -> list[Task]:
         """See :class:`Benchmark`."""
@@ -70,9 +70,14 @@ class Sim:
         if source == NOOP:
             return _Plan(robot)
         policy = load_policy(source, {"mode": mode} if mode else {})
-        check_robot(policy.info, robot, source)
-        check_rendered(policy.info, robot, source)
+        self.check(policy.info, source)
         return policy
+
+    def check(self, info: PolicyInfo, source: str) -> None:
+        """See :class:`Benchmark`."""
+        robot = RobotConfig.load(self.robot)
+        check_robot(info, robot, source)
+        check_rendered(info, robot, source)
 
     def expert_identity(self) -> str:
         """See :class:`Benchmark`."""

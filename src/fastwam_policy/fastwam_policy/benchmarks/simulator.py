@@ -7,12 +7,14 @@ a class of the folder `apart`, isolated (`-I`) from this one's paths; the two ta
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from select import select
+from tempfile import mkdtemp
 from typing import Any
 
 from fastwam_policy.benchmarks.apart.pipe import receive, send
@@ -35,8 +37,8 @@ def environment_python(name: str) -> Path:
     """
     variable = f"FASTWAM_{name.upper()}_PYTHON"
     chosen = os.environ.get(variable)
-    if chosen and not Path(chosen).is_file():
-        raise ConfigError(f"{variable}: {chosen}: no such file")
+    if chosen and not os.access(chosen, os.X_OK):
+        raise ConfigError(f"{variable}: {chosen}: no such program")
     roots = [place / ".venv-benchmark" / name for place in (Path.cwd(), *_HERE.parents)]
     found = [Path(chosen)] if chosen else [python for root in roots if (python := root / "bin" / "python").is_file()]
     if not found:
@@ -45,6 +47,35 @@ def environment_python(name: str) -> Path:
             f"name its Python in {variable}"
         )
     return found[0]
+
+
+def started(
+    name: str, title: str, place: str, log: Path, environment: Mapping[str, str], question: str, **about: Any
+) -> tuple[SimulatorProcess, dict[str, Any]]:
+    """A simulator with its answer to the first question; one that dies there is started again, once.
+
+    Raises:
+        ConfigError: there is no environment of that `name`.
+        RunError: it does not start.
+    """
+    python, again = environment_python(name), False
+    while True:
+        process = SimulatorProcess(python, place, log, environment)
+        try:
+            return process, process.ask(question, **about)
+        except SimulatorDiedError as error:
+            if again:
+                raise RunError(f"{title} does not start with {python}: {error}") from None
+            again = True
+
+
+def about_tasks(name: str, title: str, place: str, environment: Mapping[str, str], **about: Any) -> dict[str, Any]:
+    """The tasks that a simulator has; errors as of :func:`started`."""
+    folder = Path(mkdtemp(prefix=f"fastwam_{name}_"))  # it stays where its log says why
+    process, found = started(name, title, place, folder / "log", environment, "tasks", **about)
+    process.close()
+    shutil.rmtree(folder)
+    return found
 
 
 class SimulatorProcess:

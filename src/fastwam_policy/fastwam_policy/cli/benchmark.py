@@ -47,7 +47,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def add_tasks(parser: argparse.ArgumentParser) -> None:
     """What :func:`chosen_benchmark` and :func:`chosen_tasks` take, but for `--robot` and the benchmark's name."""
-    parser.add_argument("--suite", action="append", metavar="NAME", help="some of its suites; several may be given")
+    parser.add_argument(
+        "--suite", action="append", metavar="NAME",
+        help="some of its suites, of which a wrong name lists all; several may be given (default: its official ones)",
+    )  # fmt: skip
     parser.add_argument("--tasks", type=numbers, metavar="LIST", help="of each suite, such as 0,3-5; all by default")
     parser.add_argument("--trials", type=number(int, least=1), metavar="N", help="the first N of each task")
     parser.add_argument("--protocol", choices=_PROTOCOLS, help="whose rules for LIBERO (default fastwam)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,7 +36,7 @@ _OURS = {
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("folder", type=Path, help="dataset to write, or to continue")
-    parser.add_argument("--episodes", type=number(int, least=1), default=500)
+    parser.add_argument("--episodes", type=number(int, least=1), default=500, help="in all (default 500)")
     parser.add_argument("--benchmark", choices=["libero"], help="whose expert, and in whose simulator")
     parser.add_argument("--suite", action="append", metavar="NAME", help="of --benchmark (default libero_object)")
     parser.add_argument("--tasks", type=numbers, metavar="LIST", help="of --suite, such as 0,3-5; all by default")
@@ -47,13 +48,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_randomization(parser)
     parser.add_argument(
-        "--noise", type=number(float, least=0),
+        "--noise", type=number(float, least=0, below=10),
         help="rad, of the executed targets (default 0.015); with --benchmark a share of their speed (default 0.3)",
     )  # fmt: skip
-    parser.add_argument("--height", type=_height, default=_OURS["height"], help="of the 16:9 images (default 180)")
+    parser.add_argument("--height", type=_height, default=_OURS["height"], help="of our 16:9 images (default 180)")
     parser.add_argument(
-        "--first-seed", type=number(int, least=0), default=10_000, help="evaluations use seeds below 10000"
-    )
+        "--first-seed", type=number(int, least=0, below=4_000_000_000), default=10_000,
+        help="default 10000: evaluations use those below",
+    )  # fmt: skip
     add_policy(parser, "--policy", default="", about="; it drives first, then the expert takes over (DAgger)")
     parser.add_argument(
         "--takeover", action="store_true",
@@ -76,8 +78,9 @@ def run(given: argparse.Namespace) -> int:
     """Write the episodes that are missing."""
     source = policy_source(given.policy) if given.policy else ""
     failures = (_of_benchmark if given.benchmark else _of_ours)(given, source)
-    print(f"wrote {given.folder}: {given.episodes} episodes; the expert failed on {failures} other seeds")
-    write_figures(given.json, {"folder": str(given.folder), "episodes": given.episodes, "failed_seeds": failures})
+    episodes = json.loads((given.folder / "meta" / "info.json").read_text())["total_episodes"]  # or more than asked for
+    print(f"{given.folder}: {episodes} episodes; the expert failed on {failures} other seeds")
+    write_figures(given.json, {"folder": str(given.folder), "episodes": episodes, "failed_seeds": failures})
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastwam_policy.common.arguments import add_robot, existing_file, number
+from fastwam_policy.common.arguments import add_robot, existing_file, number, sentence
 
 if TYPE_CHECKING:
     from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -81,7 +81,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     official.add_argument("--denoise-steps", type=number(int, least=1), help="default 10")
     official.add_argument("--horizon", type=number(int, least=1), help="steps of a chunk (default 32)")
     official.add_argument("--fps", type=number(float, above=0), help="of those steps (default 15)")
-    official.add_argument("--instruction", help=f"default task (default: {_INSTRUCTION}, or one of the benchmark)")
+    official.add_argument(
+        "--instruction", type=sentence, help=f"default task (default: {_INSTRUCTION}, or one of the benchmark)"
+    )
 
 
 def run(given: argparse.Namespace) -> int:
@@ -92,6 +94,9 @@ def run(given: argparse.Namespace) -> int:
 
     if (given.text_encoder is None) != (given.tokenizer is None):
         raise ConfigError("--text-encoder and --tokenizer go together")
+    needed = (given.text_encoder, given.tokenizer)
+    if missing := [place for place in needed if place is not None and not place.exists()]:
+        raise ConfigError(f"{missing[0]}: no such file or folder")
     robot = RobotConfig.load(given.robot)
     instruction = (_from_lerobot if given.source == "lerobot" else _from_official)(given, robot)
     if given.text_encoder is None:

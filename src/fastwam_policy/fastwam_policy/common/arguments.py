@@ -48,9 +48,9 @@ def numbers(text: str) -> list[int]:
     """Numbers of `0,3-5`, ascending, each once."""
     found: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise argparse.ArgumentTypeError(f"must be numbers such as 0,3-5, got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be numbers below 100000 such as 0,3-5, got {text[:80]!r}")
         found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
     return sorted(found)
 
@@ -97,9 +97,15 @@ def new_folder(text: str) -> Path:
 
 def add_json(parser: argparse.ArgumentParser, about: str = "write the figures as JSON") -> None:
     """`--json`, for :func:`write_figures`."""
+
+    def place(text: str) -> Path:
+        if text.endswith(".jsonl"):
+            raise argparse.ArgumentTypeError(f"{text}: such a file keeps episodes, and would be lost; name a .json")
+        return STDOUT if text == "-" else new_file(text)
+
     parser.add_argument(
         "--json",
-        type=lambda text: STDOUT if text == "-" else new_file(text),
+        type=place,
         metavar="PATH",
         help=f"{about}; - for standard output",
     )

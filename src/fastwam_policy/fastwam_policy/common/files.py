@@ -27,12 +27,16 @@ def write_text(path: Path, text: str) -> None:
     if path.exists() and not path.is_file():  # a device or a pipe, which must not be replaced
         path.write_text(text, encoding="utf-8")
         return
-    unfinished = path.with_suffix(".tmp")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError:  # such as a full disk: what is left of it would be in the way of the next try
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -317,9 +317,9 @@ def claim(folder: Path, writer: str, settings: object) -> None:
     """
     path = folder / "meta" / f"{writer}.txt"
     if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
+        if any(place.is_file() for place in folder.rglob("*")):
             raise ConfigError(f"{folder} is not empty and was not written by {writer}; name another folder")
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     elif any((folder / "meta" / "parts").glob("*")):  # else no episode was written with the others
         lines = (line.partition(": ") for line in path.read_text().splitlines())
         if changed := list(changes({name: value for name, _, value in lines}, settings)):

@@ -60,12 +60,14 @@ class Identity:
         sha256: of the weights, or of what takes their place; empty: not known.
         source: where it was loaded from.
         distilled_from: the policy whose denoise steps it takes in fewer, and in how many; empty: none.
+        settings: hash of all else that its actions depend on; empty: not known.
     """
 
     origin: Origin = "unknown"
     sha256: str = ""
     source: str = ""
     distilled_from: str = ""
+    settings: str = ""
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,12 @@ def policy_identity(policy: Policy, source: str | Path) -> dict[str, str]:
     return _identity(policy.info, str(source))
 
 
+def policy_key(info: PolicyInfo, source: str | Path) -> str:
+    """What results belong to: hashes of all that a policy's actions depend on; empty where they are not known."""
+    identity = _identity(info, str(source))
+    return " ".join(filter(None, (identity["sha256"], identity["settings"])))
+
+
 def _identity(info: PolicyInfo, source: str) -> dict[str, str]:
     identity = {"name": info.name} | asdict(info.identity)
     identity["source"] = identity["source"] or source

@@ -17,7 +17,7 @@ from fastwam_policy.data.filling import fill
 from fastwam_policy.data.lerobot_layout import Version
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim
 from fastwam_policy.policies.base import Policy
-from fastwam_policy.policies.loading import inspect_policy
+from fastwam_policy.policies.loading import inspect_policy, policy_key
 from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.simulation.episode import EpisodeSettings, drive, received
 from fastwam_policy.simulation.evaluate import check_rendered, ready_policy
@@ -58,8 +58,8 @@ class CollectSettings:
             (DAgger). Empty: the expert from the start.
         takeover: the policy drives from the start, which is recorded; where it stalls the expert takes over through the
             bridge and without noise.
-        policy_sha256: of its weights, or its source where that is not known; :func:`collect` fills it in.
-        robot: file that describes the robot, which :func:`collect` fills in; empty for the installed one.
+        policy_sha256: hashes of it, or its source where they are not known; :func:`collect` fills it in.
+        robot: hash of what describes the robot, which :func:`collect` fills in.
         simulated: the simulator's task.
     """
 
@@ -92,12 +92,12 @@ def collect(
         raise ConfigError(f"randomization must be one of {', '.join(LEVELS)}, got {settings.level!r}")
     if settings.takeover and not settings.policy:
         raise ConfigError("takeover: name the policy that the expert takes over from (--policy)")
-    settings = replace(settings, robot=str(robot or ""))
+    settings = replace(settings, robot=RobotConfig.load(robot).digest())
     if settings.policy:
         info = inspect_policy(settings.policy)
         check_robot(info, RobotConfig.load(robot), settings.policy)
         check_rendered(info, RobotConfig.load(robot), settings.policy)
-        settings = replace(settings, policy_sha256=info.identity.sha256 or settings.policy)
+        settings = replace(settings, policy_sha256=policy_key(info, settings.policy) or settings.policy)
     with alone_in(folder):
         claim(folder, "collect", settings)
         about = RobotConfig.load(robot)

@@ -27,7 +27,7 @@ from fastwam_policy.common.settings import Uncompared, changes
 from fastwam_policy.common.statistics import quartiles, success_interval
 from fastwam_policy.data.video import write_video
 from fastwam_policy.policies.base import Pixels, Policy, PolicyInfo
-from fastwam_policy.policies.loading import load_policy, policy_identity
+from fastwam_policy.policies.loading import load_policy, policy_key
 from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.simulation.episode import CAMERA_FPS, EpisodeResult, EpisodeSettings, run_episode
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -72,7 +72,7 @@ def evaluate(
         return map_tasks(_episode_of, [(source, seed, *own) for seed in missing], where)
 
     how = Evaluation(
-        **asdict(settings), policy=result_key(policy, source), seeds=tuple(seeds), mode=mode, robot=str(robot or ""),
+        **asdict(settings), policy=result_key(policy, source), seeds=tuple(seeds), mode=mode, robot=config.digest(),
         denoise_steps=denoise_steps,
     )  # fmt: skip
     return gather(run, how, figures)
@@ -85,8 +85,8 @@ def check_rendered(info: PolicyInfo, robot: RobotConfig, source: str) -> None:
 
 
 def result_key(policy: Policy, source: str) -> str:
-    """What figures belong to: the hash of the weights; where that is not known, this evaluation alone."""
-    return policy_identity(policy, source)["sha256"] or f"{source}, {time.time():.3f}"
+    """What figures belong to: the policy; where it is not known which one it is, this evaluation alone."""
+    return policy_key(policy.info, source) or f"{source}, {time.time():.3f}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +94,11 @@ class Evaluation(EpisodeSettings):
     """How the figures of an evaluation came about.
 
     Attributes:
-        policy: hash of its weights, or what takes its place.
+        policy: hashes of it, or what takes their place.
         seeds: of the episodes.
         mode: way to infer, for a bundle whose variant has several.
         nodes: whether they went through the nodes.
-        robot: file that describes it; empty for the installed one.
+        robot: hash of what describes it.
         denoise_steps: of a bundle; 0 for its own number.
     """
 

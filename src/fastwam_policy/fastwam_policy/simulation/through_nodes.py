@@ -16,7 +16,7 @@ from fastwam_msgs.srv import ResetSimulation
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.processes import processes
 from fastwam_policy.launching.task_rig import TaskRig
-from fastwam_policy.policies.loading import inspect_policy
+from fastwam_policy.policies.loading import inspect_policy, policy_key
 from fastwam_policy.simulation.episode import EpisodeResult, EpisodeSettings
 from fastwam_policy.simulation.evaluate import Evaluation, check_rendered, gather
 from galaxea_r1lite_bridge.robot.config import RobotConfig
@@ -58,9 +58,9 @@ def evaluate_nodes(
     # The latency is what the nodes have, and not the one of the settings.
     info = inspect_policy(source)
     check_rendered(info, RobotConfig.load(robot), source)
-    identity = info.identity.sha256 or f"{source}, {time.time():.3f}"
+    identity = policy_key(info, source) or f"{source}, {time.time():.3f}"
     how = Evaluation(
-        **asdict(settings), policy=identity, seeds=tuple(seeds), nodes=True, robot=str(robot or ""),
+        **asdict(settings), policy=identity, seeds=tuple(seeds), nodes=True, robot=RobotConfig.load(robot).digest(),
         denoise_steps=denoise_steps,
     )  # fmt: skip
     return gather(run, how, figures)

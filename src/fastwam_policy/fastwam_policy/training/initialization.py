@@ -30,6 +30,7 @@ def initialise(model: FastWam, source: Path | None) -> None:
     """
     if source is None:
         return
+    check_start(source)
     try:
         if (source / POLICY_FILE).is_file():
             load_into(model, load_weights(source / Bundle.read_config(source).weights), str(source))
@@ -37,12 +38,21 @@ def initialise(model: FastWam, source: Path | None) -> None:
         tensors: dict[str, Tensor] = {}
         for path in sorted(source.glob("*.safetensors")) if source.is_dir() else [source]:
             tensors |= load_tensors(path)
-        if not tensors:
-            raise ConfigError(f"{source}: neither a bundle nor a folder with .safetensors weights")
         load_into(model.video, tensors, str(source))
     except CheckpointError as error:
         raise ConfigError(str(error)) from None
     model.action.load_state_dict(interpolated(tensors, model.action.state_dict()), strict=False)
+
+
+def is_start(source: Path) -> bool:
+    """Whether there are weights: a bundle, a file, or a folder of `.safetensors` parts."""
+    return source.is_file() or (source / POLICY_FILE).is_file() or any(source.glob("*.safetensors"))
+
+
+def check_start(source: Path | None) -> None:
+    """ConfigError where a training cannot begin from there."""
+    if source is not None and not is_start(source):
+        raise ConfigError(f"start_from: {source}: neither a bundle, nor weights in a file or a folder of .safetensors")
 
 
 def interpolated(video: Mapping[str, Tensor], action: Mapping[str, Tensor]) -> dict[str, Tensor]:

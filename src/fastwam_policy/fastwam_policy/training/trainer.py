@@ -53,7 +53,7 @@ from fastwam_policy.training.checkpoints import finish, newest, put_aside, read_
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.datasets import open_datasets
 from fastwam_policy.training.distillation import Distillation
-from fastwam_policy.training.initialization import initialise
+from fastwam_policy.training.initialization import check_start, initialise
 from fastwam_policy.training.mean_pictures import keep_mean_pictures, mean_pictures
 from fastwam_policy.training.optimizer import make_optimizer
 from fastwam_policy.training.output_folder import (
@@ -184,6 +184,7 @@ class _Trainer:
         )
         self._parts = self.accelerator.num_processes  # of each batch: another training may have been begun with more
         check_output(config, output)
+        check_start(config.start_from)
         _check_teacher(config)
         _check_packages(config)
         if self.accelerator.distributed_type == DistributedType.FSDP:

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from fastwam_policy.common.files import write_json
 from fastwam_policy.common.settings import changes
-from fastwam_policy.policies.loading import inspect_policy
+from fastwam_policy.policies.loading import inspect_policy, policy_key
 from fastwam_policy.policies.robot_check import check_robot
 from galaxea_r1lite_bridge.robot.config import RobotConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -158,7 +158,7 @@ def with_policies(settings: TrialSettings, sources: Sequence[str], robot: RobotC
     for source in sources:
         info = inspect_policy(source, settings.instruction)
         check_robot(info, robot, source)
-        weights.append(f"sha256 {info.identity.sha256 or 'not known'}")
+        weights.append(f"sha256 {policy_key(info, source) or 'not known'}")
     return replace(settings, policies=tuple(sources), weights=tuple(weights))
 
 

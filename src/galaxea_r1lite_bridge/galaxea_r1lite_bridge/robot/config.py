@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from functools import cached_property
@@ -257,6 +258,10 @@ class RobotConfig(StrictModel):
                 arms = ", ".join(self.workspace.arms)
                 raise ValueError(f"cameras.{name}.moves_with: {camera.moves_with} is not one of the arms {arms}")
         return self
+
+    def digest(self) -> str:
+        """Hash of all that the file says and of its URDF: where it is equal, work may be continued."""
+        return hashlib.sha256(self.model_dump_json().encode() + self.urdf_path.read_bytes()).hexdigest()[:12]
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> RobotConfig:

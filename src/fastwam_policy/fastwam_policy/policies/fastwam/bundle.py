@@ -10,6 +10,7 @@ text_embeddings/       one .safetensors for each instruction: context [L, text_d
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -234,7 +235,10 @@ class BundleConfig(StrictModel):
             if before
             else ""
         )
-        return Identity(self.origin, _hash(folder / self.weights), str(folder.resolve()), distilled)
+        plain = self.model_dump(mode="json", exclude_defaults=True, exclude={"name", "description"})
+        files = [folder / STATISTICS_FILE, *sorted(path for path in (folder / "vae").iterdir() if path.is_file())]
+        settings = _hash(*files, begin=json.dumps(plain, sort_keys=True).encode())[:12]
+        return Identity(self.origin, _hash(folder / self.weights), str(folder.resolve()), distilled, settings)
 
 
 @dataclass(frozen=True)
@@ -345,14 +349,15 @@ class Bundle:
         return self.embeddings[prompt]
 
 
-def _hash(weights: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with weights.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise ConfigError(f"{weights}: cannot be read: {error}") from None
+def _hash(*files: Path, begin: bytes = b"") -> str:
+    digest = hashlib.sha256(begin)
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from None
     return digest.hexdigest()
 
 

@@ -14,6 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from fastwam_policy.common.files import require_space
 from fastwam_policy.model.checkpoint import CheckpointError, from_official, load_into, read_tensors
 from fastwam_policy.model.config import ExpertConfig, ModelConfig
 from fastwam_policy.model.fastwam import FastWam
@@ -119,6 +120,7 @@ def import_official(checkpoint: Path, statistics: Path, vae: Path, folder: Path,
         "prompt": {"template": PROMPT_TEMPLATE, "length": _PROMPT_LENGTH, "default_instruction": about.instruction},
     }
     config = validate(policy, BundleConfig, POLICY_FILE)
+    require_space(folder, checkpoint.stat().st_size + vae.stat().st_size, "weights and autoencoder")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(checkpoint, folder / weights)
     shutil.copyfile(statistics, folder / STATISTICS_FILE)
