@@ -34,7 +34,7 @@ _TOGETHER = 20  # episodes of a task, before it is the next one's turn
 _ATTEMPTS = 50  # seeds tried for one episode before it is given up
 _NEXT_SEED = 1_000_000  # between two attempts: episodes and evaluations use seeds below
 _STEPS = 300  # of an episode, at most; the expert needs about 110
-_DRIVES = (6, 160)  # steps that a policy drives: from the first move to an episode that it does not finish
+_DRIVES = (6, 260)  # steps that a policy drives: from its first move to long after it should have been done
 _PUSHED = 0.3  # share of the expert's episodes that begin behind a push
 _LEADS, _PUSHES = (1, 80), (3, 9)  # steps before that push, and of it
 
