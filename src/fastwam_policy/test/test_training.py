@@ -101,7 +101,7 @@ def test_wan_weights_fill_both_experts(tmp_path):
     initialise(model, tmp_path)
     for name, value in model.video.state_dict().items():
         torch.testing.assert_close(value, source.video.state_dict()[name], rtol=0, atol=0)
-    with pytest.raises(ConfigError, match="no such weight file"):
+    with pytest.raises(ConfigError, match="neither a bundle, nor weights"):
         initialise(model, tmp_path / "nothing")
     save_file({"head.head.bias": torch.zeros(3)}, tmp_path / "part.safetensors")
     with pytest.raises(ConfigError, match="missing: blocks"):
