@@ -4,7 +4,9 @@ import importlib
 import io
 import json
 import os
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import av
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from fastwam_policy.benchmarks import simulator
 from fastwam_policy.benchmarks.apart.pipe import receive, send
 from fastwam_policy.benchmarks.base import MOVED, Episode, SimulatorDiedError, Task
 from fastwam_policy.benchmarks.blind import blinded
@@ -150,6 +153,37 @@ def test_a_simulator_that_dies_is_started_again_once(benchmark, tmp_path):
     assert "the simulator died twice: the simulator ended (status 3: " in episodes[1].failure
     assert "out of luck" in episodes[1].failure
     assert "all of it is in" in episodes[1].failure
+
+
+def test_a_simulator_that_dies_while_it_loads_is_started_again_once(tmp_path, monkeypatch):
+    begun = []
+
+    class Dying:
+        def __init__(self, python, place, log, environment):
+            begun.append(self)
+            self.closed = False
+
+        def ask(self, question, **about):
+            if about["what"] == "refused":
+                raise RunError("the simulator refused: no")
+            if len(begun) <= about["what"]:
+                raise SimulatorDiedError("out of memory")
+            return {"ok": question}
+
+        def close(self):
+            self.closed = True
+
+    monkeypatch.setattr(simulator, "SimulatorProcess", Dying)
+    monkeypatch.setenv("FASTWAM_POINT_PYTHON", sys.executable)
+    start = partial(simulator.started, "point", "Point", "a:B", tmp_path / "log", {}, "open")
+    assert start(what=1) == (begun[1], {"ok": "open"})
+    begun.clear()
+    with pytest.raises(RunError, match=f"Point does not start with {sys.executable}: out of memory"):
+        start(what=2)
+    assert len(begun) == 2
+    with pytest.raises(RunError, match="refused: no"):
+        start(what="refused")
+    assert begun[-1].closed
 
 
 def test_an_interrupted_run_goes_on(benchmark, tmp_path, capsys):

@@ -122,6 +122,14 @@ def test_unreadable_files(tmp_path, text, expected):
         RobotConfig.load(path)
 
 
+def test_a_digest_is_of_what_the_file_says(tmp_path, data):
+    """Wherever it lies and however it is written."""
+    assert load(tmp_path, data).digest() == RobotConfig.load().digest()
+    limits = data["groups"]["left_arm"]["limits"]
+    limits["velocity"] = [0.2 for _ in limits["velocity"]]
+    assert load(tmp_path, data).digest() != RobotConfig.load().digest()
+
+
 def test_the_reach_of_a_joint_is_the_hardwares():
     robot = RobotConfig.load()
     assert robot.reach["left_arm"][0].tolist() == [-2.86234670748, 2.86234670748]

@@ -67,6 +67,9 @@ def started(
             if again:
                 raise RunError(f"{title} does not start with {python}: {error}") from None
             again = True
+        except RunError:
+            process.close()
+            raise
 
 
 def about_tasks(name: str, title: str, place: str, environment: Mapping[str, str], **about: Any) -> dict[str, Any]:
