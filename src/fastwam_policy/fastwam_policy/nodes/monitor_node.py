@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 from ament_index_python.packages import get_package_share_directory
 from nav_msgs.msg import Path as PathMessage
 from numpy.typing import NDArray
-from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
@@ -24,8 +24,9 @@ from fastwam_policy.visualization.markers import MarkerFactory
 from fastwam_policy.visualization.scene import ArmGeometry
 from galaxea_r1lite_bridge.execution.plan import Chunk
 from galaxea_r1lite_bridge.execution.reasons import State
-from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedSubscription
+from galaxea_r1lite_bridge.nodes.bounded_subscription import BoundedReader
 from galaxea_r1lite_bridge.nodes.conversions import chunk_from_message, time_message
+from galaxea_r1lite_bridge.nodes.deadline_loop import DeadlineLoop
 from galaxea_r1lite_bridge.nodes.joint_stream import JointReader
 from galaxea_r1lite_bridge.nodes.managed_node import ManagedNode, run
 from galaxea_r1lite_bridge.nodes.parameters import declare_parameters
@@ -51,7 +52,7 @@ class MonitorNode(ManagedNode):
         """Read the parameters and the robot's YAML."""
         share = Path(get_package_share_directory("fastwam_policy"))
         values = declare_parameters(self, share / "config" / "monitor_node.yaml")
-        self._period: float = 1.0 / values["rate"]
+        self._rate: float = values["rate"]
         self._robot = robot = RobotConfig.load(values["robot_config"])
         self._executed_ns = round(1e9 * values["executed_time"])
         self._geometry, self._box = ArmGeometry(robot), np.array(robot.workspace.box)
@@ -73,31 +74,41 @@ class MonitorNode(ManagedNode):
             name: JointReader(self, self._listener, group.feedback, robot.gates[name], _NEWEST)
             for name, group in robot.groups.items()
         }
-        self._inputs = [
-            BoundedSubscription(self, ActionChunk, names.action_chunk, self._on_chunk, 5),
-            BoundedSubscription(self, BridgeStatus, names.bridge_status, self._bridge.store, 10),
-            BoundedSubscription(self, PolicyStatus, names.policy_status, self._on_policy, 10),
+        self._inputs: list[tuple[BoundedReader, Callable[[Any], None]]] = [
+            (BoundedReader(self._listener, kind, self.resolve_topic_name(topic), 1), take)
+            for kind, topic, take in (
+                (BridgeStatus, names.bridge_status, self._bridge.store),
+                (PolicyStatus, names.policy_status, self._on_policy),
+                (ActionChunk, names.action_chunk, self._on_chunk),
+            )
         ]
         self._joints = self.create_publisher(JointState, "joint_states", 10)
         self._markers = self.create_publisher(MarkerArray, names.markers, 10)
         self._paths = {
             arm: self.create_publisher(PathMessage, f"{names.predicted_path}/{arm}", 10) for arm in robot.workspace.arms
         }
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._tickers = [
-            self.create_timer(self._period, self._publish_joints, clock=steady),
-            self.create_timer(_STATUS_PERIOD, self._publish_status, clock=steady),
-        ]
+        self._ticks = 0
+        self._loop = DeadlineLoop(self._rate, self._tick, self.on_thread_error, "show")
+        self._loop.start()
 
     def deactivate(self) -> None:
         """Release all topics; markers disappear when their lifetime ends."""
-        for ticker in self._tickers:
-            self.destroy_timer(ticker)
+        self._loop.stop()
         self._listener.destroy_node()
-        for subscription in self._inputs:
-            subscription.destroy()
         for publisher in (self._joints, self._markers, *self._paths.values()):
             self.destroy_publisher(publisher)
+
+    def _tick(self) -> None:
+        """Read what has come, and show it. An executor would wake this process for each message."""
+        self._read_joints()
+        self._publish_joints()
+        for reader, take in self._inputs:
+            for taken in reader.take_all():
+                if (message := reader.parse(taken)) is not None:
+                    take(message)
+        if self._ticks % max(1, round(_STATUS_PERIOD * self._rate)) == 0:
+            self._publish_status()
+        self._ticks += 1
 
     def _read_joints(self) -> None:
         """Take the newest positions."""
@@ -112,7 +123,6 @@ class MonitorNode(ManagedNode):
         self._policy, self._policy_at = status, time.monotonic()
 
     def _publish_joints(self) -> None:
-        self._read_joints()
         stamp = time_message(self._newest_ns)
         positions: dict[str, float] = {}
         for name, values in self._measured.items():

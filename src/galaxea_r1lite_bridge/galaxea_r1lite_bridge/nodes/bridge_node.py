@@ -113,7 +113,7 @@ class BridgeNode(ManagedNode):
         self._joint_inputs += [self._joint_input(self._person[name], name, topic) for name, topic in takeover.items()]
         self._driver_inputs = self._driver_error_subscriptions(qos_profile(robot.qos.sensor))
         # On threads of their own: chunks must not delay feedback, and neither of them what brakes.
-        self._chunks = SideNode(self, "chunks", self._on_thread_error)
+        self._chunks = SideNode(self, "chunks", self.on_thread_error)
         self._chunks.subscribe(
             ActionChunk, robot.interfaces.action_chunk, self._on_chunk, _CHUNKS, self._on_unreadable_chunk
         )
@@ -123,7 +123,7 @@ class BridgeNode(ManagedNode):
             self.create_service(Trigger, "~/home", self._home_callback(torso=False)),
             self.create_service(Trigger, "~/home_torso", self._home_callback(torso=True)),
         ]
-        self._brakes = SideNode(self, "brakes", self._on_thread_error)
+        self._brakes = SideNode(self, "brakes", self.on_thread_error)
         self._brakes.subscribe(Bool, robot.interfaces.estop, self._on_estop, 10)
         self._brakes.subscribe(Heartbeat, robot.interfaces.heartbeat, self._on_heartbeat, _BEST_EFFORT)
         self._brakes.serve(SetBool, "~/arm", self._on_arm)
@@ -140,8 +140,8 @@ class BridgeNode(ManagedNode):
         self._silent: list[str] = []
         self._last_status = BridgeStatus()
         self._heard_ns = time.monotonic_ns()
-        self._ears = DeadlineLoop(_HEARING_RATE, self._hear, self._on_thread_error, "feedback")
-        self._loop = DeadlineLoop(self._settings.control_rate, self._tick, self._on_thread_error, "control")
+        self._ears = DeadlineLoop(_HEARING_RATE, self._hear, self.on_thread_error, "feedback")
+        self._loop = DeadlineLoop(self._settings.control_rate, self._tick, self.on_thread_error, "control")
         for thread in (self._chunks, self._brakes, self._ears, self._loop):
             thread.start()
         if refused := go_before_others(self._settings.realtime_priority):
@@ -418,12 +418,6 @@ class BridgeNode(ManagedNode):
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
-
-    def _on_thread_error(self, error: BaseException) -> None:
-        """What commands or what brakes has ended: so must the node."""
-        self.get_logger().fatal(f"thread {threading.current_thread().name} ended: {error!r}")
-        self.exit_status = 1
-        self.finished.set()
 
 
 def main() -> None:

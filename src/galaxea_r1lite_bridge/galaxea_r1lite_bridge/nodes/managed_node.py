@@ -149,6 +149,12 @@ class ManagedNode(LifecycleNode):
         if self._configured:
             self.on_cleanup(self._state_machine.current_state)
 
+    def on_thread_error(self, error: BaseException) -> None:
+        """End the process with status 1: a thread has, and the node is of no use without it."""
+        self.get_logger().fatal(f"thread {threading.current_thread().name} ended: {error!r}")
+        self.exit_status = 1
+        self.finished.set()
+
     def settle(self) -> None:
         """Let what deactivation began come to its end, before the process ends."""
 
