@@ -69,6 +69,8 @@ def test_every_command_ends_its_help_with_an_example_that_it_understands(name, c
         (["bench", "--repeats", "none"], "argument --repeats: must be a whole number, got 'none'; see: fastwam bench"),
         (["bench", "--repeats", "0"], "argument --repeats: must be at least 1, got 0"),
         (["bench-loop", "--rate", "nan"], "argument --rate: must be above 0, got nan"),
+        (["collect", "x", "--noise", "1e9"], "argument --noise: must be at least 0 and below 10, got 1e9"),
+        (["collect", "x", "--first-seed", "5000000000"], "argument --first-seed: must be"),
         (["bench", "--json", "/nowhere/a.json"], "argument --json: /nowhere/a.json: not a file in an existing folder"),
         (["report", "x", "--robot", "/nowhere"], "argument --robot: /nowhere: no such file"),
         (["report", "/nowhere"], "/nowhere/recording: no such recording"),

@@ -619,6 +619,13 @@ def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path
         assert len({training["how"]["policy"] for training in row["trainings"]}) == 2, "other seeds, other weights"
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.jsonl")}
     assert compare(config, tmp_path / "out", benchmark, tasks, 2, trainings=2, where=THIS_PROCESS) == rows
+    summary = tmp_path / "out" / "fastwam" / "0" / "summary.json"
+    whole = summary.read_text()
+    for damaged in (whole[:-9], "[]", "{}"):
+        summary.write_text(damaged)
+        with pytest.raises(ConfigError, match=r"summary.json is damaged: remove it"):
+            compare(config, tmp_path / "out", benchmark, tasks, 2, trainings=2, where=THIS_PROCESS)
+    summary.write_text(whole)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.jsonl")} == before
     for row, done in zip(rows[:2], ([True, True], [False, False]), strict=True):
         for training in row["trainings"]:

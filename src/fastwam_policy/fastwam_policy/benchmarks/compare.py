@@ -145,7 +145,7 @@ def _summary(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text())
         _error(found)
-    except (ValueError, TypeError, StopIteration):
+    except (AttributeError, ValueError, TypeError, StopIteration):
         raise ConfigError(f"{path} is damaged: remove it, and the training writes it again") from None
     return found
 
