@@ -194,9 +194,17 @@ def test_statistics_of_another_shape(bundle):
     path.write_text(json.dumps(statistics))
     with pytest.raises(ConfigError, match=r"action.default needs 14 numbers.*'global_std': \[13\]"):
         Bundle.load(bundle)
-    path.write_text("{}")
-    with pytest.raises(ConfigError, match="not an official dataset_stats.json"):
-        Bundle.load(bundle)
+    del statistics["action"]["default"]["global_std"]
+    missing = json.dumps(statistics)
+    for text, expected in {
+        "{}": "not an official dataset_stats.json: it has no state.default$",
+        missing: "action.default: not of an official dataset_stats.json: it has no 'global_std'$",
+        missing[:-20]: "damaged, or not a dataset_stats.json: .* line 1 column .*; copy it again$",
+        "[" * 100_000: "damaged, or not a dataset_stats.json: .{1,100}; copy it again$",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=expected):
+            Bundle.load(bundle)
 
 
 def test_embeddings(bundle):

@@ -80,11 +80,15 @@ def load_statistics(
             a lower bound above its upper one, or no spread in the two that `mode` takes. Names the dimensions.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))[kind]["default"]
+        whole = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: not an official dataset_stats.json: {kind}.default: {error!r}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: damaged, or not a dataset_stats.json: {error}; copy it again") from None
+    try:
+        entries = whole[kind]["default"]
+    except (KeyError, TypeError):
+        raise ConfigError(f"{path}: not an official dataset_stats.json: it has no {kind}.default") from None
     return check_statistics(entries, f"{path}: {kind}.default", names, mode, stepwise=stepwise)
 
 
@@ -96,8 +100,10 @@ def check_statistics(
     try:
         figures = {f"{block}_{name}": np.asarray(entries[f"{block}_{name}"], np.float64)
                    for block in blocks for name in _FIGURES}  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{source}: not of an official dataset_stats.json: {error!r}") from None
+    except KeyError as error:
+        raise ConfigError(f"{source}: not of an official dataset_stats.json: it has no {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: not of an official dataset_stats.json: {error}") from None
     shapes = {name: value.shape[1:] if name.startswith("stepwise") else value.shape for name, value in figures.items()}
     wrong = {name: list(figures[name].shape) for name, shape in shapes.items() if shape != (len(names),)}
     if wrong:
