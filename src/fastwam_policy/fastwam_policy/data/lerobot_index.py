@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastwam_policy.common.files import refuse_pointer
-from fastwam_policy.data.bounded import check_pattern, inside, read_json, read_json_lines, whole
+from fastwam_policy.common.json_files import read_json, read_json_lines
+from fastwam_policy.data.bounded import check_pattern, inside, whole
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 VERSIONS: Final = ("v2.1", "v3.0")

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastwam_policy.common.files import alone_in
+from fastwam_policy.common.json_files import read_json
 from fastwam_policy.common.parallel import THIS_PROCESS, Where, blocks, map_tasks
 from fastwam_policy.common.progress import counted
-from fastwam_policy.data.bounded import read_json
 from fastwam_policy.data.lerobot_index import RecordedEpisode
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.lerobot_writer import Dataset, Episode, claim

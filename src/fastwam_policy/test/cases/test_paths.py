@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastwam_policy.data import bounded, lerobot_index
+from fastwam_policy.common import json_files
+from fastwam_policy.data import lerobot_index
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 from .made import KEYS, as_written, dataset, edit_episodes, edit_info, read, table, video
@@ -82,9 +83,9 @@ def test_files_that_are_too_long_are_refused(tmp_path, monkeypatch):
     folder = dataset(tmp_path, (4,))
     monkeypatch.setattr(lerobot_index, "MAX_ROWS", 3)
     assert "has 4 rows, more than 3" in str(_refusal(folder))
-    monkeypatch.setattr(bounded, "MAX_LINES", 0)
+    monkeypatch.setattr(json_files, "MAX_LINES", 0)
     assert "line 1: too long" in str(_refusal(folder))
-    monkeypatch.setattr(bounded, "MAX_JSON", 100)
+    monkeypatch.setattr(json_files, "MAX_JSON", 100)
     assert "info.json: longer than 100 bytes" in str(_refusal(folder))
 
 

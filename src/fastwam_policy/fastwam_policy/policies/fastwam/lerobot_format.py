@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fastwam_policy.common.json_files import read_json
 from fastwam_policy.model.checkpoint import CheckpointError, load_tensors
 from fastwam_policy.model.config import ExpertConfig, ModelConfig
 from fastwam_policy.policies.fastwam.bundle import PROMPT_TEMPLATE
@@ -163,7 +164,7 @@ def read_config(folder: Path) -> LeRobotConfig:
     Raises:
         ConfigError: not a Fast-WAM of LeRobot, or one that does what no bundle can say; a line for each reason.
     """
-    config = validate(_read_json(folder / CONFIG_FILE), LeRobotConfig, CONFIG_FILE)
+    config = validate(read_json(folder / CONFIG_FILE), LeRobotConfig, CONFIG_FILE)
     video, reasons = config.video_dit_config, []
     if config.toggle_action_dimensions:
         reasons.append(
@@ -236,7 +237,7 @@ def read_statistics(folder: Path, config: LeRobotConfig, kind: Kind) -> tuple[No
     processor = _PREPROCESSOR if kind == "state" else _POSTPROCESSOR
     path = folder / f"{processor}.json"
     found = None
-    for step in validate(_read_json(path), Processor, path.name).steps:
+    for step in validate(read_json(path), Processor, path.name).steps:
         if step.registry_name == _NORMALIZERS[processor]:
             found = step
         elif step.registry_name not in _HARMLESS:
@@ -294,18 +295,6 @@ def write_processors(
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """config.json."""
     _write_json(folder / CONFIG_FILE, config)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file: not a checkpoint of LeRobot 0.6") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping at the top, got {type(data).__name__}")
-    return data
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

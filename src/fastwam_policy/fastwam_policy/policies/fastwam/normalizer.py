@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastwam_policy.common.json_files import read_json
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
 Normalization = Literal["z-score", "min_max", "q01_q99"]
@@ -80,13 +80,7 @@ def load_statistics(
             a lower bound above its upper one, or no spread in the two that `mode` takes. Names the dimensions.
     """
     try:
-        whole = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: damaged, or not a dataset_stats.json: {error}; copy it again") from None
-    try:
-        entries = whole[kind]["default"]
+        entries = read_json(path)[kind]["default"]
     except (KeyError, TypeError):
         raise ConfigError(f"{path}: not an official dataset_stats.json: it has no {kind}.default") from None
     return check_statistics(entries, f"{path}: {kind}.default", names, mode, stepwise=stepwise)
