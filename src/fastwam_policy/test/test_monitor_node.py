@@ -1,6 +1,7 @@
 """What RViz gets: markers and paths of chunks and of the executed motion, over real ROS 2."""
 
 import re
+import time
 
 import numpy as np
 from nav_msgs.msg import Path
@@ -8,7 +9,7 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import Marker, MarkerArray
 
-from fastwam_msgs.msg import ActionChunk
+from fastwam_msgs.msg import ActionChunk, BridgeStatus, PolicyStatus
 from fastwam_policy.visualization.scene import ArmGeometry
 from galaxea_r1lite_bridge.nodes.conversions import duration_message, time_message
 from galaxea_r1lite_bridge.nodes.managed_node import qos_profile
@@ -67,28 +68,41 @@ def test_markers_show_chunk_replaced_rest_and_executed_path(ros):
     sensor = qos_profile(ROBOT.qos.sensor)
     feedback = {name: ros.node.create_publisher(JointState, g.feedback, sensor) for name, g in ROBOT.groups.items()}
     chunks = ros.node.create_publisher(ActionChunk, ROBOT.interfaces.action_chunk, 5)
+    bridge = ros.node.create_publisher(BridgeStatus, ROBOT.interfaces.bridge_status, 10)
+    policy = ros.node.create_publisher(PolicyStatus, ROBOT.interfaces.policy_status, 10)
     now = [BEGIN_NS]
 
     def seen(namespace):
         return [m for message in markers for m in message.markers if m.ns == namespace and m.action == Marker.ADD]
 
-    def feed():
+    def feed(silent=()):
         now[0] += 100_000_000
         for name, publisher in feedback.items():
+            if name in silent:
+                continue
             group = ROBOT.groups[name]
             message = JointState(position=[float(value) for value in group.home])
             message.header.stamp = time_message(now[0])
             publisher.publish(message)
         return len(seen("executed")) > 1
 
+    def fed(condition, silent=()):
+        """Wait for it, with feedback all the time."""
+
+        def both():
+            feed(silent)
+            return condition()
+
+        ros.until(both)
+
     ros.until(feed)
-    ros.until(lambda: chunks.get_subscription_count() > 0)
+    fed(lambda: chunks.get_subscription_count() > 0)
     first, second = swing(0.4), swing(-0.2)
     chunks.publish(chunk(1, BEGIN_NS, first))
-    ros.until(lambda: len(paths) == 1)
+    fed(lambda: len(paths) == 1)
     chunks.publish(chunk(2, BEGIN_NS + 8 * STEP_NS, second, committed=5))
-    ros.until(lambda: len(paths) == 2)
-    ros.until(lambda: seen("replaced"))
+    fed(lambda: len(paths) == 2)
+    fed(lambda: seen("replaced"))
 
     predicted = [m for m in seen("predicted") if m.id == 0]
     last = predicted[-1]
@@ -109,6 +123,9 @@ def test_markers_show_chunk_replaced_rest_and_executed_path(ros):
     assert re.fullmatch(r"\w+ and [\w ]+, \d+ mm", words.text)
     assert paths[-1].poses[3].header.stamp == time_message(BEGIN_NS + 11 * STEP_NS)
     assert "no status from the bridge" in seen("status")[-1].text
+    bridge.publish(BridgeStatus(state=99))
+    policy.publish(PolicyStatus(state=77))
+    fed(lambda: "bridge UNKNOWN_99" in seen("status")[-1].text and "policy UNKNOWN_77" in seen("status")[-1].text)
     plane, edges = (next(m for m in seen("workspace") if m.id == number) for number in (0, 1))
     assert plane.pose.position.z == ROBOT.workspace.table_height
     assert len(edges.points) == 2 * 12
@@ -116,3 +133,38 @@ def test_markers_show_chunk_replaced_rest_and_executed_path(ros):
     assert sum(len(m.points) for m in dots) == 2 * H
     ros.until(lambda: any(m.action == Marker.DELETEALL for message in markers for m in message.markers))
     assert set(ROBOT.groups["left_arm"].joints) <= set(joint_states[-1].name)
+
+
+def test_what_is_silent_or_of_another_run_is_not_shown(ros):
+    ros.start("fastwam_policy", "monitor_node")
+    joint_states, markers = ros.collect(JointState, "joint_states"), ros.collect(MarkerArray, ROBOT.interfaces.markers)
+    sensor = qos_profile(ROBOT.qos.sensor)
+    feedback = {name: ros.node.create_publisher(JointState, g.feedback, sensor) for name, g in ROBOT.groups.items()}
+    stamp = [BEGIN_NS]
+
+    def feed(condition, step_ns=20_000_000, silent=(), unstamped=()):
+        def both():
+            stamp[0] += step_ns
+            for name, publisher in feedback.items():
+                message = JointState(position=[float(value) for value in ROBOT.groups[name].home])
+                message.header.stamp = time_message(0 if name in unstamped else stamp[0])
+                if name not in silent:
+                    publisher.publish(message)
+            return condition()
+
+        ros.until(both)
+
+    def executed():
+        found = [m for message in markers for m in message.markers if m.ns == "executed" and m.action == Marker.ADD]
+        return len(found[-1].points) if found else 0
+
+    feed(lambda: executed() >= 10)
+    stamp[0] -= 1_000_000_000  # less than executed_time: as a short loop of a recording
+    feed(lambda: executed() < 5)
+    arm = set(ROBOT.groups["left_arm"].joints)
+    assert arm <= set(joint_states[-1].name)
+    feed(lambda: not arm & set(joint_states[-1].name), silent=["left_arm"])
+    assert set(ROBOT.groups["right_arm"].joints) <= set(joint_states[-1].name)
+    stamp[0] = time.time_ns()
+    before = executed()
+    feed(lambda: executed() > before + 5, unstamped=["torso"])

@@ -521,6 +521,8 @@ class World:
             self.joints[own] += (target - self.joints)[own] * share
 
     def _judge(self, command, period_ns):
+        if command.reason == Reason.CONTROL_FAILED:
+            raise AssertionError(command.detail)
         if command.motion is None or command.state in LATCHED:
             self.taken = False
         if command.motion is None:

@@ -19,6 +19,7 @@ from .rig import STEP, S
         ({"positions": np.zeros((32, 13))}, Reason.CHUNK_WRONG_JOINTS),
         ({"positions": np.zeros((0, 14))}, Reason.CHUNK_WRONG_JOINTS),
         ({"step_ns": 0}, Reason.CHUNK_WRONG_JOINTS),
+        ({"step_ns": 10**17}, Reason.CHUNK_WRONG_JOINTS),
         ({"positions": np.full((32, 14), np.nan)}, Reason.CHUNK_NOT_FINITE),
         ({"positions": np.full((32, 14), np.inf)}, Reason.CHUNK_NOT_FINITE),
         ({"positions": np.tile([[1e308], [-1e308]], (16, 14))}, Reason.CHUNK_NOT_FINITE),
@@ -108,6 +109,9 @@ def test_after_a_stop_only_what_is_observed_since_counts(armed):
     armed.run(0.5)
     armed.controller.stop()
     assert armed.accept(0.1, epoch=2, age=0.2) == Reason.CHUNK_NOT_ASKED_FOR, "a new task, but observed before"
+    assert armed.accept(0.1, epoch=2) == Reason.CHUNK_NOT_ASKED_FOR, "braking is not cut short"
+    assert armed.controller.arm() == Reason.NOT_STILL
+    armed.run(0.5)
     assert armed.accept(0.1, epoch=2) == Reason.NONE
 
 

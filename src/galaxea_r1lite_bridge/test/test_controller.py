@@ -24,6 +24,27 @@ def test_stop_decelerates_and_ignores_the_epochs_seen_so_far(armed):
     check_limits(armed.sent, armed.controller.limiter)
 
 
+def test_an_error_of_our_own_is_a_fault_in_which_the_arms_brake(armed, monkeypatch):
+    armed.accept(np.eye(14)[0] * 1.2, ramp=True)
+    assert np.abs(armed.run(0.5).motion.velocity).max() > 0.3
+
+    def broken(*_, **__):
+        raise ZeroDivisionError("boom")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(armed.controller, "_watch", broken)
+        first = armed.tick()
+        assert shown(first) == (State.FAULT, Reason.CONTROL_FAILED)
+        assert first.detail == "ZeroDivisionError('boom')"
+        assert not armed.run(0.6).motion.velocity.any()
+        armed.controller.disarm()
+        assert armed.run(0.1).motion is None
+        assert armed.tick().motion is None, "also where nothing is sent"
+    check_limits(armed.sent, armed.controller.limiter)
+    armed.run(0.1)
+    assert armed.controller.arm() == Reason.NONE
+
+
 def test_disarming_in_motion_decelerates_first(armed):
     armed.accept(np.eye(14)[0] * 1.2, ramp=True)
     armed.run(0.5)

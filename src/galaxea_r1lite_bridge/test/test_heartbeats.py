@@ -36,6 +36,12 @@ def test_whoever_is_not_needed_is_forgotten(heartbeats):
     assert heartbeats.now(3 * S, armed=False) == (-1.0, False)
 
 
+def test_a_flood_of_senders_costs_no_memory(heartbeats):
+    for session in range(1000):
+        heartbeats.hear(session, session, pressed=True, deadman=False)
+    assert len(heartbeats._last) == 64
+
+
 def test_one_that_is_released_counts(heartbeats):
     heartbeats.hear(1, 0, pressed=True, deadman=False)
     heartbeats.hear(2, 0, pressed=False, deadman=True)

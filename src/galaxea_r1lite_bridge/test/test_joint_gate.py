@@ -73,6 +73,7 @@ def test_names_that_are_not_each_joint_once_are_refused_with_both_lists(names, s
         ([*JOINTS[::-1], "extra"], NUMBERS, Flaw.TOO_FEW),
         ([], [math.nan, *NUMBERS[1:]], Flaw.NOT_FINITE),
         (JOINTS[::-1], [math.inf, *NUMBERS[1:]], Flaw.NOT_FINITE),
+        ([], [-1e10, *NUMBERS[1:]], Flaw.NOT_FINITE),
     ],
 )
 def test_numbers_that_cannot_be_used_are_refused(names, values, flaw):
@@ -81,6 +82,14 @@ def test_numbers_that_cannot_be_used_are_refused(names, values, flaw):
 
 def gate(own="mm", reach=(0.0, 100.0), joints=("finger",), **mapping):
     return JointGate(joints, own, np.tile(reach, (len(joints), 1)), JointMapping(**mapping))
+
+
+@pytest.mark.parametrize("mapping", [{"range": [0, 1]}, {"unit": "m"}])
+def test_what_conversion_makes_too_large_is_refused(mapping):
+    for read in (gate(**mapping).positions, gate(**mapping).speeds):
+        for value in (1e307, -1e8):
+            with pytest.raises(JointsRefusedError, match="expected finite numbers of finger"):
+                read([], [value])
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,18 @@ def test_a_clock_that_was_set_is_believed_at_once():
     assert "0.010 s behind" in clocks.worst.text
 
 
+def test_a_flood_of_answers_costs_little():
+    clocks = PolicyClocks()
+    for k in range(5000):
+        heard(clocks, trip(0.3, 0.001 + k % 7 * 0.001, 0.001), steady_ns=k * S // 500)
+        clocks.forget(k * S // 500)
+    assert len(clocks._by_session[1].trips) <= 41
+    assert clocks.worst.shortest.seconds == pytest.approx(0.002)
+    for session in range(100):
+        heard(clocks, trip(0.3, 0.001, 0.001), session=session, steady_ns=10 * S)
+    assert len(clocks._by_session) == 16
+
+
 def test_an_answer_to_nobody_or_to_another_bridge_says_nothing():
     first = RoundTrip(0, 0, 100 * S, 100 * S)
     from_our_future = RoundTrip(200 * S, 100 * S, 100 * S, 100 * S)

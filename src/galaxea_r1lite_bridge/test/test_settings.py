@@ -24,6 +24,12 @@ def test_the_defaults_are_those_of_the_file():
     assert dict(flat(BridgeSettings.load())) == {name: entry["default"] for name, entry in FILE.items()}
 
 
+def test_a_control_period_is_not_late_by_itself():
+    with pytest.raises(ConfigError, match=r"watchdog.overrun.limit: must be at least two control periods, 0.2 s"):
+        BridgeSettings.load({"control_rate": 10.0})
+    BridgeSettings.load({"control_rate": 10.0, "watchdog.overrun.limit": 0.2})
+
+
 @pytest.mark.parametrize("model", [BridgeSettings, WatchdogSettings, Watch])
 def test_no_default_stands_elsewhere(model):
     assert all(field.is_required() for field in model.model_fields.values())

@@ -161,6 +161,42 @@ def test_a_jump_of_the_feedback_is_a_fault(armed):
     assert command.detail.startswith("left_arm")
 
 
+@pytest.mark.parametrize(("joint", "group"), [(2, "left_arm"), (15, "torso")])
+@pytest.mark.parametrize("silent", ["left_arm", "right_gripper", "torso"])
+@pytest.mark.parametrize("gap", [0.01, 0.12, 0.4])
+def test_what_a_driver_says_after_a_silence_is_compared_with_what_it_said_before(armed, joint, group, silent, gap):
+    armed.accept(0.1)
+    armed.run(0.2)
+    armed.age = {silent: 1.0}
+    armed.run(gap)
+    armed.age = {}
+    before = armed.sent[-1].motion.position
+    armed.joints[joint] -= 0.5
+    command = armed.tick()
+    assert shown(command) == (State.FAULT, Reason.FEEDBACK_JUMPED)
+    assert command.detail.startswith(group)
+    assert np.abs(armed.run(0.5).motion.position - before)[:14].max() < 0.05, "it braked, and was not drawn there"
+
+
+def test_after_a_silence_the_arms_may_be_where_they_were_sent(armed):
+    armed.accept(ROLL, ramp=True, rows=20)
+    armed.run(0.3)
+    for _ in range(5):
+        armed.age = {"left_arm": 1.0}
+        armed.run(0.15)
+        armed.age = {}
+        assert armed.run(0.1).state in (State.TRACKING, State.HOLDING, State.STOPPING)
+
+
+def test_a_jump_that_is_no_fault_is_held_for_a_second():
+    rig = Rig({"watchdog.feedback_jump.reaction": "hold", "watchdog.tracking_error.limit": 3.0}).armed()
+    rig.accept(0.1)
+    rig.run(0.2)
+    rig.joints[2] -= 0.5
+    assert shown(rig.run(0.9)) == (State.HOLDING, Reason.FEEDBACK_JUMPED)
+    assert rig.run(0.3).reason != Reason.FEEDBACK_JUMPED
+
+
 def test_blocked_arms_are_a_fault_that_holds_until_they_are_armed_where_they_are(armed):
     armed.accept(ROLL, ramp=True, rows=20)
     armed.run(0.3)

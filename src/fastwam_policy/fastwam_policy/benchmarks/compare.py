@@ -21,6 +21,7 @@ from fastwam_policy.common.files import alone_in
 from fastwam_policy.common.parallel import EVERY_CORE, Where
 from fastwam_policy.common.statistics import difference_interval, success_interval
 from fastwam_policy.model.variants import VARIANTS, VariantName
+from fastwam_policy.policies.fastwam.bundle import POLICY_FILE
 from fastwam_policy.training.config import TrainingConfig
 from fastwam_policy.training.datasets import open_datasets
 from fastwam_policy.training.initialization import check_start, is_start
@@ -50,7 +51,7 @@ def compare(
         A row for each variant and mode, with its trainings and the figures of their episodes.
 
     Raises:
-        ConfigError: as :func:`train`; also where a folder was trained with another configuration.
+        ConfigError: as :func:`train`; also where a folder was trained with another configuration or other data.
     """
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     all_trainings = [(number, name) for number in range(trainings) for name in dict.fromkeys(variants)]
@@ -63,7 +64,9 @@ def compare(
         folder = output / name / str(number)
         if not (folder / SUMMARY_FILE).exists():
             PlainConsole().print(Text(f"{name}, training {number + 1} of {trainings}", "bold"))
-            train(of_variant(config, name, number), folder, robot, where)
+            begun = (output / other / str(k) / "bundle" for k, other in all_trainings)
+            like = next((bundle for bundle in begun if (bundle / POLICY_FILE).exists()), None)
+            train(of_variant(config, name, number), folder, robot, where, like)
         trained = _summary(folder / SUMMARY_FILE)
         for mode in VARIANTS[name].modes:
             row = rows.setdefault((name, mode), {"variant": name, "mode": mode, "trainings": []})

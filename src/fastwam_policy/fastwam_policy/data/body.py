@@ -76,7 +76,11 @@ class NamedColumns:
         for prefix, wanted in zip(PREFIXES, (body.state_names, body.action_names), strict=True):
             if prefix not in features:
                 raise ConfigError(f"{folder}: needs the key {prefix}; it has: {', '.join(features)}")
-            known = element_names(features[prefix]) or []
+            known, shape = element_names(features[prefix]) or [], features[prefix].get("shape")
+            if shape not in (None, [len(known)]):
+                raise ConfigError(
+                    f"{folder}: {prefix} has the shape {shape}, but {len(known)} names: {', '.join(known) or 'none'}"
+                )
             if missing := [name for name in wanted if known.count(name) != 1]:
                 raise ConfigError(
                     f"{folder}: {prefix}: expected each of {', '.join(wanted)} once; {missing[0]} is not there once "

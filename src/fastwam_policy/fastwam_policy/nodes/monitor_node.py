@@ -36,6 +36,7 @@ from galaxea_r1lite_bridge.robot.config import RobotConfig, limit_arrays
 _STATUS_PERIOD = 0.1  # s between two updates of the executed path and the text
 _STILL = 1.5  # s without newer positions after which nothing is shown; markers live as long
 _LINE = 40  # letters of the text
+_BACK_NS = 500_000_000  # by which time has gone back; less is jitter
 _SILENT = 1.0  # s after which a policy counts as gone
 _END_OF_TIME = 2**31 * 10**9  # ns, the last stamp that a message can hold
 _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -64,6 +65,7 @@ class MonitorNode(ManagedNode):
         """Subscribe and begin to publish."""
         robot, names = self._robot, self._robot.interfaces
         self._measured: dict[str, NDArray[np.float64]] = {}
+        self._heard: dict[str, tuple[int, float]] = {}  # stamp, and steady time of the newest message
         self._newest_ns = self._shown_ns = 0
         self._shown_at, self._cleared = 0.0, False
         self._executed: deque[tuple[int, dict[str, NDArray[np.float64]]]] = deque()
@@ -114,10 +116,15 @@ class MonitorNode(ManagedNode):
         """Take the newest positions."""
         for name, reader in self._joint_inputs.items():
             for joints in reader.read():
-                # Time went back: what was seen is of another run.
-                if joints.stamp_ns < self._newest_ns - self._executed_ns:
-                    self._executed.clear()
-                self._newest_ns, self._measured[name] = joints.stamp_ns, joints.positions
+                stamp_ns = joints.stamp_ns or self.get_clock().now().nanoseconds
+                self._heard[name], self._measured[name] = (stamp_ns, time.monotonic()), joints.positions
+        silent = [name for name, (_, at) in self._heard.items() if time.monotonic() - at > _STILL]
+        for name in silent:  # what is shown must be where it is
+            del self._heard[name], self._measured[name]
+        newest_ns = max((stamp_ns for stamp_ns, _ in self._heard.values()), default=self._newest_ns)
+        if newest_ns < self._newest_ns - _BACK_NS:  # what was seen is of another run
+            self._executed.clear()
+        self._newest_ns = newest_ns
 
     def _on_policy(self, status: PolicyStatus) -> None:
         self._policy, self._policy_at = status, time.monotonic()
@@ -169,7 +176,7 @@ class MonitorNode(ManagedNode):
 
     def _publish_status(self) -> None:
         pose = self._pose()
-        if pose is None or self._stands_still():
+        if (self._newest_ns and self._stands_still()) or pose is None:
             return
         tools = {arm: path[0] for arm, path in self._geometry.tool_paths(pose[0][None], pose[1]).items()}
         now_ns = self._newest_ns

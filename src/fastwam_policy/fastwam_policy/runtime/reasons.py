@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from galaxea_r1lite_bridge.execution.reasons import OpenEnum
 
-class PolicyState(IntEnum):
+
+class PolicyState(OpenEnum):
     """What the policy is doing."""
 
     INACTIVE = 0

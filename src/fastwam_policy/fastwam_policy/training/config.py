@@ -89,8 +89,8 @@ class TrainingConfig(StrictModel):
     """The mean of all pictures in place of each: a control, which learns what is to be had without seeing."""
     every: PositiveInt = 1
     """Frames from one observation to the next: those that a dataset has a new picture for. Actions are of all."""
-    validation_share: float = Field(default=0.03, gt=0, lt=1)
-    """Share of the episodes that are left out of training."""
+    validation_share: float = Field(default=0.03, gt=0, le=0.5)
+    """Share of the episodes that are left out of training: every n-th, at least every second one."""
     validate_every: PositiveInt = 500
     checkpoint_every: Uncompared[PositiveInt] = 500
     """Steps; a kill loses at most so many."""

@@ -50,6 +50,7 @@ def distilling(bundle: Path, steps: int, training: TrainingConfig) -> TrainingCo
         "trained": "action",
         "frozen_as": "float32",  # the video expert is the teacher's
         "start_from": bundle,
+        "start_share": 0.0,  # between a teacher of many steps and a student of few lies neither
         "keep_statistics": True,
         "text_embeddings": None,
         "autoencoder": bundle / "vae",

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from fastwam_policy.common.failure import RunError
 from fastwam_policy.common.files import naming_a_full_disk, require_space, write_text
+from fastwam_policy.common.json_files import read_json
 from fastwam_policy.common.settings import changes
-from fastwam_policy.policies.fastwam.bundle import POLICY_FILE, save_embedding
+from fastwam_policy.policies.fastwam.bundle import POLICY_FILE, STATISTICS_FILE, save_embedding
 from fastwam_policy.training.checkpoints import KEPT
 from fastwam_policy.training.config import TrainingConfig
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
@@ -75,25 +76,30 @@ def begin_bundle(
     Raises:
         ConfigError: it was begun with other data, or another autoencoder.
     """
-    policy, output = config.policy, folder.parent
     if (folder / POLICY_FILE).exists():
-        if any(changes(json.loads((folder / "dataset_stats.json").read_text()), statistics)):
-            raise ConfigError(
-                f"the datasets are not those that {output} was begun with: their statistics differ. Name "
-                "another folder, and begin with start_from if you like"
-            )
-        if not _same_files(config.autoencoder, folder / "vae"):
-            raise ConfigError(
-                f"{config.autoencoder}: not the autoencoder that {output} was begun with, which is in "
-                f"{folder / 'vae'}. Name another folder"
-            )
+        check_data(folder, config, statistics)
         return
     folder.mkdir(exist_ok=True)
     shutil.copytree(config.autoencoder, folder / "vae", dirs_exist_ok=True)
-    (folder / "dataset_stats.json").write_text(json.dumps(statistics))
+    write_text(folder / STATISTICS_FILE, json.dumps(statistics))
     for prompt, (text, mask) in texts.items():
         save_embedding(folder, prompt, text, mask)
-    (folder / POLICY_FILE).write_text(yaml.safe_dump(policy.model_dump(mode="json"), sort_keys=False))
+    write_text(folder / POLICY_FILE, yaml.safe_dump(config.policy.model_dump(mode="json"), sort_keys=False))
+
+
+def check_data(bundle: Path, config: TrainingConfig, statistics: Mapping[str, Any]) -> None:
+    """ConfigError where a bundle was begun with other data, or another autoencoder."""
+    output = bundle.parent
+    if any(changes(read_json(bundle / STATISTICS_FILE), statistics)):
+        raise ConfigError(
+            f"the datasets are not those that {output} was begun with: their statistics differ. Name another folder, "
+            "and begin with start_from if you like"
+        )
+    if not _same_files(config.autoencoder, bundle / "vae"):
+        raise ConfigError(
+            f"{config.autoencoder}: not the autoencoder that {output} was begun with, which is in {bundle / 'vae'}. "
+            "Name another folder"
+        )
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], stored_as: str) -> None:

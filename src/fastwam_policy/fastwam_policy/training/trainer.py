@@ -59,6 +59,7 @@ from fastwam_policy.training.optimizer import make_optimizer
 from fastwam_policy.training.output_folder import (
     CONFIG_FILE,
     begin_bundle,
+    check_data,
     check_output,
     claim_output,
     parts_of_a_batch,
@@ -86,10 +87,17 @@ _LAG = timedelta(hours=3)  # that one process may lag behind the others, as with
 _LOWEST_RATE = 0.1  # of the learning rate, at the end
 
 
-def train(config: TrainingConfig, output: Path, robot: Path | None = None, where: Where = THIS_PROCESS) -> Validation:
+def train(
+    config: TrainingConfig,
+    output: Path,
+    robot: Path | None = None,
+    where: Where = THIS_PROCESS,
+    like: Path | None = None,
+) -> Validation:
     """Train to the end, from the last checkpoint in `output` if there is one; return the last validation.
 
-    `robot` is another robot file than the installed one. Latents that are missing are made at `where`.
+    `robot` is another robot file than the installed one. Latents that are missing are made at `where`. The data must be
+    what the bundle `like` was trained with.
 
     Raises:
         ConfigError: data or weights do not fit, or `output` was begun with another configuration, or another process
@@ -98,7 +106,7 @@ def train(config: TrainingConfig, output: Path, robot: Path | None = None, where
             too far.
     """
     with contextlib.ExitStack() as held, _naming_the_others():
-        return _Trainer(config, robot, output, held, where).run()
+        return _Trainer(config, robot, output, held, where, like).run()
 
 
 def with_batch_that_fits(
@@ -172,7 +180,13 @@ class _Loss(nn.Module):
 
 class _Trainer:
     def __init__(
-        self, config: TrainingConfig, robot: Path | None, output: Path, held: contextlib.ExitStack, where: Where
+        self,
+        config: TrainingConfig,
+        robot: Path | None,
+        output: Path,
+        held: contextlib.ExitStack,
+        where: Where,
+        like: Path | None = None,
     ) -> None:
         self.config, self.output, policy = config, output, config.policy
         self.accelerator = Accelerator(
@@ -202,6 +216,8 @@ class _Trainer:
         samples = load_samples(readers, policy, config.autoencoder, config.every)
         training, held_out = split(samples, config.validation_share)
         statistics = self._statistics(training)
+        if like is not None:
+            check_data(like, config, statistics)
         for version in range(1, config.augmented + 1):
             others = load_samples(readers, policy, config.autoencoder, config.every, version)
             training += split(others, config.validation_share)[0]

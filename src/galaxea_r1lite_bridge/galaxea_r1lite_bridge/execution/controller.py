@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -102,9 +103,15 @@ class MotionController:
         """Whether a plan may move the arms: armed, not latched, not on the way to being disarmed."""
         return self._motion is not None and self._latched is None and not self._disarming
 
+    @property
+    def _stopping(self) -> bool:
+        """Whether somebody asked for a stop, and the arms have not come to rest yet."""
+        return self._motion is not None and self._reason == Reason.STOP_REQUESTED and bool(self._motion.velocity.any())
+
     def accept(self, chunk: Chunk, now_ns: int) -> Reason:
         """Take a chunk into use, or return why it was dropped (and count it)."""
-        busy = Reason.CHUNK_WHILE_HOMING if self._homing else Reason.NONE
+        busy = Reason.CHUNK_NOT_ASKED_FOR if self._stopping else Reason.NONE
+        busy = Reason.CHUNK_WHILE_HOMING if self._homing else busy
         busy = Reason.CHUNK_WHILE_TAKEOVER if self._takeover.on else busy
         busy = Reason.CHUNK_CLOCKS_DIFFER if self.policy_clocks.differs(chunk.session) else busy
         admitted, reason = self.chunks.admit(chunk, now_ns, busy)
@@ -125,6 +132,8 @@ class MotionController:
         """
         self.refused = ""
         if self._in_charge:
+            if self._stopping:
+                return Reason.NOT_STILL  # braking is not cut short
             if not self.plan:
                 self.chunks.open(self._now_ns)
             return Reason.NONE
@@ -235,10 +244,21 @@ class MotionController:
                 self._detail = names  # a node's name is known a little later than its publisher
 
     def step(self, inputs: Inputs) -> Command:
-        """Advance one control tick and return what to send."""
+        """Advance one control tick and return what to send. An error of ours is a fault, in which the arms brake."""
         self._now_ns = inputs.now_ns
-        self.policy_clocks.forget(inputs.steady_ns)
         elapsed = self._clocks.tick(inputs.now_ns, inputs.steady_ns)
+        try:
+            return self._step(inputs, elapsed)
+        except Exception as error:
+            if self._latched is None:
+                logging.getLogger(__name__).exception("control step")
+            self._latch(State.FAULT, Reason.CONTROL_FAILED, repr(error))
+            if self._motion is None:
+                return self._command(State.FAULT, self._reason, self._detail)
+            return self._come_to_rest(elapsed.dt)
+
+    def _step(self, inputs: Inputs, elapsed: Elapsed) -> Command:
+        self.policy_clocks.forget(inputs.steady_ns)
         self.plan.delay(elapsed.ahead_ns)
         pose = self._pose = inputs.pose(self.joints.groups, self.settings.watchdog.feedback_age.limit)
         self._arming.see(inputs.steady_ns, pose)

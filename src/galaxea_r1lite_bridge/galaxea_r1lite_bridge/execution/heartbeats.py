@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _SECOND = 1_000_000_000
+_SENDERS = 64  # that are told apart
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Heartbeats:
 
     def hear(self, session: int, steady_ns: int, *, pressed: bool, deadman: bool) -> None:
         """A heartbeat of one sender, who is told by its session; `deadman` where a switch of a person's feeds it."""
-        self._last[session] = _Beat(steady_ns, pressed, deadman)
+        if session in self._last or len(self._last) < _SENDERS:
+            self._last[session] = _Beat(steady_ns, pressed, deadman)
 
     def now(self, steady_ns: int, *, armed: bool) -> tuple[float, bool]:
         """Age, s, of the one that is missing longest, -1 without any; and whether a switch is released, or silent."""

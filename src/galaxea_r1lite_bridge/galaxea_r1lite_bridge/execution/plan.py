@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from galaxea_r1lite_bridge.robot.joint_gate import JointsRefusedError, places
 
 _SECOND = 1_000_000_000
+_LONGEST_STEP_NS = 10 * _SECOND  # between two rows of a chunk; with the longest message's, hours
 _MOVE_STEP_NS = _SECOND // 15
 _PEAK = 15 / 8  # of a minimum-jerk motion's speed over its mean
 _MAX_STEPS = 2000  # of a slow move, which is a matter of minutes; a longer one gets longer steps, not more memory
@@ -42,8 +43,8 @@ class Chunk:
     session: int = 0
 
     def ordered(self, names: Sequence[str]) -> Chunk | None:
-        """The same chunk with its columns in the order of `names`; None where joints or shape do not match."""
-        if self.positions.ndim != 2 or len(self.positions) == 0 or self.step_ns <= 0:
+        """The same chunk with its columns in the order of `names`; None where joints, shape or step do not fit."""
+        if self.positions.ndim != 2 or len(self.positions) == 0 or not 0 < self.step_ns <= _LONGEST_STEP_NS:
             return None
         if not len(self.names) == len(names) == self.positions.shape[1]:
             return None

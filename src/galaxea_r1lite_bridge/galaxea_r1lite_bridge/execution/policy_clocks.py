@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 _SECOND = 1_000_000_000
 MAX_OFFSET = 0.05  # s
 _WINDOW_NS = 10 * _SECOND  # in which the shortest round trip counts; two clocks drift by 1 ms at most meanwhile
+_BIN_NS = _SECOND // 4  # of which only the shortest one is kept: a flood must not cost more than a few
+_SESSIONS = 16  # that are known at once, those that answered last
 
 
 def differ(offset: float, round_trip: float) -> bool:
@@ -82,9 +84,16 @@ class PolicyClocks:
         """A policy's answer has come. One that answers nobody, or another bridge, says nothing."""
         if trip.sent_ns <= 0 or trip.seconds < 0:
             return
-        known = self._by_session.get(session)
+        known = self._by_session.pop(session, None)  # and last again in their order
         kept = [(at, old) for at, old in known.trips if not trip.contradicts(old)] if known else []
-        self._by_session[session] = PolicyClock(machine, [*kept, (steady_ns, trip)])
+        if kept and steady_ns - kept[-1][0] < _BIN_NS:
+            at, old = kept.pop()
+            kept.append((at, min(old, trip, key=lambda each: each.seconds)))
+        else:
+            kept.append((steady_ns, trip))
+        self._by_session[session] = PolicyClock(machine, kept)
+        if len(self._by_session) > _SESSIONS:
+            del self._by_session[next(iter(self._by_session))]
 
     def forget(self, steady_ns: int) -> None:
         """Time has passed: what is older than 10 s does not count."""

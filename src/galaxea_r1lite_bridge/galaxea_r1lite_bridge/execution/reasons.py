@@ -5,7 +5,19 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-class State(IntEnum):
+class OpenEnum(IntEnum):
+    """Numbers of a message, of which another version's sender may have more."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> OpenEnum | None:
+        if not isinstance(value, int):
+            return None
+        unknown = int.__new__(cls, value)
+        unknown._name_, unknown._value_ = f"UNKNOWN_{value}", value
+        return unknown
+
+
+class State(OpenEnum):
     """What the bridge is doing."""
 
     INACTIVE = 0
@@ -25,7 +37,7 @@ class State(IntEnum):
     @property
     def text(self) -> str:
         """One sentence for people."""
-        return _STATES[self]
+        return _STATES.get(self, "not known here: the bridge is of another version")
 
 
 class Reason(IntEnum):
@@ -66,6 +78,7 @@ class Reason(IntEnum):
     HEARTBEAT_RELEASED = 312
     FEEDBACK_UNIT = 313
     FOREIGN_PUBLISHER = 314
+    CONTROL_FAILED = 315
     CHUNK_OLD_EPOCH = 400
     CHUNK_OUT_OF_ORDER = 401
     CHUNK_TOO_OLD = 402
@@ -151,11 +164,12 @@ _TEXTS = {
     "it is stuck, or its feedback is not in the unit that the robot file says",
     Reason.FOREIGN_PUBLISHER: "another node publishes targets of the robot, which only the bridge may: end it "
     "(one that was killed is seen for up to 20 s more)",
+    Reason.CONTROL_FAILED: "the bridge's own control step failed; please report it with the log",
     Reason.CHUNK_OLD_EPOCH: "chunk of an older epoch",
     Reason.CHUNK_OUT_OF_ORDER: "chunk not newer than the one in use",
     Reason.CHUNK_TOO_OLD: "chunk's observation older than watchdog.chunk_age on arrival",
     Reason.CHUNK_NOT_FINITE: "chunk with NaN, infinity or absurdly large numbers",
-    Reason.CHUNK_WRONG_JOINTS: "chunk's joint names or shape do not match the robot",
+    Reason.CHUNK_WRONG_JOINTS: "chunk's joint names or shape do not match the robot, or its step is not within 10 s",
     Reason.CHUNK_FROM_FUTURE: "chunk's observation stamp is ahead of this clock: synchronise the machines' clocks",
     Reason.CHUNK_WHILE_HOMING: "chunk during the move to the start pose",
     Reason.CHUNK_OTHER_SESSION: "chunk of another policy session than the one followed since arming: "

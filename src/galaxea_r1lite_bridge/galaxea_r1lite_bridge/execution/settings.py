@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 
 from galaxea_r1lite_bridge.execution.blending import Blending
 from galaxea_r1lite_bridge.robot.config import share_directory
@@ -75,6 +75,13 @@ class BridgeSettings(StrictModel):
     ensemble_decay: float
     gripper_hysteresis: float
     watchdog: WatchdogSettings
+
+    @model_validator(mode="after")
+    def _overrun_is_late(self) -> BridgeSettings:
+        least = 2.0 / self.control_rate
+        if self.watchdog.overrun.limit < least:
+            raise ValueError(f"watchdog.overrun.limit: must be at least two control periods, {least:.3g} s")
+        return self
 
     @staticmethod
     def file() -> Path:

@@ -23,6 +23,7 @@ _TRACKING_TIME = 0.2  # s that the tracking error must last: a servo's normal la
 _UNIT_SHARE = 0.02  # of what is commanded: a stroke that is sent as 0 to 1 moves by half of it
 _UNIT_TIME = 1.0  # s that a gripper has to move
 _INTERLEAVED = 3  # steps back of the node's clock within a second: one may be a clock that was set
+_JUMP_MEMORY_NS = 1_000_000_000  # ns that a jump is held for, where it is no fault
 _OVERRUN_MEMORY = 1.0  # s for which a late control loop counts as late
 
 
@@ -62,7 +63,11 @@ class Watchdogs:
             ClockJump(limits.clock_jump),  # before what it does to the stamps of feedback
             FeedbackAge(limits.feedback_age),
             Heartbeat(limits.heartbeat, required=settings.require_heartbeat),
-            *([FeedbackJump(limits.feedback_jump, joints, limiter.velocity)] if closed else []),
+            *(
+                [FeedbackJump(limits.feedback_jump, joints, limiter.velocity, limits.feedback_age.limit)]
+                if closed
+                else []
+            ),
             Overrun(limits.overrun),
             *([FrozenFeedback(limits.frozen_feedback, joints)] if closed else []),
             *([TrackingError(limits.tracking_error, joints)] if closed else []),
@@ -167,25 +172,68 @@ class ClockJump(Watchdog):
 
 
 class FeedbackJump(Watchdog):
-    """Change of a measured position between two ticks, rad, beyond what the velocity limits explain."""
+    """Change of a group's measured positions since they were last known, rad, beyond what can have moved them.
 
-    _before_ns = 0
-    _before: Vector | None = None
+    That is twice the velocity limits; and while commands are sent no more than these moved meanwhile, and were ahead of
+    the joints before: what a driver says after a silence is compared with what it said before it.
+    """
 
-    def __init__(self, watch: Watch, joints: Joints, velocity: Vector) -> None:
+    def __init__(self, watch: Watch, joints: Joints, velocity: Vector, max_age: float) -> None:
+        """`max_age` is that of feedback that can be used, s."""
         super().__init__(watch)
-        self._joints, self._velocity = joints, velocity
+        self._joints, self._velocity, self._max_age = joints, velocity, max_age
+        self._groups = {group: place for group, place in joints.groups.items() if joints.angular[place].any()}
+        self._known: dict[str, _Known] = {}
+        self._command: Vector | None = None
+        self._travel = np.zeros(len(velocity))  # of the commands, rad
+        self._last_ns = self._since_ns = 0
+        self._found_ns: int = -_JUMP_MEMORY_NS
+        self._detail = ""
 
     def _findings(self, tick: Tick) -> Iterator[Finding]:
-        now, before = tick.measured, self._before
-        period = (tick.inputs.steady_ns - self._before_ns) / _SECOND
-        self._before, self._before_ns = now, tick.inputs.steady_ns
-        if now is None or before is None:
-            return
-        excess = np.abs(now - before) - 2 * self._velocity * period
-        excess[~self._joints.angular] = 0.0
-        if (worst := float(excess.max())) > self.watch.limit:
-            yield self._found(Reason.FEEDBACK_JUMPED, f"{self._joints.group_of(excess)}, {worst:.3g} rad")
+        now_ns, last_ns, command = tick.inputs.steady_ns, self._last_ns, tick.command
+        self._last_ns = now_ns
+        if command is None or self._command is None:
+            self._since_ns = now_ns
+        else:
+            self._travel = self._travel + np.abs(command - self._command)
+        self._command = command
+        holding = command is not None and self.watch.reaction == Reaction.HOLD  # for longer than the tick of the jump
+        for group, place in self._groups.items():
+            feedback, before = tick.inputs.feedback[group], self._known.get(group)
+            if feedback.positions is None or not feedback.usable(self._max_age):
+                continue
+            ahead = None if command is None else np.abs(command[place] - feedback.positions)
+            now = self._known[group] = _Known(now_ns, feedback.positions, self._travel[place], ahead)
+            if before is None:
+                continue
+            moved = 2 * self._velocity[place] * (now_ns - before.steady_ns) / _SECOND
+            if before.ahead is not None and before.steady_ns >= self._since_ns:
+                moved = np.minimum(moved, before.ahead + now.travel - before.travel)
+            elif before.steady_ns != last_ns:  # anybody may have moved the arms in a gap
+                continue
+            excess = np.where(self._joints.angular[place], np.abs(now.positions - before.positions) - moved, 0.0)
+            if (worst := float(excess.max())) > self.watch.limit:
+                self._detail, self._found_ns = f"{group}, {worst:.3g} rad", now_ns
+        if now_ns == self._found_ns or (holding and now_ns - self._found_ns < _JUMP_MEMORY_NS):
+            yield self._found(Reason.FEEDBACK_JUMPED, self._detail)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A group's positions when they were known.
+
+    Attributes:
+        steady_ns: when that was.
+        positions: [joints], rad.
+        travel: of the commands until then [joints], rad.
+        ahead: how far the command was from them; None: none was sent.
+    """
+
+    steady_ns: int
+    positions: Vector
+    travel: Vector
+    ahead: Vector | None
 
 
 class Overrun(Watchdog):

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,9 @@ class BridgeNode(ManagedNode):
             self._controller.disarm()
         give_up = time.monotonic() + _REST_TIME
         while self._controller.commanding and time.monotonic() < give_up:
+            if not self._loop.running:  # it has failed: what brakes is done here
+                with suppress(Exception):
+                    self._tick()
             time.sleep(1.0 / self._settings.control_rate)
         self._loop.stop()
         self._ears.stop()

@@ -55,6 +55,11 @@ class DeadlineLoop:
         self._stopping.set()
         self._thread.join()
 
+    @property
+    def running(self) -> bool:
+        """Whether it ticks."""
+        return self._thread.is_alive()
+
     def statistics(self) -> PeriodStatistics:
         """Statistics over about the last second; zeros before the second tick."""
         periods: NDArray[np.float64] = np.diff(np.array(list(self._ticks), np.float64) / 1e6)

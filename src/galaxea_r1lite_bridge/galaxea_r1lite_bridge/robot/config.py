@@ -164,7 +164,7 @@ class Margins(StrictModel):
     """From an arm to torso, head and base."""
     table: NonNegativeFloat
     """From an arm's link to the table plane."""
-    fingertips: float
+    fingertips: float = Field(ge=-0.05)
     """From a finger to the table plane: 0 lets it touch, less lets it press on it."""
 
 

@@ -23,6 +23,7 @@ Vector = NDArray[np.float64]
 
 _UNITS: dict[Unit, dict[str, float]] = {"rad": {"rad": 1.0, "deg": math.pi / 180}, "mm": {"mm": 1.0, "m": 1000.0}}
 _SHOWN = 20  # names or numbers of a message that are shown
+_LARGEST = 1e9  # rad or mm: no joint is there, and arithmetic with much more is not finite
 
 
 class Flaw(Enum):
@@ -111,12 +112,12 @@ class JointGate:
             JointsRefusedError: other or repeated names, too few numbers, or numbers that are not finite.
         """
         positions = self._ordered(names, values)
-        return positions if self._same else positions * self._scale + self._offset
+        return positions if self._same else self._finite(positions * self._scale + self._offset)
 
     def speeds(self, names: Sequence[str], values: Any) -> Vector:
         """As :meth:`positions`, of the largest speeds at which to follow them."""
         speeds = self._ordered(names, values)
-        return speeds if self._same else speeds * np.abs(self._scale)
+        return speeds if self._same else self._finite(speeds * np.abs(self._scale))
 
     def write(self, positions: Vector) -> Vector:
         """Positions [joints] as the others want them, in the order of `names`."""
@@ -140,8 +141,11 @@ class JointGate:
         if len(sent) < needed:
             expected = f"expected {needed} numbers, of {_listed(names or self.names)}"
             raise JointsRefusedError(Flaw.TOO_FEW, f"{expected}; got {_listed(sent.tolist())}")
-        found = sent[: self._count] if order is None else sent[order]
-        if not all(map(math.isfinite, found)):
+        return self._finite(sent[: self._count] if order is None else sent[order])
+
+    def _finite(self, found: Vector) -> Vector:
+        """Numbers that can be those of joints; neither what is not finite nor what is huge can."""
+        if not all(abs(value) < _LARGEST for value in found.tolist()):
             expected = f"expected finite numbers of {_listed(self.names)}"
             raise JointsRefusedError(Flaw.NOT_FINITE, f"{expected}; got {_listed(found.tolist())}")
         return found

@@ -28,7 +28,9 @@ def write_mean_pictures(bundle: Path, pictures: Mapping[str, Pixels]) -> None:
     for camera, pixels in pictures.items():
         file = _file(bundle, camera)
         file.parent.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(file)
+        unfinished = file.with_suffix(".unfinished")
+        Image.fromarray(pixels).save(unfinished, "PNG")
+        unfinished.replace(file)
 
 
 def has_mean_pictures(bundle: Path, cameras: Iterable[str]) -> bool:
