@@ -130,7 +130,10 @@ def test_what_cannot_be_distilled_is_one_line(data, random_bundle, tmp_path, cap
         (bundle / "policy.yaml").write_text(yaml.safe_dump(policy | change))
         with pytest.raises(ConfigError, match=expected):
             distilling(bundle, 2, configuration(data))
-    config = distilling(random_bundle, 1, configuration(data))
+    with pytest.raises(ConfigError, match=r"--set policy.denoise_steps=4: a distillation has its own policy, trained"):
+        distilling(random_bundle, 1, configuration(data), ["steps=3", "policy.denoise_steps=4"])
+    config = distilling(random_bundle, 1, configuration(data, start_from=str(random_bundle), start_share=0.3))
+    assert config.start_share == 0, "the student is not mixed with its teacher"
     other = shutil.copytree(random_bundle, tmp_path / "other")
     (other / "model.safetensors").write_bytes(b"")
     with pytest.raises(ConfigError, match="other is not the bundle random_tiny that policy.distilled_from names"):

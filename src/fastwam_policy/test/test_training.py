@@ -41,6 +41,7 @@ from fastwam_policy.policies.fastwam.policy import FastWamPolicy
 from fastwam_policy.policies.robot_check import check_robot
 from fastwam_policy.training.autoencoder import AutoencoderSettings, _unlikeness, train_autoencoder
 from fastwam_policy.training.config import TrainingConfig, changed
+from fastwam_policy.training.datasets import spread
 from fastwam_policy.training.initialization import initialise, interpolated
 from fastwam_policy.training.mean_pictures import mean_picture
 from fastwam_policy.training.output_folder import check_output, parts_of_a_batch
@@ -419,6 +420,10 @@ def test_an_autoencoder_is_trained_and_shows_what_is_left_of_pictures(data, tmp_
     assert np.abs(shown[:, :, 0] - shown[:, :, 1]).mean() == pytest.approx(error, rel=0.3)
     with pytest.raises(ConfigError, match="exists already"):
         train_autoencoder(readers, config.policy.layout, folder, AutoencoderSettings(1))
+    chosen = spread(readers * 40, 50)
+    assert sum(len(frames) for *_, frames in chosen) == 50
+    assert len({frame for *_, frames in chosen for frame in frames}) > 10, "not only the first of each episode"
+    assert sum(len(frames) for *_, frames in spread(readers, 10**6)) == sum(e.length for e in readers[0].episodes)
 
 
 def test_an_autoencoder_goes_on_where_it_was_killed(data, tmp_path, monkeypatch):
@@ -443,6 +448,13 @@ def test_an_autoencoder_goes_on_where_it_was_killed(data, tmp_path, monkeypatch)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: counted.append(clip(*given)))
     assert trained("killed") == pytest.approx(whole, rel=1e-6)
     assert len(counted) == 2, "the fifth step was not kept"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            trained("late")
+    assert not (tmp_path / "late").exists(), "killed while it is saved"
+    assert trained("late") == pytest.approx(whole, rel=1e-6)
+    assert not list(tmp_path.glob("late.*[a-z]l"))
     (tmp_path / "damaged.unfinished").write_bytes(b"no")
     with pytest.raises(ConfigError, match=r"damaged\.unfinished: damaged, or not of this command; delete"):
         trained("damaged")
@@ -639,6 +651,22 @@ def test_variants_are_compared_and_what_is_done_is_not_done_again(data, tmp_path
     asked = ("joint", "fastwam", "joint")
     some = compare(config, tmp_path / "out", benchmark, tasks, 2, asked, 1, where=THIS_PROCESS)
     assert [row["variant"] for row in some] == ["joint", "fastwam"], "in this order: differences are from the first"
+
+
+def test_variants_are_trained_with_the_same_data(data, tmp_path):
+    pytest.importorskip("mujoco", reason="MuJoCo 4 has no wheel for Python 3.10")
+    from fastwam_policy.benchmarks.compare import compare
+    from fastwam_policy.benchmarks.sim import Sim
+
+    vae = shutil.copytree(configuration(data).autoencoder, tmp_path / "vae")
+    config = configuration(data, steps=1, autoencoder=str(vae))
+    benchmark = Sim(time_limit=0.3)
+    [fold, *_] = benchmark.tasks(["objects"])
+    compare(config, tmp_path / "out", benchmark, [fold], 1, ["fastwam"], where=THIS_PROCESS)
+    (vae / "config.json").write_text((vae / "config.json").read_text() + "\n")
+    with pytest.raises(ConfigError, match=r"not the autoencoder that \S*/out/fastwam/0 was begun with"):
+        compare(config, tmp_path / "out", benchmark, [fold], 1, ["fastwam", "joint"], where=THIS_PROCESS)
+    assert not list((tmp_path / "out" / "joint").rglob("model.safetensors"))
 
 
 def test_a_variant_that_there_is_not_is_one_line(tmp_path, capsys):

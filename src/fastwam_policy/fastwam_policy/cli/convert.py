@@ -55,7 +55,7 @@ def run(given: argparse.Namespace) -> int:
 
     settings = ConvertSettings(given.task, given.fps, given.max_skew, given.height, given.format)
     found = convert(given.recordings, given.output, settings, given.where, given.robot, strict=given.strict)
-    converted = len(given.recordings) - len(found.skipped)
+    converted = len(given.recordings) - len(found.skipped) - len(found.left)
     if given.strict and found.skipped:
         print(f"stopped at the first recording that gives no episode; what was finished is in {given.output}")
     else:

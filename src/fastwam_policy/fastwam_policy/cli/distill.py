@@ -38,4 +38,4 @@ def run(given: argparse.Namespace) -> int:
     path = given.config or given.bundle.parent / "training.yaml"
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; name with --config how {given.bundle} was trained, and its data")
-    return train.run_training(distilling(given.bundle, given.steps, read_config(path, given.set)), given)
+    return train.run_training(distilling(given.bundle, given.steps, read_config(path, given.set), given.set), given)

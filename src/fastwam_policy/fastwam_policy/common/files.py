@@ -54,11 +54,17 @@ def sha256(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def settled_checksum(path: Path) -> str:
-    """Length and CRC-32 of a file, once all of it is on the disk."""
-    length = checksum = 0
+def settle(path: Path) -> None:
+    """Return once all of a file is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def settled_checksum(path: Path) -> str:
+    """Length and CRC-32 of a file, once all of it is on the disk."""
+    settle(path)
+    length = checksum = 0
+    with path.open("rb") as file:
         while block := file.read(_BLOCK):
             length, checksum = length + len(block), zlib.crc32(block, checksum)
     return f"{length} bytes, {checksum:08x}"

@@ -28,10 +28,12 @@ class Converted:
 
     Attributes:
         skipped: why, of those that gave no episode.
+        left: those that were not looked at, after one that gave none.
         notes: what was left out of the others, or is odd about them.
     """
 
     skipped: dict[Path, str] = field(default_factory=dict)
+    left: list[Path] = field(default_factory=list)
     notes: dict[Path, list[str]] = field(default_factory=dict)
 
 
@@ -59,15 +61,16 @@ def convert(
         dataset = Dataset(folder, RobotConfig.load(robot), settings.fps, settings.version)
         result = Converted()
         paths = list({path.resolve(): path for path in recordings}.values())
-        work, result.notes = missing(paths, dataset)
+        work, result.notes = missing(paths, dataset, settings.task)
         require_space(folder, _SIZE * sum(each.size for each in work), "the episodes")
-        failed: dict[Path, str] = {}
+        failed, looked = dict[Path, str](), set[Path]()
         with counted() as progress:
             task = progress.add_task("recordings", total=len(work))
             jobs = ((each, folder, settings, robot) for each in work)
             with closing(map_tasks(_convert_one, jobs, where)) as done:
                 for path, reason, notes in done:
                     progress.advance(task)
+                    looked.add(path)
                     if reason:
                         failed[path] = reason
                         if strict:
@@ -75,6 +78,7 @@ def convert(
                     elif notes:
                         result.notes.setdefault(path, []).extend(notes)
         result.skipped = {path: failed[path] for path in paths if path in failed}
+        result.left = [each.path for each in work if each.path not in looked]
         if len(result.skipped) == len(paths) or not dataset.sources():
             raise ConfigError("no recording gave an episode:\n" + "\n".join(result.skipped.values()))
         dataset.close_gaps()

@@ -23,8 +23,10 @@ class Work:
     instead: int | None = None
 
 
-def missing(paths: Sequence[Path], dataset: Dataset) -> tuple[list[Work], dict[Path, list[str]]]:
-    """The recordings that a dataset has not, or not as they are now; and a note on each that is a copy of another.
+def missing(paths: Sequence[Path], dataset: Dataset, task: str) -> tuple[list[Work], dict[Path, list[str]]]:
+    """The recordings that a dataset has not, or not as they are now.
+
+    Also a note on each that is a copy of another, or is there with another instruction than `task`.
 
     Of an episode that was made of a recording twice, as when a kill came between the new and the old one, one stays.
     """
@@ -51,6 +53,11 @@ def missing(paths: Sequence[Path], dataset: Dataset) -> tuple[list[Work], dict[P
         else:
             for index in own.keys() - {same}:
                 dataset.remove(index)
+            if (kept := dataset.task(same)) != task:
+                notes[path] = [
+                    f"{path}: is there already with the instruction {kept!r}, which stays: to change it to {task!r}, "
+                    "convert into another folder"
+                ]
     return work, notes
 
 

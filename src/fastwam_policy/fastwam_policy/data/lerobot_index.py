@@ -87,6 +87,7 @@ class Index:
         self._patterns = {
             name: check_pattern(info.get(name), _FIELDS[self.version], f"{path}: {name}")
             for name in ("data_path", "video_path")
+            if name == "data_path" or any(feature.get("dtype") == "video" for feature in features.values())
         }
         self._chunk = whole(info.get("chunks_size", 1000), f"{path}: chunks_size") or 1
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fastwam_policy.common.files import write_text
+from fastwam_policy.common.files import settle, write_text
 from fastwam_policy.common.settings import changes
 from fastwam_policy.data.body import Body
 from fastwam_policy.data.lerobot_layout import CHUNK, INTERVENTION, LAYOUTS, Version, write_meta
@@ -77,6 +77,10 @@ class Dataset:
         parts = {_index(path): json.loads(path.read_text()) for path in self._parts()}
         return {index: (part.get("source", ""), part.get("content") or {}) for index, part in parts.items()}
 
+    def task(self, index: int) -> str:
+        """Instruction of an episode that is there."""
+        return str(json.loads(self._part(index).read_text())["task"])
+
     def remove(self, index: int) -> None:
         """Take an episode out; :meth:`close_gaps` closes the gap."""
         keys = [self._image_key(camera) for camera in json.loads(self._part(index).read_text())["shape"]]
@@ -110,6 +114,8 @@ class Dataset:
                 shape[camera], statistics[self._image_key(camera)] = images.shape, images.statistics()
             path.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.table({key: _column(values) for key, values in columns.items()}), path)
+            for written in (path, *videos.values()):
+                settle(written)  # before the part, which says that all of it is there
         except BaseException:
             for written in (path, *videos.values()):
                 written.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from fastwam_policy.common.settings import changes
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.model.vae import OFFICIAL_CONFIG, ImageAutoencoder
 from fastwam_policy.policies.fastwam.canvas import Layout
+from fastwam_policy.training.datasets import spread
 from fastwam_policy.training.precision import resolved
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
@@ -106,10 +108,14 @@ def train_autoencoder(readers: Sequence[Reader], layout: Layout, folder: Path, s
     model.eval().requires_grad_(False)
     latents = torch.cat([model.encode(part)[0] for part in held_out.split(_BATCH)])
     mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
-    model.save(folder, mean, std)
     rebuilt = torch.cat([model.decode(part) for part in latents.split(_BATCH)])
     some = torch.linspace(0, len(held_out) - 1, min(_SHOWN, len(held_out))).round().long()
     Image.fromarray(_side_by_side(held_out[some], rebuilt[some])).save(folder.with_name(f"{folder.name}.png"))
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a call that was killed here
+    with naming_a_full_disk(folder.parent):
+        model.save(partial, mean, std)
+    partial.rename(folder)
     unfinished.unlink(missing_ok=True)
     return 127.5 * float((rebuilt - held_out).abs().mean())
 
@@ -142,12 +148,9 @@ def _resumed(file: Path, about: Mapping[str, Any], parts: Mapping[str, Any]) -> 
 
 
 def sample_canvases(readers: Sequence[Reader], layout: Layout, count: int) -> NDArray[np.uint8]:
-    """About `count` canvases [N, H, W, 3], evenly from all episodes."""
-    episodes = [(reader, episode) for reader in readers for episode in reader.episodes]
-    share = math.ceil(count / len(episodes))
+    """`count` canvases [N, H, W, 3], or all that there are, evenly from all frames."""
     found = []
-    for reader, episode in track(episodes, description="images"):
-        frames = np.unique(np.linspace(0, episode.length - 1, share).astype(int)).tolist()
+    for reader, episode, frames in track(spread(readers, count), description="images"):
         images = {tile.camera: reader.images(episode, tile.camera, frames) for tile in layout.tiles}
         found += [layout.compose(dict(zip(images, views, strict=True))) for views in zip(*images.values(), strict=True)]
     return np.stack(found)

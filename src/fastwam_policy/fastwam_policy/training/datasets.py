@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fastwam_policy.data.body import Body
+from fastwam_policy.data.lerobot_index import RecordedEpisode
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.data.streamed import local_folder
 from fastwam_policy.policies.fastwam.bundle import BundleConfig
@@ -71,3 +76,12 @@ def _body(policy: BundleConfig, robot_file: Path | None) -> RobotConfig | Body:
 
 def _cameras(policy: BundleConfig) -> list[str]:
     return [tile.camera for tile in policy.layout.tiles]
+
+
+def spread(readers: Sequence[Reader], count: int) -> list[tuple[Reader, RecordedEpisode, list[int]]]:
+    """`count` frames, or all that there are, evenly from all episodes; by episode, with their numbers in it."""
+    episodes = [(reader, episode) for reader in readers for episode in reader.episodes]
+    begins = np.cumsum([0, *(episode.length for _, episode in episodes)])
+    chosen = np.linspace(0, begins[-1] - 1, min(count, int(begins[-1]))).round().astype(int)
+    places = [chosen[(begin <= chosen) & (chosen < end)] - begin for begin, end in itertools.pairwise(begins)]
+    return [(*each, frames.tolist()) for each, frames in zip(episodes, places, strict=True) if len(frames)]

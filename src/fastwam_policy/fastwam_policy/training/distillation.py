@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,14 +23,16 @@ from fastwam_policy.model.training_loss import Batch, Losses
 from fastwam_policy.model.variants import InferenceMode
 from fastwam_policy.policies.fastwam.bundle import Bundle, BundleConfig
 from fastwam_policy.training.config import TrainingConfig
-from galaxea_r1lite_bridge.robot.yaml_model import validate
+from galaxea_r1lite_bridge.robot.yaml_model import ConfigError, validate
 
 
-def distilling(bundle: Path, steps: int, training: TrainingConfig) -> TrainingConfig:
+def distilling(bundle: Path, steps: int, training: TrainingConfig, given: Sequence[str] = ()) -> TrainingConfig:
     """The training that makes of `bundle` one that denoises in `steps`, with the data and the pace of `training`.
 
+    `given` are entries KEY=VALUE that somebody has asked for.
+
     Raises:
-        ConfigError: there is no such bundle, or it cannot be taken in so many steps.
+        ConfigError: there is no such bundle, it cannot be taken in so many steps, or `given` has what is decided here.
     """
     teacher = Bundle.read_config(bundle)
     about = {
@@ -57,6 +60,8 @@ def distilling(bundle: Path, steps: int, training: TrainingConfig) -> TrainingCo
         "proprio_noise": 0.0,  # what the teacher does is learned where it is asked: at the joints as they are
         "proprio_dropout": 0.0,
     }
+    if changed := [entry for entry in given if entry.partition("=")[0].partition(".")[0] in own]:
+        raise ConfigError(f"--set {changed[0]}: a distillation has its own {', '.join(own)}")
     return validate(training.model_dump() | own, TrainingConfig, str(bundle))
 
 

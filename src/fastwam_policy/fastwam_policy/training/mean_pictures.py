@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image
 from fastwam_policy.data.lerobot_reader import Reader
 from fastwam_policy.policies.base import Pixels
 from fastwam_policy.policies.fastwam.mean_pictures import has_mean_pictures, write_mean_pictures
+from fastwam_policy.training.datasets import spread
 
 _PICTURES = 100  # of each camera, spread evenly: the mean of all is no other to the eye
 _LONGEST = 320  # px of a side
@@ -36,13 +36,9 @@ def mean_picture(readers: Sequence[Reader], camera: str) -> Pixels:
     Raises:
         ConfigError: pictures cannot be read.
     """
-    episodes = [(reader, episode) for reader in readers for episode in reader.episodes]
-    places = [(k, frame) for k, (_, episode) in enumerate(episodes) for frame in range(episode.length)]
-    chosen = np.linspace(0, len(places) - 1, min(_PICTURES, len(places))).round().astype(int)
     pictures: list[Image.Image] = []
-    for k, rows in groupby((places[number] for number in chosen), lambda place: place[0]):
-        reader, episode = episodes[k]
-        for image in reader.images(episode, camera, [frame for _, frame in rows]):
+    for reader, episode, frames in spread(readers, _PICTURES):
+        for image in reader.images(episode, camera, frames):
             picture = Image.fromarray(image)
             picture.thumbnail((_LONGEST, _LONGEST))
             pictures.append(picture.resize(pictures[0].size) if pictures else picture)

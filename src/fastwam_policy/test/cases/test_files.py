@@ -227,6 +227,21 @@ def test_strict_stops_at_once_and_keeps_what_is_done(three, tmp_path, capsys):
     assert f"skipped: {three[1]}: cannot be read" in capsys.readouterr().err
 
 
+def test_strict_counts_what_is_converted(three, tmp_path):
+    figures = tmp_path / "figures.json"
+    the_file(three[1]).write_bytes(b"nothing")
+    assert convert(*three, "--output", tmp_path / "data", "--strict", "--workers", 1, "--json", figures) == 1
+    assert json.loads(figures.read_text())["converted"] == 1
+
+
+def test_another_instruction_for_what_is_there_is_named(three, tmp_path, capsys):
+    assert convert(*three, "--output", tmp_path / "data") == 0
+    assert convert(*three, "--output", tmp_path / "data", "--task", "wave") == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "is there already with the instruction" in line]
+    assert len(notes) == 3
+    assert notes[0].endswith("which stays: to change it to 'wave', convert into another folder")
+
+
 def test_an_unknown_error_skips_one_recording(three, tmp_path, monkeypatch, capsys):
     from fastwam_policy.data import convert as module
 
