@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastwam_policy.benchmarks.apart import robotwin_standin
+from fastwam_policy.benchmarks.apart.robotwin_env import judged
 from fastwam_policy.benchmarks.robotwin import INTERFACE, STANDIN, RoboTwin
 from fastwam_policy.benchmarks.run import Job, play
 from fastwam_policy.benchmarks.simulator import environment_python
@@ -27,6 +28,13 @@ def installed():
 
 
 simulated = pytest.mark.skipif(not installed(), reason="make benchmark-robotwin, and VK_ICD_FILENAMES of a renderer")
+
+
+def test_what_a_kill_left_of_the_seeds_is_read(tmp_path):
+    file = tmp_path / "seeds.jsonl"
+    assert judged(file) == {}
+    file.write_text("[1, true]\n[2, false]\n\n7\n[1, false]\n[3, tr")
+    assert judged(file) == {1: True, 2: False}
 
 
 class Nod:

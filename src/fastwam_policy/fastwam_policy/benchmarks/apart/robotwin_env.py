@@ -6,6 +6,7 @@ cannot use, every seed counts.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -69,10 +70,7 @@ class RoboTwin:
         self._task, self._seeds = task, Path(seeds)
         self._env = getattr(importlib.import_module(f"robotwin.envs.{task}"), task)()
         self._unstable = importlib.import_module("robotwin.envs.utils.create_actor").UnStableError
-        self._judged: dict[int, bool] = {}
-        if self._seeds.exists():
-            lines = self._seeds.read_text().splitlines()
-            self._judged = {int(seed): bool(good) for seed, good in map(json.loads, lines)}
+        self._judged = judged(self._seeds)
         return {"limit": config.load_task_config("_eval_step_limit")[task]}
 
     def on_begin(self, trial: int, look: bool) -> dict[str, Any]:
@@ -152,3 +150,13 @@ class RoboTwin:
 
     def _versions(self) -> str:
         return ", ".join([f"{package} {version(package)}" for package in _PACKAGES] + ["stand-in"] * self._standin)
+
+
+def judged(file: Path) -> dict[int, bool]:
+    """Which seeds count, as it was found out first; a line that a kill cut off is left out."""
+    found: dict[int, bool] = {}
+    for line in file.read_text().splitlines() if file.exists() else ():
+        with contextlib.suppress(ValueError, TypeError):
+            seed, good = json.loads(line)
+            found.setdefault(int(seed), bool(good))
+    return found
