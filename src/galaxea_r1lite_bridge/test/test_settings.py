@@ -25,9 +25,12 @@ def test_the_defaults_are_those_of_the_file():
 
 
 def test_a_control_period_is_not_late_by_itself():
-    with pytest.raises(ConfigError, match=r"watchdog.overrun.limit: must be at least two control periods, 0.2 s"):
+    with pytest.raises(
+        ConfigError, match=r"watchdog.overrun.limit: must be at least one and a half control periods, 0.15 s"
+    ):
         BridgeSettings.load({"control_rate": 10.0})
-    BridgeSettings.load({"control_rate": 10.0, "watchdog.overrun.limit": 0.2})
+    BridgeSettings.load({"control_rate": 10.0, "watchdog.overrun.limit": 0.15})
+    BridgeSettings.load({"control_rate": 30.0})
 
 
 @pytest.mark.parametrize("model", [BridgeSettings, WatchdogSettings, Watch])

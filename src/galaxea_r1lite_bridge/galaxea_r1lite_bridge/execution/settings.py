@@ -78,9 +78,9 @@ class BridgeSettings(StrictModel):
 
     @model_validator(mode="after")
     def _overrun_is_late(self) -> BridgeSettings:
-        least = 2.0 / self.control_rate
+        least = 1.5 / self.control_rate
         if self.watchdog.overrun.limit < least:
-            raise ValueError(f"watchdog.overrun.limit: must be at least two control periods, {least:.3g} s")
+            raise ValueError(f"watchdog.overrun.limit: must be at least one and a half control periods, {least:.3g} s")
         return self
 
     @staticmethod
