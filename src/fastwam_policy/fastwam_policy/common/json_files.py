@@ -10,9 +10,7 @@ from typing import Any, Final
 from fastwam_policy.common.files import refuse_pointer
 from galaxea_r1lite_bridge.robot.yaml_model import ConfigError
 
-MAX_JSON: Final = (
-    2**24
-)  # bytes of a file, and of a line of JSON lines: those of datasets and bundles have a thousandth of it
+MAX_JSON: Final = 2**24  # bytes of a file, or of a line: datasets and bundles need a thousandth of it
 MAX_LINES: Final = 10**6
 
 
